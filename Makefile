@@ -1,0 +1,37 @@
+# Every target sets up what it needs: only Python 3.10+ and make have to be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: help setup demo test check bench clean
+
+help:
+	@echo "make setup | demo [ARGS='photo.jpg ...'] | test [ARGS='-k name'] | check | bench | clean"
+
+setup: $(READY)
+
+$(READY): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,test,dev]'
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python -m demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q test/test_floors.py
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf $(VENV) build install log demo_out .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,261 @@
+"""Camera models: what a CameraInfo says, and how depth becomes points.
+
+Pixels are `(u, v)` with the centre of the top left pixel at (0, 0). Points are in the camera's
+optical frame (REP 103: x right, y down, z along the optical axis), in metres. Works on NumPy
+arrays, and on torch tensors on whatever device they are; importing it needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from depth_anything_ros.errors import CameraError
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray = NDArray[np.float32]
+
+# Distortion model -> numbers of coefficients OpenCV takes for it (0: an ideal pinhole).
+DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
+    "": (0,),
+    "plumb_bob": (0, 4, 5),
+    "rational_polynomial": (0, 8, 12, 14),
+    "equidistant": (0, 4),
+}
+# A pixel whose undistorted ray, distorted again, lands further off than this has no ray.
+MAX_ROUND_TRIP_PX = 0.1
+# Nor has one this close to the image plane (89.4 degrees off the axis): its Z depth says nothing.
+MAX_RAY_SLOPE = 100.0
+MAX_ITERATIONS = 100
+
+
+class RegionOfInterest(Protocol):
+    """The part of sensor_msgs/RegionOfInterest that is read."""
+
+    x_offset: int
+    y_offset: int
+    width: int
+    height: int
+
+
+class CameraInfo(Protocol):
+    """The part of sensor_msgs/CameraInfo (ROS 2 field names) that is read."""
+
+    width: int
+    height: int
+    distortion_model: str
+    d: Sequence[float]
+    k: Sequence[float]
+    p: Sequence[float]
+    binning_x: int
+    binning_y: int
+    roi: Any  # RegionOfInterest; generated message classes do not satisfy nested protocols
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Intrinsics of one image: pinhole, optionally with lens distortion.
+
+    Attributes:
+        fx, fy: focal lengths in pixels, positive.
+        cx, cy: principal point in pixels.
+        width, height: size of the image these numbers belong to, in pixels.
+        distortion_model: `""` (none), `plumb_bob`, `rational_polynomial` or `equidistant`.
+        distortion: its coefficients D in OpenCV's order.
+
+    Raises:
+        CameraError: a number is not finite, a focal length or size is not positive, or the
+            distortion model or its number of coefficients is unknown.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+    distortion_model: str = ""
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        intrinsics = (self.fx, self.fy, self.cx, self.cy, *self.distortion)
+        if not all(math.isfinite(number) for number in intrinsics):
+            raise CameraError(f"camera intrinsics must be finite numbers, got {intrinsics}")
+        if self.fx <= 0 or self.fy <= 0:
+            raise CameraError(f"focal lengths must be positive, got fx={self.fx}, fy={self.fy}")
+        if self.width <= 0 or self.height <= 0:
+            raise CameraError(f"image size must be positive, got {self.width}x{self.height}")
+        if self.distortion_model not in DISTORTION_MODELS:
+            known = ", ".join(name for name in DISTORTION_MODELS if name)
+            raise CameraError(f"unknown distortion model {self.distortion_model!r}; known: {known}")
+        if len(self.distortion) not in DISTORTION_MODELS[self.distortion_model]:
+            raise CameraError(
+                f"distortion model {self.distortion_model!r} takes "
+                f"{DISTORTION_MODELS[self.distortion_model]} coefficients, got {len(self.distortion)}"
+            )
+
+    @classmethod
+    def from_camera_info(cls, info: CameraInfo, *, rectified: bool = False) -> CameraModel:
+        """Read a CameraInfo: K and D for a raw image, P for a rectified one.
+
+        Region of interest and binning are applied, so the result describes the image as it is
+        sent: `fx / binning_x`, `(cx - x_offset) / binning_x` (sensor_msgs/CameraInfo, REP 104).
+
+        Raises:
+            CameraError: uncalibrated (`K[0] == 0`, or `P[0] == 0` for a rectified image), or a
+                number that `CameraModel` refuses.
+        """
+        name, matrix = ("P", info.p) if rectified else ("K", info.k)
+        fx, cx = float(matrix[0]), float(matrix[2])
+        fy, cy = (float(matrix[5]), float(matrix[6])) if rectified else (float(matrix[4]), float(matrix[5]))
+        if fx == 0.0:
+            raise CameraError(f"the camera is uncalibrated: {name}[0] of its CameraInfo is 0")
+        binning_x, binning_y = max(1, info.binning_x), max(1, info.binning_y)
+        distortion = () if rectified else tuple(float(d) for d in info.d)
+        distorted = any(distortion)
+        return cls(
+            fx=fx / binning_x,
+            fy=fy / binning_y,
+            cx=(cx - info.roi.x_offset) / binning_x,
+            cy=(cy - info.roi.y_offset) / binning_y,
+            width=(info.roi.width or info.width) // binning_x,
+            height=(info.roi.height or info.height) // binning_y,
+            distortion_model=info.distortion_model if distorted else "",
+            distortion=distortion if distorted else (),
+        )
+
+    def scaled_to(self, width: int, height: int) -> CameraModel:
+        """Return the model of the same picture resized to `width` x `height` pixels.
+
+        Raises:
+            CameraError: the size is not this one times a single factor (within a pixel), so the
+                image was cropped and its intrinsics cannot be known.
+        """
+        if (width, height) == (self.width, self.height):
+            return self
+        factor = width / self.width
+        if width <= 0 or abs(height - self.height * factor) >= 1.0:
+            raise CameraError(
+                f"the image is {width}x{height}, but its CameraInfo describes {self.width}x{self.height}: "
+                "not the same picture at another scale"
+            )
+        factor_y = height / self.height
+        return replace(
+            self,
+            fx=self.fx * factor,
+            fy=self.fy * factor_y,
+            cx=self.cx * factor,
+            cy=self.cy * factor_y,
+            width=width,
+            height=height,
+        )
+
+    def rays(self) -> tuple[FloatArray, FloatArray]:
+        """Return x/z and y/z of every pixel's ray, undistorted; together they broadcast to (H, W).
+
+        Float32, (1, W) and (H, 1) for a pinhole, (H, W) each with distortion. NaN where the lens
+        model has no ray for a pixel, or none in front of the camera. Computed once per camera.
+        """
+        return _rays(self)
+
+    @overload
+    def back_project(
+        self, depth: NDArray[np.floating[Any]], *, stride: int = 1, out: FloatArray | None = None
+    ) -> FloatArray: ...
+
+    @overload
+    def back_project(
+        self, depth: torch.Tensor, *, stride: int = 1, out: torch.Tensor | None = None
+    ) -> torch.Tensor: ...
+
+    def back_project(self, depth: Any, *, stride: int = 1, out: Any = None) -> Any:
+        """Turn depth into points: `(x, y, z) = depth * (ray_x, ray_y, 1)`.
+
+        Args:
+            depth: (H, W), metres along the optical axis; a NumPy array or a torch tensor.
+            stride: take every `stride`-th row and column only, starting with the first.
+            out: float32 (ceil(H/stride), ceil(W/stride), 3) to write into, strided views included.
+
+        Returns:
+            float32 (ceil(H/stride), ceil(W/stride), 3), metres, optical frame, of the kind and on
+            the device of `depth`. NaN and infinite depth give non-finite points.
+
+        Raises:
+            CameraError: `depth` has another size than this camera's images.
+        """
+        if tuple(depth.shape) != (self.height, self.width):
+            raise CameraError(f"depth is {tuple(depth.shape)}, this camera's images are {(self.height, self.width)}")
+        ray_x, ray_y = self.rays() if isinstance(depth, np.ndarray) else _ray_tensors(self, str(depth.device))
+        z = depth[::stride, ::stride]
+        if out is None:
+            out = _empty_points(z)
+        out[..., 0] = ray_x[:: min(stride, ray_x.shape[0]), ::stride] * z
+        out[..., 1] = ray_y[::stride, :: min(stride, ray_y.shape[1])] * z
+        out[..., 2] = z
+        return out
+
+
+def _empty_points(z: Any) -> Any:
+    shape = (*z.shape, 3)
+    if isinstance(z, np.ndarray):
+        return np.empty(shape, np.float32)
+    import torch
+
+    return torch.empty(shape, dtype=torch.float32, device=z.device)
+
+
+@lru_cache(maxsize=8)
+def _ray_tensors(camera: CameraModel, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
+    ray_x, ray_y = camera.rays()
+    return torch.tensor(ray_x, device=device), torch.tensor(ray_y, device=device)
+
+
+@lru_cache(maxsize=8)
+def _rays(camera: CameraModel) -> tuple[FloatArray, FloatArray]:
+    u, v = np.arange(camera.width), np.arange(camera.height)
+    if not camera.distortion_model:
+        ray_x = ((u - camera.cx) / camera.fx).astype(np.float32)[None, :]
+        ray_y = ((v - camera.cy) / camera.fy).astype(np.float32)[:, None]
+    else:
+        ray_x, ray_y = _undistorted_rays(camera, u, v)
+    ray_x.flags.writeable = ray_y.flags.writeable = False  # shared by every caller
+    return ray_x, ray_y
+
+
+def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Invert the lens model per pixel; a pixel it cannot invert gets NaN instead of a wrong ray."""
+    pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 1, 2).astype(np.float64)
+    K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
+    D = np.array(camera.distortion, np.float64)
+    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, MAX_ITERATIONS, 1e-9)
+    if camera.distortion_model == "equidistant":
+        rays = cv2.fisheye.undistortPoints(pixels, K, D, criteria=stop)
+        again = cv2.fisheye.distortPoints(rays, K, D)
+    else:
+        rays = _undistort_points(pixels, K, D, stop)
+        directions = cv2.convertPointsToHomogeneous(rays)
+        again, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), K, D)
+    with np.errstate(invalid="ignore", over="ignore"):
+        off_px = np.linalg.norm(again - pixels, axis=-1)
+        good = (off_px <= MAX_ROUND_TRIP_PX) & (np.linalg.norm(rays, axis=-1) <= MAX_RAY_SLOPE)
+    rays[~good] = np.nan
+    grid = rays.reshape(camera.height, camera.width, 2).astype(np.float32)
+    return np.ascontiguousarray(grid[..., 0]), np.ascontiguousarray(grid[..., 1])
+
+
+def _undistort_points(pixels: Any, K: Any, D: Any, stop: Any) -> Any:
+    # OpenCV 4 hides the stopping rule in a function of its own, OpenCV 5 takes it in the plain one.
+    if hasattr(cv2, "undistortPointsIter"):
+        return cv2.undistortPointsIter(pixels, K, D, np.eye(3), np.eye(3), stop)
+    return cv2.undistortPoints(pixels, K, D, R=np.eye(3), P=np.eye(3), criteria=stop)

@@ -1,0 +1,78 @@
+"""Every error this project raises on purpose.
+
+::
+
+    DepthAnythingError
+    ├── InputError                 what the caller handed over cannot be used
+    │   ├── ImageError             image or image message: shape, dtype, encoding, size caps
+    │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
+    │   └── SettingsError          a setting or parameter: unknown name, value out of range
+    ├── CheckpointError            weights
+    │   ├── CheckpointNotFound     no file in any of the places searched
+    │   ├── CheckpointInvalid      not a checkpoint, truncated, damaged
+    │   ├── CheckpointMismatch     a sound checkpoint, but of another encoder or kind
+    │   ├── LicenseNotAccepted     non-commercial weights that nobody agreed to
+    │   └── DownloadError          the hub could not be reached, or sent something else
+    ├── DeviceError                no such device on this machine
+    │   └── OutOfMemory            the device ran out of memory; the next request may work
+    └── BackendError               no such backend, or its library is missing
+
+Messages name the thing, the value and what is allowed. They may contain paths, so a server
+maps the *class* to its own words and never forwards the text.
+"""
+
+
+class DepthAnythingError(Exception):
+    """Root of the tree: catch this to catch everything the project raises on purpose."""
+
+
+class InputError(DepthAnythingError, ValueError):
+    """The caller's data cannot be used; the same call with the same data fails again."""
+
+
+class ImageError(InputError):
+    """An image, or an image message, that cannot be read or is outside the caps."""
+
+
+class CameraError(InputError):
+    """A camera description that cannot be used to back-project."""
+
+
+class SettingsError(InputError):
+    """A setting with an unknown name or a value that is not allowed."""
+
+
+class CheckpointError(DepthAnythingError):
+    """Weights that are missing, unusable or not allowed."""
+
+
+class CheckpointNotFound(CheckpointError):
+    """No checkpoint in any of the places searched."""
+
+
+class CheckpointInvalid(CheckpointError):
+    """A file that is not a checkpoint, or is truncated or damaged."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """A sound checkpoint of another encoder or another kind than was asked for."""
+
+
+class LicenseNotAccepted(CheckpointError):
+    """The weights carry a licence that has to be accepted before they are downloaded."""
+
+
+class DownloadError(CheckpointError):
+    """The download failed or delivered something other than what the hub announced."""
+
+
+class DeviceError(DepthAnythingError):
+    """A compute device that does not exist here, or failed."""
+
+
+class OutOfMemory(DeviceError):
+    """The device ran out of memory. What was held for the request is released."""
+
+
+class BackendError(DepthAnythingError):
+    """A backend that does not exist or cannot run here."""

@@ -1,0 +1,207 @@
+"""One image in, depth out: the whole path as named steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from depth_anything_ros.backends import Backend, create_backend
+from depth_anything_ros.depth_map import DepthMap, Kind
+from depth_anything_ros.errors import DeviceError, ImageError, OutOfMemory, SettingsError
+from depth_anything_ros.model.dpt import resize
+from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec
+from depth_anything_ros.preprocess import network_size, preprocess
+from depth_anything_ros.settings import InputLimits, ModelSettings
+from depth_anything_ros.weights import load_model
+
+_DEFAULTS = ModelSettings()
+
+
+class DepthEstimator:
+    """A loaded model, ready to run. May be shared by threads.
+
+    Attributes:
+        key: `{encoder}_{dataset}_{input_size}`.
+        kind: `metric` or `relative`.
+        max_depth: the dataset's own, in metres; 1.0 for relative models.
+        source, sha256: the checkpoint file and its SHA-256.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        key: str,
+        kind: Kind,
+        max_depth: float,
+        input_size: int,
+        source: str = "",
+        sha256: str = "",
+        limits: InputLimits | None = None,
+    ) -> None:
+        if input_size < PATCH_SIZE:
+            raise SettingsError(f"input_size must be at least {PATCH_SIZE} pixels, got {input_size}")
+        self.backend = backend
+        self.key = key
+        self.kind: Kind = kind
+        self.max_depth = max_depth
+        self.input_size = input_size
+        self.source = source
+        self.sha256 = sha256
+        self.limits = limits or InputLimits()
+
+    @classmethod
+    def load(
+        cls,
+        encoder: str = _DEFAULTS.encoder,
+        dataset: str = _DEFAULTS.dataset,
+        checkpoint: str | os.PathLike[str] | None = _DEFAULTS.checkpoint,
+        input_size: int = _DEFAULTS.input_size,
+        device: str = _DEFAULTS.device,
+        precision: str = _DEFAULTS.precision,
+        backend: str = _DEFAULTS.backend,
+        *,
+        download: bool = _DEFAULTS.download,
+        accept_license: bool = _DEFAULTS.accept_license,
+        limits: InputLimits | None = None,
+    ) -> DepthEstimator:
+        """Load a model; the arguments are those of `settings.ModelSettings`.
+
+        Raises:
+            SettingsError: unknown encoder, dataset or precision, or an input size below 14.
+            CheckpointError: one of its kinds, see `weights.load_model`.
+            DeviceError: no such device here. OutOfMemory: the model does not fit on it.
+            BackendError: unknown backend.
+        """
+        spec = dataset_spec(dataset)
+        target = select_device(device)
+        loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
+        with memory_errors(target):
+            running = create_backend(backend, loaded.network, target, precision)
+        return cls(
+            running,
+            key=f"{encoder}_{dataset}_{input_size}",
+            kind=spec.kind,
+            max_depth=spec.max_depth_m,
+            input_size=input_size,
+            source=loaded.source,
+            sha256=loaded.sha256,
+            limits=limits,
+        )
+
+    @classmethod
+    def from_settings(cls, settings: ModelSettings) -> DepthEstimator:
+        """`load` with every argument taken from the settings."""
+        return cls.load(
+            encoder=settings.encoder,
+            dataset=settings.dataset,
+            checkpoint=settings.checkpoint,
+            input_size=settings.input_size,
+            device=settings.device,
+            precision=settings.precision,
+            backend=settings.backend,
+            download=settings.download,
+            accept_license=settings.accept_license,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network runs."""
+        return self.backend.device
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory taken by the weights."""
+        return self.backend.weight_bytes
+
+    def estimate(self, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
+        """Estimate the depth of one image.
+
+        Args:
+            image_bgr: uint8 (H, W, 3), BGR, any strides.
+            max_depth: metres at the network's full output; None is the dataset's own. Relative
+                models ignore it.
+
+        Returns:
+            DepthMap with float32 (H, W) in host memory.
+
+        Raises:
+            ImageError: wrong shape or dtype, or outside the caps on aspect ratio and tokens.
+            OutOfMemory: the device's memory is full; what was taken is given back.
+        """
+        values = self.estimate_tensor(image_bgr, max_depth).cpu().numpy()
+        return DepthMap(values, self.kind, self.key)
+
+    def estimate_tensor(self, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> Tensor:
+        """`estimate`, with the float32 (H, W) result left on the device."""
+        height, width = check_image(image_bgr)
+        size = network_size(height, width, self.input_size, self.limits)
+        scale = self.max_depth if max_depth is None or self.kind == "relative" else max_depth
+        with memory_errors(self.device), torch.inference_mode():
+            image = upload(image_bgr, self.device)
+            x = preprocess(image, size)
+            depth = self.backend(x)
+            depth = resize(depth.unsqueeze(1), (height, width))[0, 0]
+            return depth.mul_(scale)
+
+
+def check_image(image_bgr: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return (H, W) of a uint8 (H, W, 3) array. Raises ImageError for anything else."""
+    if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8:
+        got = getattr(image_bgr, "dtype", type(image_bgr).__name__)
+        raise ImageError(f"the image must be a uint8 NumPy array, got {got}")
+    if image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
+        raise ImageError(f"the image must have shape (H, W, 3), got {image_bgr.shape}")
+    return image_bgr.shape[0], image_bgr.shape[1]
+
+
+def upload(image_bgr: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Put uint8 (H, W, 3) on the device; a view of the caller's memory on a CPU where torch can."""
+    if not image_bgr.flags.writeable or any(stride < 0 for stride in image_bgr.strides):
+        image_bgr = image_bgr.copy()
+    return torch.from_numpy(image_bgr).to(device)
+
+
+def select_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device of this machine.
+
+    Raises:
+        DeviceError: unknown name, or no such device.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is not supported; allowed: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DeviceError(f"device {name!r} does not exist: this machine has {count} CUDA devices")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else torch.device("cpu")
+
+
+@contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Turn running out of memory into OutOfMemory, with the device's cache emptied."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(f"{device} has no memory left for this model and image size") from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "can't allocate memory" in str(error)  # the CPU allocator raises a plain RuntimeError

@@ -1,0 +1,1 @@
+"""The network: DINOv2 encoder, DPT head, and the table of known sizes."""

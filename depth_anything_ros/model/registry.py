@@ -1,0 +1,147 @@
+"""Every encoder and every dataset that can be named, with all their numbers.
+
+The tables are plain data: importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.errors import SettingsError
+
+if TYPE_CHECKING:
+    from depth_anything_ros.model.dpt import DepthAnythingV2
+
+PATCH_SIZE = 14
+NATIVE_SIZE = 518  # the encoders' position embedding is 37 x 37 patches
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """One encoder and the DPT head that goes with it.
+
+    Attributes:
+        embed_dim, depth, num_heads: of the vision transformer.
+        layers: indices of the four blocks whose output the head reads.
+        features, out_channels: widths of the DPT head.
+        hub_size: size in the official repositories' names; None where no official weights exist.
+        license: SPDX identifier of the official weights.
+    """
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    layers: tuple[int, int, int, int]
+    features: int
+    out_channels: tuple[int, int, int, int]
+    hub_size: str | None = None
+    license: str | None = None
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a checkpoint was trained to say: metric depth up to `max_depth_m`, or relative depth.
+
+    Before the encoder's size or name, `hub_prefix` names the official repository, `hf_prefix` its
+    `-hf` counterpart and `file_prefix` the official file.
+    """
+
+    kind: Kind
+    max_depth_m: float
+    hub_prefix: str
+    hf_prefix: str
+    file_prefix: str
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    "vits": EncoderSpec(
+        embed_dim=384,
+        depth=12,
+        num_heads=6,
+        layers=(2, 5, 8, 11),
+        features=64,
+        out_channels=(48, 96, 192, 384),
+        hub_size="Small",
+        license="Apache-2.0",
+    ),
+    "vitb": EncoderSpec(
+        embed_dim=768,
+        depth=12,
+        num_heads=12,
+        layers=(2, 5, 8, 11),
+        features=128,
+        out_channels=(96, 192, 384, 768),
+        hub_size="Base",
+        license="CC-BY-NC-4.0",
+    ),
+    "vitl": EncoderSpec(
+        embed_dim=1024,
+        depth=24,
+        num_heads=16,
+        layers=(4, 11, 17, 23),
+        features=256,
+        out_channels=(256, 512, 1024, 1024),
+        hub_size="Large",
+        license="CC-BY-NC-4.0",
+    ),
+    # The same architecture at a size for tests and dry runs; there are no weights for it.
+    "toy": EncoderSpec(
+        embed_dim=32,
+        depth=4,
+        num_heads=2,
+        layers=(0, 1, 2, 3),
+        features=16,
+        out_channels=(8, 16, 32, 32),
+    ),
+}
+
+DATASETS: dict[str, DatasetSpec] = {
+    "hypersim": DatasetSpec(
+        kind="metric",
+        max_depth_m=20.0,
+        hub_prefix="Depth-Anything-V2-Metric-Hypersim",
+        hf_prefix="Depth-Anything-V2-Metric-Indoor",
+        file_prefix="depth_anything_v2_metric_hypersim",
+    ),
+    "vkitti": DatasetSpec(
+        kind="metric",
+        max_depth_m=80.0,
+        hub_prefix="Depth-Anything-V2-Metric-VKITTI",
+        hf_prefix="Depth-Anything-V2-Metric-Outdoor",
+        file_prefix="depth_anything_v2_metric_vkitti",
+    ),
+    "relative": DatasetSpec(
+        kind="relative",
+        max_depth_m=1.0,
+        hub_prefix="Depth-Anything-V2",
+        hf_prefix="Depth-Anything-V2",
+        file_prefix="depth_anything_v2",
+    ),
+}
+
+
+def encoder_spec(name: str) -> EncoderSpec:
+    """Look an encoder up. Raises SettingsError, naming those there are."""
+    if name not in ENCODERS:
+        raise SettingsError(f"unknown encoder {name!r}; known: {', '.join(ENCODERS)}")
+    return ENCODERS[name]
+
+
+def dataset_spec(name: str) -> DatasetSpec:
+    """Look a dataset up. Raises SettingsError, naming those there are."""
+    if name not in DATASETS:
+        raise SettingsError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def build_model(encoder: str, kind: Kind) -> DepthAnythingV2:
+    """Build the network for an encoder, its weights not yet set, on torch's current default device.
+
+    Raises:
+        SettingsError: unknown encoder.
+    """
+    from depth_anything_ros.model.dpt import DepthAnythingV2
+
+    return DepthAnythingV2(encoder_spec(encoder), kind)

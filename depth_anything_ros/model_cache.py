@@ -1,0 +1,157 @@
+"""ModelCache: one estimator per model and device, loaded once, shared, evicted least recently used."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.settings import CacheSettings, ModelSettings
+
+logger = logging.getLogger(__name__)
+
+
+def available_devices() -> list[str]:
+    """Every CUDA device, or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return ["cpu"]
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+@dataclass
+class _Entry:
+    future: Future[DepthEstimator] = field(default_factory=Future)
+    users: int = 0
+
+
+class ModelCache:
+    """Loads every model once per device, however many threads ask, and spreads requests over devices.
+
+    A request goes to the device with the fewest requests in flight, round robin on ties. Failures
+    are not cached: the next request tries again. A model in use is never evicted, so the limits
+    can be exceeded while more models are in use than they allow.
+
+    Args:
+        settings: limits on the number of models and on the bytes of their weights.
+        devices: devices to spread `device="auto"` requests over; None takes what is there.
+        load: makes an estimator from settings with a concrete device.
+    """
+
+    def __init__(
+        self,
+        settings: CacheSettings | None = None,
+        devices: Sequence[str] | None = None,
+        load: Callable[[ModelSettings], DepthEstimator] = DepthEstimator.from_settings,
+    ) -> None:
+        self._settings = settings or CacheSettings()
+        self._devices = list(devices) if devices is not None else available_devices()
+        self._load = load
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[ModelSettings, _Entry] = OrderedDict()  # least recently used first
+        self._in_flight = dict.fromkeys(self._devices, 0)
+        self._turn = 0
+
+    @property
+    def devices(self) -> list[str]:
+        """Devices that requests are spread over."""
+        return list(self._devices)
+
+    def models_loaded(self) -> list[str]:
+        """Model key of every loaded instance, once per device it is on, oldest use first."""
+        with self._lock:
+            return [settings.key for settings, entry in self._entries.items() if _is_loaded(entry)]
+
+    def loaded_bytes(self) -> int:
+        """Memory taken by the weights of all loaded instances."""
+        with self._lock:
+            return self._loaded_bytes()
+
+    @contextmanager
+    def acquire(self, settings: ModelSettings) -> Iterator[DepthEstimator]:
+        """Lend the model of these settings, loading it first if need be; it stays while lent.
+
+        Raises:
+            DepthAnythingError: what `DepthEstimator.load` raises; every thread that waited for the
+                same load gets the same error.
+        """
+        with self._lock:
+            device = self._choose_device(settings.device)
+            self._in_flight[device] = self._in_flight.get(device, 0) + 1
+            concrete = replace(settings, device=device)
+            entry, is_mine = self._entry(concrete)
+        try:
+            if is_mine:
+                self._fill(concrete, entry)
+            yield entry.future.result()
+        finally:
+            with self._lock:
+                entry.users -= 1
+                self._in_flight[device] -= 1
+                self._evict()
+
+    def get(self, settings: ModelSettings) -> DepthEstimator:
+        """Load a model, or take it from the cache, without holding it there."""
+        with self.acquire(settings) as estimator:
+            return estimator
+
+    def clear(self) -> None:
+        """Drop every model that is not in use."""
+        with self._lock:
+            for settings, entry in list(self._entries.items()):
+                if entry.users == 0:
+                    del self._entries[settings]
+
+    def _choose_device(self, wanted: str) -> str:
+        if wanted != "auto":
+            return wanted
+        count = len(self._devices)
+        in_turn = [self._devices[(self._turn + offset) % count] for offset in range(count)]
+        device = min(in_turn, key=lambda name: self._in_flight[name])
+        self._turn = (self._devices.index(device) + 1) % count
+        return device
+
+    def _entry(self, settings: ModelSettings) -> tuple[_Entry, bool]:
+        entry = self._entries.get(settings)
+        if entry is not None:
+            self._entries.move_to_end(settings)
+            entry.users += 1
+            return entry, False
+        entry = self._entries[settings] = _Entry(users=1)  # in use, so making room spares it
+        self._evict()
+        return entry, True
+
+    def _fill(self, settings: ModelSettings, entry: _Entry) -> None:
+        try:
+            entry.future.set_result(self._load(settings))
+        except BaseException as error:
+            with self._lock:
+                if self._entries.get(settings) is entry:
+                    del self._entries[settings]
+            entry.future.set_exception(error)
+
+    def _evict(self) -> None:
+        """Drop least recently used idle models until the limits hold."""
+        for settings in [s for s, entry in self._entries.items() if entry.users == 0]:
+            if not self._over_limit():
+                return
+            logger.info("evicting %s from %s", settings.key, settings.device)
+            del self._entries[settings]
+
+    def _over_limit(self) -> bool:
+        too_many = len(self._entries) > self._settings.max_models
+        max_bytes = self._settings.max_bytes
+        return too_many or (max_bytes is not None and self._loaded_bytes() > max_bytes)
+
+    def _loaded_bytes(self) -> int:
+        return sum(entry.future.result().weight_bytes for entry in self._entries.values() if _is_loaded(entry))
+
+
+def _is_loaded(entry: _Entry) -> bool:
+    return entry.future.done() and entry.future.exception() is None

@@ -1,0 +1,73 @@
+"""Package metadata. It stays here, not in pyproject.toml: ament needs setup.py's console scripts."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "depth_anything_ros"
+
+# What runs the network. Separate, so that the REST client installs without torch.
+CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24"]
+ROS = [
+    "ros-rclpy[fastrtps]>=7.1",
+    "ros-sensor-msgs>=5.3",
+    "ros-std-msgs>=5.3",
+    "ros-std-srvs>=5.3",
+    "ros-diagnostic-msgs>=5.3",
+    "ros-lifecycle-msgs>=2.0",
+]
+CLIENT = ["httpx>=0.27", "PyYAML>=6"]
+BRIDGE = [
+    *CORE,
+    *CLIENT,
+    "fastapi>=0.115",
+    "uvicorn>=0.30",
+    "python-multipart>=0.0.12",
+    "orjson>=3.10",
+    "prometheus_client>=0.20",
+    "pydantic>=2.7",
+    "pydantic-settings>=2.4",
+]
+TEST = [
+    *CORE,
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "schemathesis>=4",
+    "transformers>=4.45",
+    "psutil>=5.9",
+    "colcon-common-extensions>=0.3",
+]
+DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil"]
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Depth Anything V2 for robots: a ROS 2 node and a REST bridge on one inference core",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    maintainer="depth_anything_ros maintainers",
+    maintainer_email="maintainers@example.com",
+    python_requires=">=3.10",
+    packages=find_packages(include=["depth_anything_ros", "depth_anything_ros.*", "bridge", "bridge.*"]),
+    package_data={"depth_anything_ros": ["py.typed"], "bridge": ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", glob("launch/*.py")),
+        (f"share/{NAME}/config", glob("config/*")),
+    ],
+    install_requires=["numpy>=1.23", "opencv-python-headless>=4.5.4"],
+    extras_require={"core": CORE, "ros": ROS, "bridge": BRIDGE, "client": CLIENT, "test": TEST, "dev": DEV},
+    entry_points={
+        "console_scripts": [
+            "depth_anything = depth_anything_ros.cli:main",
+            "depth_anything_node = depth_anything_ros.node:main",
+            "depth_anything_bridge = bridge.__main__:main",
+            "depth_anything_client = bridge.client_cli:main",
+        ]
+    },
+    zip_safe=False,
+)
