@@ -61,6 +61,17 @@ class CameraInfo(Protocol):
     roi: Any  # RegionOfInterest; generated message classes do not satisfy nested protocols
 
 
+def binning(info: CameraInfo) -> tuple[int, int]:
+    """Return (binning_x, binning_y); 0 means 1 (sensor_msgs/CameraInfo)."""
+    return max(1, info.binning_x), max(1, info.binning_y)
+
+
+def image_size(info: CameraInfo) -> tuple[int, int]:
+    """Return (width, height) of the image a CameraInfo describes, after region of interest and binning."""
+    binning_x, binning_y = binning(info)
+    return (info.roi.width or info.width) // binning_x, (info.roi.height or info.height) // binning_y
+
+
 @dataclass(frozen=True)
 class CameraModel:
     """Intrinsics of one image: pinhole, optionally with lens distortion.
@@ -119,7 +130,8 @@ class CameraModel:
         fy, cy = (float(matrix[5]), float(matrix[6])) if rectified else (float(matrix[4]), float(matrix[5]))
         if fx == 0.0:
             raise CameraError(f"the camera is uncalibrated: {name}[0] of its CameraInfo is 0")
-        binning_x, binning_y = max(1, info.binning_x), max(1, info.binning_y)
+        binning_x, binning_y = binning(info)
+        width, height = image_size(info)
         distortion = () if rectified else tuple(float(d) for d in info.d)
         distorted = any(distortion)
         return cls(
@@ -127,8 +139,8 @@ class CameraModel:
             fy=fy / binning_y,
             cx=(cx - info.roi.x_offset) / binning_x,
             cy=(cy - info.roi.y_offset) / binning_y,
-            width=(info.roi.width or info.width) // binning_x,
-            height=(info.roi.height or info.height) // binning_y,
+            width=width,
+            height=height,
             distortion_model=info.distortion_model if distorted else "",
             distortion=distortion if distorted else (),
         )
@@ -200,7 +212,7 @@ class CameraModel:
             out = _empty_points(z)
         out[..., 0] = ray_x[:: min(stride, ray_x.shape[0]), ::stride] * z
         out[..., 1] = ray_y[::stride, :: min(stride, ray_y.shape[1])] * z
-        out[..., 2] = z
+        out[..., 2] = z if not self.distortion_model else z + (ray_x - ray_x)[::stride, ::stride]  # NaN without a ray
         return out
 
 

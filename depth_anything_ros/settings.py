@@ -57,3 +57,36 @@ class CacheSettings:
 
     max_models: int = 4
     max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What the node does with its model.
+
+    Attributes:
+        max_depth: metres at the network's full output; None is the dataset's own.
+        image_transport: `raw` or `compressed`.
+        rectified: the images are rectified, so P describes them; otherwise K and D do.
+        process_every_frame: queue frames instead of taking the latest only.
+        queue_size: how many frames wait at most when they are queued.
+        depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
+        min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
+            None does not clip on that side.
+        cloud_stride: the cloud takes every n-th row and column.
+        cloud_rate_hz: at most this many clouds a second; None does not limit.
+        color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
+        autostart: configure and activate without being told to.
+    """
+
+    max_depth: float | None = None
+    image_transport: str = "raw"
+    rectified: bool = False
+    process_every_frame: bool = False
+    queue_size: int = 100
+    depth_encoding: str = "32FC1"
+    min_range_m: float | None = None
+    max_range_m: float | None = None
+    cloud_stride: int = 1
+    cloud_rate_hz: float | None = None
+    color_max_m: float | None = None
+    autostart: bool = True

@@ -1,0 +1,59 @@
+"""Which CameraInfo belongs to an image."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.errors import CameraError
+
+KEPT = 30  # a second of a 30 Hz camera: enough to find the image's own after a slow inference
+
+
+class CameraInfos:
+    """The last CameraInfo messages of a topic, matched to images by frame and size.
+
+    Args:
+        topic: name used in messages to people.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._recent: deque[CameraInfo] = deque(maxlen=KEPT)
+
+    def add(self, info: CameraInfo) -> None:
+        """Remember a message."""
+        self._recent.append(info)
+
+    def match(self, header: Header, width: int, height: int, *, rectified: bool) -> tuple[CameraInfo, CameraModel]:
+        """Return the CameraInfo of an image and the camera it describes: the same stamp's, else the latest that fits.
+
+        Raises:
+            CameraError: none has come yet, none is of this frame, or none of this frame can be used;
+                then it says what is wrong with the best candidate.
+        """
+        recent = list(self._recent)
+        if not recent:
+            raise CameraError(f"waiting for CameraInfo on {self._topic}: depth is published, clouds need it")
+        candidates = [info for info in reversed(recent) if info.header.frame_id == header.frame_id]
+        if not candidates:
+            raise CameraError(
+                f"the image's frame is {header.frame_id!r}, but CameraInfo on {self._topic} is of "
+                f"frame {recent[-1].header.frame_id!r}: no cloud without its own"
+            )
+        candidates.sort(key=lambda info: info.header.stamp != header.stamp)  # stable: newest first otherwise
+        return self._first_usable(candidates, width, height, rectified)
+
+    def _first_usable(
+        self, candidates: list[CameraInfo], width: int, height: int, rectified: bool
+    ) -> tuple[CameraInfo, CameraModel]:
+        problem: CameraError | None = None
+        for info in candidates:
+            try:
+                return info, CameraModel.from_camera_info(info, rectified=rectified).scaled_to(width, height)
+            except CameraError as error:
+                problem = problem or error
+        raise CameraError(f"no cloud from CameraInfo on {self._topic}: {problem}") from problem

@@ -1,0 +1,226 @@
+"""ROS messages <-> NumPy. Needs the message classes, never rclpy.
+
+cv_bridge is not needed for the encodings cameras really send: its compiled part breaks under NumPy 2
+on several distributions. Any other encoding is handed to it where it can be imported.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
+from std_msgs.msg import Header
+
+from depth_anything_ros.camera import CameraModel, binning, image_size
+from depth_anything_ros.errors import ImageError
+from depth_anything_ros.formats import depth_to_uint16
+
+BgrImage = NDArray[np.uint8]
+POINT_STEP_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an encoding stores a pixel, and OpenCV's code that makes BGR of it (None: it is BGR)."""
+
+    bits: int
+    channels: int
+    to_bgr: int | None
+
+
+# sensor_msgs/image_encodings.hpp. OpenCV names a Bayer pattern by its second row, ROS by its first.
+_BAYER = {
+    "bayer_rggb": cv2.COLOR_BayerBG2BGR,
+    "bayer_bggr": cv2.COLOR_BayerRG2BGR,
+    "bayer_gbrg": cv2.COLOR_BayerGR2BGR,
+    "bayer_grbg": cv2.COLOR_BayerGB2BGR,
+}
+LAYOUTS: dict[str, Layout] = {
+    "mono8": Layout(8, 1, cv2.COLOR_GRAY2BGR),
+    "8UC1": Layout(8, 1, cv2.COLOR_GRAY2BGR),
+    "mono16": Layout(16, 1, cv2.COLOR_GRAY2BGR),
+    "16UC1": Layout(16, 1, cv2.COLOR_GRAY2BGR),
+    "bgr8": Layout(8, 3, None),
+    "8UC3": Layout(8, 3, None),
+    "rgb8": Layout(8, 3, cv2.COLOR_RGB2BGR),
+    "bgra8": Layout(8, 4, cv2.COLOR_BGRA2BGR),
+    "8UC4": Layout(8, 4, cv2.COLOR_BGRA2BGR),
+    "rgba8": Layout(8, 4, cv2.COLOR_RGBA2BGR),
+    "bgr16": Layout(16, 3, None),
+    "rgb16": Layout(16, 3, cv2.COLOR_RGB2BGR),
+    "yuv422": Layout(8, 2, cv2.COLOR_YUV2BGR_UYVY),
+    "uyvy": Layout(8, 2, cv2.COLOR_YUV2BGR_UYVY),
+    "yuv422_yuy2": Layout(8, 2, cv2.COLOR_YUV2BGR_YUYV),
+    "yuyv": Layout(8, 2, cv2.COLOR_YUV2BGR_YUYV),
+    **{f"{name}{bits}": Layout(bits, 1, code) for name, code in _BAYER.items() for bits in (8, 16)},
+}
+
+
+def image_to_bgr(msg: Image) -> BgrImage:
+    """Read an Image of any common encoding, either byte order, padded rows included.
+
+    Returns:
+        uint8 (H, W, 3) BGR: a view of the message's data for bgr8, else a new array. 16-bit pixels
+        keep their high byte.
+
+    Raises:
+        ImageError: zero size, a step or data too short for the size, or an unknown encoding.
+    """
+    if msg.width == 0 or msg.height == 0:
+        raise ImageError(f"image of zero size: {msg.width}x{msg.height}")
+    layout = LAYOUTS.get(msg.encoding)
+    if layout is None:
+        return _by_cv_bridge(msg)
+    pixels = _pixels(msg, layout)
+    if layout.bits == 16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if layout.to_bgr is None:
+        return pixels
+    try:
+        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_bgr)  # type: ignore[return-value]
+    except cv2.error as error:
+        raise ImageError(f"a {msg.encoding} image cannot be {msg.width}x{msg.height} pixels") from error
+
+
+def _pixels(msg: Image, layout: Layout) -> NDArray[Any]:
+    """See the message's data as (H, W, channels), its own step and byte order respected, without a copy."""
+    pixel_bytes = layout.channels * layout.bits // 8
+    if msg.step < msg.width * pixel_bytes:
+        raise ImageError(
+            f"step of a {msg.width} pixels wide {msg.encoding} image is {msg.step} bytes; "
+            f"needed are {msg.width * pixel_bytes} or more"
+        )
+    if len(msg.data) < msg.step * msg.height:
+        raise ImageError(
+            f"data of a {msg.width}x{msg.height} {msg.encoding} image with step {msg.step} has {len(msg.data)} bytes; "
+            f"needed are {msg.step * msg.height}"
+        )
+    dtype = np.dtype(np.uint8) if layout.bits == 8 else np.dtype(">u2" if msg.is_bigendian else "<u2")
+    shape = (msg.height, msg.width, layout.channels)
+    strides = (msg.step, pixel_bytes, layout.bits // 8)
+    pixels: NDArray[Any] = np.ndarray(shape, dtype, buffer=memoryview(msg.data), strides=strides)
+    return pixels
+
+
+def _by_cv_bridge(msg: Image) -> BgrImage:
+    try:
+        from cv_bridge import CvBridge
+    except Exception as error:  # absent, or compiled against another NumPy, which can raise anything
+        known = ", ".join(LAYOUTS)
+        raise ImageError(f"unknown image encoding {msg.encoding!r}; known without cv_bridge: {known}") from error
+    try:
+        return np.asarray(CvBridge().imgmsg_to_cv2(msg, "bgr8"))
+    except Exception as error:  # cv_bridge's own error, OpenCV's, or TypeError
+        raise ImageError(f"cv_bridge cannot convert encoding {msg.encoding!r} to bgr8") from error
+
+
+def compressed_to_bgr(msg: CompressedImage) -> BgrImage:
+    """Decode a JPEG or PNG CompressedImage to uint8 (H, W, 3) BGR; EXIF rotation is ignored, as CameraInfo does.
+
+    Raises:
+        ImageError: a compressedDepth message, or data that cannot be decoded.
+    """
+    if "compressedDepth" in msg.format:
+        raise ImageError(f"format {msg.format!r} holds depth, not a picture")
+    data = np.frombuffer(msg.data, np.uint8)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(data, flags) if data.size else None
+    if image is None:
+        raise ImageError(f"compressed image of format {msg.format!r} and {data.size} bytes cannot be decoded")
+    return image  # type: ignore[return-value]
+
+
+def bgr_to_image(image_bgr: BgrImage, header: Header) -> Image:
+    """uint8 (H, W, 3) BGR -> bgr8 Image."""
+    return _image(image_bgr, header, "bgr8")
+
+
+def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
+    """Float32 (H, W) -> Image: 32FC1 as it is, or 16UC1 in millimetres with 0 for invalid (REP 118)."""
+    return _image(depth if encoding == "32FC1" else depth_to_uint16(depth), header, encoding)
+
+
+def _image(pixels: NDArray[Any], header: Header, encoding: str) -> Image:
+    height, width = pixels.shape[:2]
+    msg = Image(header=header, height=height, width=width, encoding=encoding)
+    msg.is_bigendian = int(sys.byteorder == "big")
+    msg.step = width * pixels[0, 0].nbytes
+    msg.data = _bytes(pixels)
+    return msg
+
+
+def _bytes(values: NDArray[Any]) -> array.array[int]:
+    """Bytes as array('B'), the one type that message classes take without looking at every element."""
+    data = array.array("B")
+    data.frombytes(np.ascontiguousarray(values).data.cast("B"))
+    return data
+
+
+def points_to_cloud(points: NDArray[np.float32], colors_bgr: BgrImage, header: Header) -> PointCloud2:
+    """Points and colours -> organised PointCloud2 with x, y, z and rgb as FLOAT32.
+
+    Args:
+        points: float32 (H, W, 3), metres, optical frame; NaN where there is no point.
+        colors_bgr: uint8 (H, W, 3).
+    """
+    height, width = points.shape[:2]
+    data = array.array("B", [0]) * (height * width * POINT_STEP_BYTES)
+    fields = np.frombuffer(data, np.float32).reshape(height, width, 4)
+    fields[..., :3] = points
+    blue_green_red_zero = np.frombuffer(data, np.uint8).reshape(height, width, POINT_STEP_BYTES)[..., 12:]
+    blue_green_red_zero[..., :3] = colors_bgr
+    msg = PointCloud2(header=header, height=height, width=width, data=data)
+    offsets = {"x": 0, "y": 4, "z": 8, "rgb": 12}
+    msg.fields = [PointField(name=n, offset=o, datatype=PointField.FLOAT32, count=1) for n, o in offsets.items()]
+    msg.is_bigendian = sys.byteorder == "big"
+    msg.point_step = POINT_STEP_BYTES
+    msg.row_step = width * POINT_STEP_BYTES
+    msg.is_dense = not np.isnan(points[..., 2]).any()
+    return msg
+
+
+def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:
+    """CameraInfo that is true for an image with `camera`'s size, made from the source's own.
+
+    Where the image has the size that `info` describes, everything stays as it came, region of
+    interest and binning included. Where it was resized, K and P are scaled and those two are spent.
+    """
+    out = CameraInfo(
+        header=header,
+        height=info.height,
+        width=info.width,
+        distortion_model=info.distortion_model,
+        d=info.d,
+        k=info.k,
+        r=info.r,
+        p=info.p,
+        binning_x=info.binning_x,
+        binning_y=info.binning_y,
+        roi=info.roi,
+    )
+    (width, height), (binning_x, binning_y) = image_size(info), binning(info)
+    if (width, height) == (camera.width, camera.height):
+        return out
+    factors = (camera.width / width / binning_x, camera.height / height / binning_y)
+    offsets = (info.roi.x_offset, info.roi.y_offset)
+    out.k = _scaled(info.k, 3, offsets, factors)
+    out.p = _scaled(info.p, 4, offsets, factors)
+    out.width, out.height = camera.width, camera.height
+    out.binning_x = out.binning_y = 0
+    out.roi = RegionOfInterest(do_rectify=info.roi.do_rectify)
+    return out
+
+
+def _scaled(matrix: Any, columns: int, offsets: tuple[int, int], factors: tuple[float, float]) -> list[float]:
+    """K or P of a picture that was cropped at `offsets` and then resized by `factors`."""
+    scaled = np.array(matrix, np.float64).reshape(3, columns)
+    for row in (0, 1):
+        scaled[row, 2] -= offsets[row]
+        scaled[row] *= factors[row]
+    return [float(number) for number in scaled.ravel()]

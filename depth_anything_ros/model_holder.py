@@ -1,0 +1,109 @@
+"""The one model of a node, and how it is exchanged for another while frames go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.settings import ModelSettings
+
+# Parameters that are set one after the other within this time are one change.
+SETTLE_S = 0.2
+
+
+@dataclass(frozen=True)
+class HeldModel:
+    """A loaded estimator and the settings it was loaded with."""
+
+    settings: ModelSettings
+    estimator: DepthEstimator
+
+
+class ModelHolder:
+    """Holds a model; loads a requested one in the background and swaps when it is ready.
+
+    Args:
+        load: makes an estimator; anything it raises means failure.
+        on_swap: called in the loading thread with the new model.
+        on_failure: called in the loading thread with the error and the model that stays.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[ModelSettings], DepthEstimator],
+        on_swap: Callable[[HeldModel], None],
+        on_failure: Callable[[Exception, HeldModel], None],
+    ) -> None:
+        self._load = load
+        self._on_swap = on_swap
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self._held: HeldModel | None = None
+        self._wanted: ModelSettings | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def held(self) -> HeldModel | None:
+        """The model in use, or None before `load` and after `release`."""
+        return self._held
+
+    def load(self, settings: ModelSettings) -> HeldModel:
+        """Load a model here and now. Raises whatever loading raises."""
+        held = HeldModel(settings, self._load(settings))
+        with self._lock:
+            self._held, self._wanted = held, settings
+        return held
+
+    def request(self, settings: ModelSettings) -> None:
+        """Ask for another model; the one held stays until the new one is ready, or for good if it fails."""
+        with self._lock:
+            if self._held is None:
+                return
+            self._wanted = settings
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="model loader", daemon=True)
+                self._thread.start()
+
+    def release(self) -> None:
+        """Let go of the model. A load under way is thrown away when it is done."""
+        with self._lock:
+            self._held = self._wanted = None
+
+    def _work(self) -> None:
+        while (wanted := self._next_wanted()) is not None:
+            try:
+                estimator = self._load(wanted)
+            except Exception as error:  # a device can fail in any way; the model held goes on working
+                self._give_up(wanted, error)
+            else:
+                self._swap(HeldModel(wanted, estimator))
+
+    def _next_wanted(self) -> ModelSettings | None:
+        """Wait until the wish is stable. None ends the thread: nothing is wanted that is not there."""
+        while True:
+            wanted = self._wanted
+            time.sleep(SETTLE_S)
+            with self._lock:
+                if self._held is None or self._wanted == self._held.settings:
+                    self._thread = None
+                    return None
+                if self._wanted == wanted:
+                    return wanted
+
+    def _swap(self, model: HeldModel) -> None:
+        with self._lock:
+            if self._held is None or self._wanted != model.settings:
+                return
+            self._held = model
+        self._on_swap(model)
+
+    def _give_up(self, wanted: ModelSettings, error: Exception) -> None:
+        with self._lock:
+            held = self._held
+            if held is None or self._wanted != wanted:
+                return
+            self._wanted = held.settings
+        self._on_failure(error, held)

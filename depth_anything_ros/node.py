@@ -1,0 +1,312 @@
+"""The ROS 2 node: camera images in; metric depth, camera info, clouds and pictures out.
+
+The executor's thread only takes messages in; one worker thread decodes, estimates and publishes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.exceptions import InvalidParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from depth_anything_ros import parameters
+from depth_anything_ros.camera_infos import CameraInfos
+from depth_anything_ros.conversions import compressed_to_bgr, image_to_bgr
+from depth_anything_ros.errors import DepthAnythingError, SettingsError
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.frame_queue import FrameQueue
+from depth_anything_ros.model_holder import HeldModel, ModelHolder
+from depth_anything_ros.outputs import Outputs
+from depth_anything_ros.settings import ModelSettings, NodeSettings
+
+NODE_NAME = "depth_anything"
+CAMERA_INFO_QUEUE = 10
+DIAGNOSTICS_PERIOD_S = 1.0
+MAX_DISTINCT_COMPLAINTS = 1000
+# How long the end of the process waits for an inference under way.
+SHUTDOWN_GRACE_S = 1.0
+
+ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
+
+
+@dataclass
+class FrameCounts:
+    """What became of every image received: `received` is the sum of the others and of those in hand."""
+
+    received: int = 0
+    processed: int = 0
+    dropped: int = 0  # gave way to a newer one before its turn
+    ignored: int = 0  # nobody listened
+    failed: int = 0  # unreadable, or inference failed
+
+
+class DepthAnythingNode(LifecycleNode):
+    """Lifecycle node around one estimator.
+
+    Args:
+        load: makes the estimator from settings; tests put their own here.
+        node_arguments: for `rclpy.node.Node`, such as `context` or `parameter_overrides`.
+
+    Raises:
+        rclpy.exceptions.InvalidParameterException, SettingsError: a parameter given at the start is
+            of the wrong type or not allowed.
+    """
+
+    def __init__(
+        self, load: Callable[[ModelSettings], DepthEstimator] = DepthEstimator.from_settings, **node_arguments: Any
+    ) -> None:
+        super().__init__(NODE_NAME, **node_arguments)
+        parameters.declare(self)
+        self._wanted_model, self._settings = parameters.read(self)
+        self._models = ModelHolder(load, self._on_model_loaded, self._on_model_failed)
+        self._parameters_stale = self.create_guard_condition(self._show_running_model)
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._camera_infos = CameraInfos(self.resolve_topic_name("camera_info"))
+        self._frames: FrameQueue[ImageMessage] = FrameQueue(1)
+        self._outputs: Outputs | None = None
+        self._worker: threading.Thread | None = None
+        self._inputs: list[Any] = []
+        self._active = False
+        self.counts = FrameCounts()
+        self._said: set[str] = set()
+        self._last_problem = ""
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
+        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the weights, offer the topics, start the worker."""
+        try:
+            held = self._models.load(self._wanted_model)
+        except DepthAnythingError as error:
+            self._last_problem = f"cannot load {self._wanted_model.key}: {error}"
+            self.get_logger().error(self._last_problem)
+            return TransitionCallbackReturn.FAILURE
+        self._on_model_loaded(held)
+        self._outputs = Outputs(self, self._camera_infos, self._complain)
+        self._frames = FrameQueue(self._queue_size())
+        self._worker = threading.Thread(
+            target=self._work, args=(self._frames, self._outputs), name="inference", daemon=True
+        )
+        self._worker.start()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start taking images."""
+        result = super().on_activate(state)
+        self._active = True
+        compressed = self._settings.image_transport == "compressed"
+        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
+        self._subscribe(CompressedImage if compressed else Image, topic, self._on_image, self._queue_size())
+        self._subscribe(CameraInfo, "camera_info", self._camera_infos.add, CAMERA_INFO_QUEUE)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop taking images; one that is being worked on is not published any more."""
+        self._stop_taking_images()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the model's memory and take the topics away."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The same, from whatever state."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _queue_size(self) -> int:
+        return self._settings.queue_size if self._settings.process_every_frame else 1
+
+    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+        qos = QoSProfile(reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST, depth=depth)
+        options = QoSOverridingOptions.with_default_policies()
+        self._inputs.append(self.create_subscription(kind, topic, callback, qos, qos_overriding_options=options))
+
+    def _stop_taking_images(self) -> None:
+        self._active = False
+        for subscription in self._inputs:
+            self.destroy_subscription(subscription)
+        self._inputs.clear()
+        self.counts.dropped += self._frames.clear()
+
+    def _release(self) -> None:
+        self._stop_taking_images()
+        self.stop(timeout_s=None)
+        if self._outputs is not None:
+            self._outputs.destroy()
+            self._outputs = None
+        self._models.release()
+
+    def stop(self, timeout_s: float | None) -> bool:
+        """Stop working. Returns False if an inference is still under way after the time; None waits for it."""
+        self._active = False
+        self._frames.close()
+        if self._worker is not None:
+            self._worker.join(timeout_s)
+        return self._worker is None or not self._worker.is_alive()
+
+    # Parameters and the model
+
+    def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
+        values = {change.name: change.value for change in changes}
+        try:
+            model, settings = parameters.changed(self._wanted_model, self._settings, values)
+        except SettingsError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self._settings = settings
+        if model != self._wanted_model:
+            self._wanted_model = model
+            self._models.request(model)
+        return SetParametersResult(successful=True)
+
+    def _on_model_loaded(self, held: HeldModel) -> None:
+        self._last_problem = ""
+        estimator = held.estimator
+        self.get_logger().info(f"running {estimator.key} on {estimator.device} in {estimator.backend.precision}")
+
+    def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
+        self._last_problem = f"cannot load the model asked for, {held.estimator.key} stays: {error}"
+        self.get_logger().error(self._last_problem)
+        self._parameters_stale.trigger()
+
+    def _show_running_model(self) -> None:
+        """Set the parameters back to the model that runs, so that they tell the truth."""
+        if (held := self._models.held) is not None:
+            values = parameters.to_ros(held.settings)
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
+
+    # Frames
+
+    def _on_image(self, msg: ImageMessage) -> None:
+        self.counts.received += 1
+        if self._outputs is None or not self._outputs.someone_listens():
+            self.counts.ignored += 1
+        elif self._frames.put(msg):
+            self.counts.dropped += 1
+
+    def _work(self, frames: FrameQueue[ImageMessage], outputs: Outputs) -> None:
+        while (msg := frames.take()) is not None:
+            held = self._models.held
+            if held is None:
+                return
+            self._last_problem = ""
+            try:
+                self._process(msg, held.estimator, outputs, self._settings)
+                self.counts.processed += 1
+            except Exception as error:  # one frame is lost, whatever happened; the node is not
+                self.counts.failed += 1
+                if self._active:
+                    self._complain(f"frame dropped: {_describe(error)}")
+
+    def _process(self, msg: ImageMessage, estimator: DepthEstimator, outputs: Outputs, settings: NodeSettings) -> None:
+        image = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
+        depth = estimator.estimate_tensor(image, settings.max_depth)
+        if not self._active:
+            return
+        if estimator.kind == "relative":
+            outputs.publish_relative(depth.cpu().numpy(), msg.header)
+        else:
+            outputs.publish_metric(depth, image, msg.header, settings, settings.max_depth or estimator.max_depth)
+
+    # Telling people
+
+    def _complain(self, text: str) -> None:
+        """Warn once about each thing, however often it happens."""
+        self._last_problem = text
+        if text not in self._said and len(self._said) < MAX_DISTINCT_COMPLAINTS:
+            self._said.add(text)
+            self.get_logger().warning(text)
+
+    def _publish_diagnostics(self) -> None:
+        held = self._models.held
+        values: dict[str, object] = {f"frames_{name}": count for name, count in asdict(self.counts).items()}
+        if held is not None:
+            values |= {"model": held.estimator.key, "sha256": held.estimator.sha256, "device": held.estimator.device}
+        status = DiagnosticStatus(name=f"{self.get_fully_qualified_name()}: depth")
+        status.level, status.message = self._health(held)
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
+
+    def _health(self, held: HeldModel | None) -> tuple[bytes, str]:
+        if self._last_problem:
+            return DiagnosticStatus.ERROR if held is None else DiagnosticStatus.WARN, self._last_problem
+        return DiagnosticStatus.OK, "active" if self._active else "inactive"
+
+
+class RosLogHandler(logging.Handler):
+    """Passes what the core logs on to the node's logger, and so to /rosout."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record. rclpy ties a severity to the line that logs, hence a line for each."""
+        if record.levelno >= logging.ERROR:
+            self._logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())
+
+
+def _describe(error: Exception) -> str:
+    return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until a signal or a shutdown of the context ends it."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = DepthAnythingNode()
+        core_log = logging.getLogger("depth_anything_ros")
+        core_log.addHandler(RosLogHandler(node))
+        core_log.setLevel(logging.INFO)
+        if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            node.trigger_activate()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (InvalidParameterException, SettingsError) as error:
+        print(f"{NODE_NAME}: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        _end(node)
+
+
+def _end(node: DepthAnythingNode | None) -> None:
+    if node is not None and not node.stop(SHUTDOWN_GRACE_S):
+        # A network in mid-flight cannot be interrupted, and taking the interpreter down around it crashes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+    if node is not None:
+        node.destroy_node()
+    rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
