@@ -1,0 +1,147 @@
+"""`DepthEstimator.estimate` against Depth Anything in transformers, each with its own preprocessing.
+
+Both carry the same random weights and take turns in one process. Speed is at 640x480. Accuracy is at
+518x518, the one size at which the two interpolate the position embedding alike; at any other size
+transformers departs from the official implementation, so the difference there says nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from benchmarks import median_ms, paired, report, versions
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.dinov2 import reset_parameters
+from depth_anything_ros.model.registry import NATIVE_SIZE, PATCH_SIZE, dataset_spec, encoder_spec
+from depth_anything_ros.preprocess import MEAN, STD
+
+DATASET = "hypersim"
+Depth = NDArray[np.float32]
+
+
+def main(argv: list[str]) -> None:
+    """Print one JSON line for every device: the CPU, and the first GPU where there is one."""
+    parser = argparse.ArgumentParser(prog="benchmarks estimator", description=__doc__)
+    parser.add_argument("--encoder", default="vits")
+    parser.add_argument("--repeats", type=int, default=7, help="measured turns, after one that is not")
+    args = parser.parse_args(argv)
+    network = transformers_network(args.encoder)
+    measure(network, args.encoder, "cpu", "fp32", args.repeats)
+    if torch.cuda.is_available():
+        measure(network, args.encoder, "cuda", "fp16", args.repeats)
+
+
+def measure(network: Any, encoder: str, device: str, precision: str, repeats: int) -> None:
+    """Compare both on one device and print what came out."""
+    processor = transformers_processor()
+    ours = estimator(network, encoder, device, precision)
+    theirs = transformers_estimate(network, processor, device, precision)
+    image, square = picture(480, 640), picture(NATIVE_SIZE, NATIVE_SIZE)
+    ours_s, theirs_s = paired(lambda: ours(image), lambda: theirs(image), repeats)
+    ratio = statistics.median(a / b for a, b in zip(ours_s, theirs_s, strict=True))
+    report(
+        "estimator",
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        versions=versions("torch", "transformers", "numpy"),
+        encoder=encoder,
+        precision=precision,
+        processor=type(processor).__name__,
+        image="640x480",
+        repeats=repeats,
+        estimate_ms=median_ms(ours_s),
+        transformers_ms=median_ms(theirs_s),
+        median_of_ratios=round(ratio, 3),
+        difference_518x518=difference(ours(square), theirs(square)),
+    )
+
+
+def difference(ours: Depth, theirs: Depth) -> dict[str, float]:
+    """Largest and mean difference, as fractions of the range that the depth covers."""
+    off = np.abs(ours - theirs) / np.ptp(theirs)
+    return {"max": float(f"{off.max():.2g}"), "mean": float(f"{off.mean():.2g}")}
+
+
+def estimator(network: Any, encoder: str, device: str, precision: str) -> Callable[[NDArray[np.uint8]], Depth]:
+    """Load the network's weights as anyone would load a `-hf` checkpoint, and return `estimate`."""
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        loaded = DepthEstimator.load(encoder, DATASET, folder, device=device, precision=precision, backend="torch")
+    return lambda image_bgr: loaded.estimate(image_bgr).values
+
+
+def transformers_estimate(
+    network: Any, processor: Any, device: str, precision: str
+) -> Callable[[NDArray[np.uint8]], Depth]:
+    """Return a function from a BGR image to depth in metres that does all that `estimate` does."""
+    network = network.to(device, torch.float16 if precision == "fp16" else torch.float32)
+
+    @torch.inference_mode()
+    def estimate(image_bgr: NDArray[np.uint8]) -> Depth:
+        inputs = processor(images=image_bgr[..., ::-1], return_tensors="pt").to(network.device, network.dtype)
+        outputs = network(**inputs)
+        done = processor.post_process_depth_estimation(outputs, target_sizes=[image_bgr.shape[:2]])
+        depth: Depth = done[0]["predicted_depth"].float().cpu().numpy()
+        return depth
+
+    return estimate
+
+
+def transformers_processor() -> Any:
+    """Return the image processor with the settings of the published checkpoints; with Pillow or torchvision."""
+    return transformers.DPTImageProcessor(
+        size={"height": NATIVE_SIZE, "width": NATIVE_SIZE},
+        keep_aspect_ratio=True,
+        ensure_multiple_of=PATCH_SIZE,
+        image_mean=list(MEAN),
+        image_std=list(STD),
+    )
+
+
+def transformers_network(encoder: str) -> Any:
+    """Build transformers' network for an encoder, with seeded random weights."""
+    spec = encoder_spec(encoder)
+    backbone: dict[str, Any] = {
+        "image_size": NATIVE_SIZE,
+        "patch_size": PATCH_SIZE,
+        "hidden_size": spec.embed_dim,
+        "num_hidden_layers": spec.depth,
+        "num_attention_heads": spec.num_heads,
+        "out_indices": [index + 1 for index in spec.layers],
+        "reshape_hidden_states": False,
+        "apply_layernorm": True,
+    }
+    config = transformers.DepthAnythingConfig(
+        backbone_config=transformers.Dinov2Config(**backbone),
+        reassemble_hidden_size=spec.embed_dim,
+        neck_hidden_sizes=list(spec.out_channels),
+        fusion_hidden_size=spec.features,
+        depth_estimation_type="metric",
+        max_depth=int(dataset_spec(DATASET).max_depth_m),
+    )
+    network: Any = transformers.DepthAnythingForDepthEstimation(config)
+    network.eval()
+    reset_parameters(network, torch.Generator().manual_seed(0))
+    with torch.no_grad():  # transformers' name for LayerScale's gamma; near 0 it would switch the blocks off
+        for name, parameter in network.named_parameters():
+            if name.endswith("lambda1"):
+                parameter.add_(0.2)
+    return network
+
+
+def picture(height: int, width: int) -> NDArray[np.uint8]:
+    """uint8 (height, width, 3): smooth shading, an edge and grain, always the same."""
+    v, u = np.mgrid[0:height, 0:width] / height
+    shading = np.stack([np.sin(4 * u + 2 * v), np.cos(5 * v), np.sin(9 * u * v)], axis=-1) * 60 + 120
+    shading[height // 3 :, width // 2 :] *= 0.6
+    grain = np.random.default_rng(0).normal(0, 6, shading.shape)
+    return np.clip(shading + grain, 0, 255).astype(np.uint8)

@@ -1,0 +1,51 @@
+"""`depth_anything`: one program, one file a subcommand.
+
+Every module in this package is a subcommand of its own name. It defines `HELP` (one line),
+`add_arguments(parser)` and `run(args) -> int`, the exit status, and imports what is heavy or may be
+missing inside `run`: `depth_anything doctor` has to work where nothing else does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from depth_anything_ros import __version__
+from depth_anything_ros.errors import DepthAnythingError
+
+INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit status; errors go to stderr as text, never as a traceback."""
+    args = build_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except DepthAnythingError as error:
+        return _fail(args.command, str(error))
+    except ImportError as error:
+        return _fail(args.command, f"{error}\n`depth_anything doctor` says what to do about it.")
+    return status
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with a subcommand for every module of this package."""
+    parser = argparse.ArgumentParser(prog="depth_anything", description="Depth Anything V2 for robots")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+        module = importlib.import_module(f"{__name__}.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _fail(command: str, text: str) -> int:
+    print(f"depth_anything {command}: {text}", file=sys.stderr)
+    return 1

@@ -1,0 +1,229 @@
+"""Say what a node needs, what of it is here, and what to do about the rest.
+
+Exit status 0 only when a node could run. Libraries are imported in processes of their own, because a
+broken installation may crash on import. This file needs nothing but Python itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+HELP = "say what is here, what is missing, and what to do about it"
+
+MIN_PYTHON = (3, 10)
+IMPORT_TIMEOUT_S = 120
+ROS_ROOT = Path("/opt/ros")
+SHARED_MEMORY = Path("/dev/shm")
+SHARED_MEMORY_BYTES = 2 * 64 * 2**20  # config/fastdds.xml: 64 MiB for the publisher, as much for a subscriber
+
+# Code that imports a library and describes it in `facts`.
+VERSION_OF = "import {0}; facts = [{0}.__version__]"
+TORCH = """
+import torch
+gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+facts = [torch.__version__, *gpus]
+"""
+RCLPY = """
+from importlib.metadata import version
+import rclpy, diagnostic_msgs.msg, lifecycle_msgs.msg, sensor_msgs.msg, std_msgs.msg, std_srvs.srv
+from rclpy.type_support import check_for_type_support
+check_for_type_support(sensor_msgs.msg.Image)  # messages compiled for another NumPy fail only here
+facts = [version("rclpy"), rclpy.get_rmw_implementation_identifier()]
+"""
+CV_BRIDGE = "import cv_bridge; cv_bridge.CvBridge(); facts = ['works']"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row. `missing` keeps a node from running, `optional` does not; the advice says what to do."""
+
+    name: str
+    state: Literal["ok", "missing", "optional"]
+    detail: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a library said of itself when it was imported, or why that failed."""
+
+    facts: tuple[str, ...] = ()
+    error: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare nothing: the preflight takes no arguments."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one row a finding. Returns 0 when a node could run, else 1."""
+    missing = []
+    for finding in examine():
+        print(f"{finding.state:9} {finding.name:16} {finding.detail}", flush=True)
+        if finding.advice:
+            print(f"{'':26} -> {finding.advice}", flush=True)
+        if finding.state == "missing":
+            missing.append(finding.name)
+    print(f"A node cannot run: {', '.join(missing)} missing." if missing else "A node can run.")
+    return 1 if missing else 0
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything a node uses, the most basic first."""
+    yield check_python()
+    core = list(check_core())
+    yield from core
+    yield check_openvino()
+    yield check_rclpy()
+    yield check_cv_bridge()
+    if all(finding.state != "missing" for finding in core):
+        yield check_checkpoints()
+    yield check_shared_memory()
+
+
+def check_python() -> Finding:
+    """Python is new enough."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < MIN_PYTHON:
+        return Finding("Python", "missing", version, "use Python 3.10 or newer")
+    return Finding("Python", "ok", f"{version}, {sys.executable}")
+
+
+def check_core() -> Iterator[Finding]:
+    """Everything `DepthEstimator` imports, and the GPUs torch sees."""
+    yield required("NumPy", probe(VERSION_OF.format("numpy")), pip("numpy"))
+    yield required("OpenCV", probe(VERSION_OF.format("cv2")), pip("opencv-python-headless"))
+    yield required("safetensors", probe(VERSION_OF.format("safetensors")), pip("safetensors"))
+    yield required("huggingface_hub", probe(VERSION_OF.format("huggingface_hub")), pip("huggingface_hub"))
+    torch = probe(TORCH)
+    yield required("torch", Probe(torch.facts[:1], torch.error), pip("torch"))
+    if len(torch.facts) > 1:
+        yield Finding("CUDA", "ok", ", ".join(torch.facts[1:]))
+    else:
+        advice = "nvidia-smi is here: install a torch made for its driver" if shutil.which("nvidia-smi") else ""
+        yield Finding("CUDA", "optional", "no device; the network runs on the CPU", advice)
+
+
+def check_openvino() -> Finding:
+    """OpenVINO's version; its import is heavy and nothing depends on it."""
+    version = installed_version("openvino")
+    if version is None:
+        return Finding("OpenVINO", "optional", "not installed; networks run on torch")
+    return Finding("OpenVINO", "ok", version)
+
+
+def check_rclpy() -> Finding:
+    """One ROS, not two, with the messages the node uses and a middleware that loads."""
+    sourced, from_pip = sourced_ros(os.environ), installed_version("ros-rclpy")
+    if sourced is not None and from_pip is not None:
+        return Finding(
+            "rclpy",
+            "missing",
+            f"two ROS are mixed: {sourced} is sourced, ros-rclpy {from_pip} is installed by pip in {sys.prefix}",
+            "use one: a shell without setup.bash, or a virtual environment without the [ros] extra",
+        )
+    return required("rclpy", probe(RCLPY), rclpy_advice(sourced, ROS_ROOT))
+
+
+def sourced_ros(environment: Mapping[str, str]) -> Path | None:
+    """Return the folder of the ROS whose setup.bash was sourced; a workspace without rclpy is none."""
+    prefixes = environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    return next((Path(prefix) for prefix in prefixes if prefix and (Path(prefix) / "share/rclpy").is_dir()), None)
+
+
+def rclpy_advice(sourced: Path | None, ros_root: Path) -> str:
+    """Say how to get a working rclpy, by what this machine has of ROS."""
+    if sourced is not None:
+        pythons = ", ".join(path.name for path in sorted(sourced.glob("lib/python3*"))) or "another Python"
+        return (
+            f"{sourced} is made for {pythons}: use that, in a virtual environment with --system-site-packages, "
+            "and with the NumPy its messages are compiled for (if that is NumPy 1: pip install 'numpy<2')"
+        )
+    installed = sorted(ros_root.glob("*/setup.bash"))
+    if installed:
+        return f"source {installed[-1]}"
+    return f"install ROS 2 (https://docs.ros.org) and source its setup.bash; or, never beside one, {pip('.[ros]')}"
+
+
+def check_cv_bridge() -> Finding:
+    """cv_bridge imports, or breaks as its compiled part does under another NumPy."""
+    found = probe(CV_BRIDGE)
+    if found.error:
+        return Finding("cv_bridge", "optional", f"{found.error}; the usual image encodings do without it")
+    return Finding("cv_bridge", "ok", "imports")
+
+
+def check_checkpoints() -> Finding:
+    """Official files in the search folders."""
+    from depth_anything_ros.model.registry import DATASETS, ENCODERS
+    from depth_anything_ros.weights import find_checkpoint, search_folders
+
+    paths = [find_checkpoint(encoder, dataset) for encoder in ENCODERS for dataset in DATASETS]
+    found = [str(path) for path in paths if path is not None]
+    if found:
+        return Finding("checkpoints", "ok", ", ".join(found))
+    folders = ", ".join(map(str, search_folders()))
+    advice = "depth_anything download vits hypersim; or let the node do it on its first start"
+    return Finding("checkpoints", "optional", f"none in {folders}", advice)
+
+
+def check_shared_memory() -> Finding:
+    """Room for large messages, which otherwise travel over UDP."""
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError as error:
+        return Finding("shared memory", "optional", f"{error}; large messages travel over UDP, slower")
+    detail = f"{free // 2**20} MiB free in {SHARED_MEMORY}"
+    if free >= SHARED_MEMORY_BYTES:
+        return Finding("shared memory", "ok", detail)
+    advice = f"give it {SHARED_MEMORY_BYTES // 2**20} MiB or more (docker run --shm-size=512m); clouds travel slower"
+    return Finding("shared memory", "optional", detail, advice)
+
+
+def required(name: str, found: Probe, advice: str) -> Finding:
+    """Row of a library that the node cannot do without."""
+    if found.error:
+        return Finding(name, "missing", found.error, advice)
+    return Finding(name, "ok", ", ".join(found.facts))
+
+
+def pip(requirement: str) -> str:
+    """Say how to install something here. Outside a virtual environment, pip is often not allowed to."""
+    if sys.prefix != sys.base_prefix:
+        return f"pip install '{requirement}'"
+    return f"python3 -m venv --system-site-packages .venv && .venv/bin/pip install '{requirement}'"
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution without importing it."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def probe(code: str) -> Probe:
+    """Run code that sets `facts`, a list of strings, in a Python of its own."""
+    program = f"{code}\nimport json; print(); print(json.dumps(facts))"
+    command = [sys.executable, "-c", program]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return Probe(error=f"importing it takes longer than {IMPORT_TIMEOUT_S} s")
+    if done.returncode == 0:
+        return Probe(facts=tuple(json.loads(done.stdout.splitlines()[-1])))
+    if done.returncode < 0:
+        return Probe(error=f"importing it ends in {signal.Signals(-done.returncode).name}")
+    lines = done.stderr.split("\n")
+    return Probe(error=next((line.strip() for line in reversed(lines) if line.strip()), "importing it fails"))

@@ -1,0 +1,178 @@
+"""`python -m demo`: three real processes, and files worth looking at."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("rclpy")
+
+from demo.photographs import collect, fit
+from demo.pictures import rotation, splat
+from demo.scenes import SCENES, render
+
+REPOSITORY = Path(__file__).parent.parent
+QUICK = ("--encoder", "toy", "--input-size", "112", "--seconds", "2")
+# A PNG and a JPEG, neither of a size that another part of the demo uses.
+SIZES = {"wide.png": (120, 200), "tall photo.jpg": (180, 140)}
+
+
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "ROS_DOMAIN_ID"}
+    command = [sys.executable, "-m", "demo", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def run(*arguments: str | Path) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=110)
+    return process.returncode, out, err
+
+
+def read(path: Path) -> NDArray[Any]:
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert picture is not None, f"{path} is no picture"
+    return picture
+
+
+def save_photographs(folder: Path) -> list[Path]:
+    rng = np.random.default_rng(3)
+    for name, (height, width) in SIZES.items():
+        coarse = rng.integers(0, 255, (height // 20, width // 20, 3), np.uint8)
+        cv2.imwrite(str(folder / name), cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC))
+    return [folder / name for name in SIZES]
+
+
+def assert_results(folder: Path, height: int, width: int) -> None:
+    """Every file of one photograph is there, of the right type and size, and not blank."""
+    assert read(folder / "input.png").shape == (height, width, 3)
+    depth = read(folder / "depth.png")
+    assert depth.dtype == np.uint16
+    assert depth.shape == (height, width)
+    assert 0 < depth.max() <= 20_000
+    assert depth.std() > 0
+    color = read(folder / "color.png")
+    assert color.dtype == np.uint8
+    assert color.shape == (height, width, 3)
+    assert color.std() > 1
+    assert read(folder / "cloud.png").shape == (height, 2 * width, 3)
+    assert read(folder / "cloud.png").std() > 10
+    header = (folder / "cloud.ply").read_bytes()[:300].decode("ascii", errors="replace")
+    assert f"element vertex {height * width}\n" in header
+
+
+def assert_summary_is_sane(out: Path) -> None:
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["real_weights"] is False
+    assert summary["model"] == "toy_hypersim_112"
+    assert summary["frames_published"] > 0
+    assert summary["frames_received"] >= summary["frames_processed"] > 0
+    ends = ("processed", "dropped", "ignored", "failed")
+    assert summary["frames_received"] == sum(summary[f"frames_{end}"] for end in ends)
+    assert 0 < summary["depth_images"] <= summary["frames_processed"]
+    assert 0 < summary["latency_ms_median"] <= summary["latency_ms_p95"] < 10_000
+
+
+@pytest.mark.slow
+def test_without_photographs_the_demo_draws_its_own(tmp_path: Path) -> None:
+    status, out, err = run("--out", tmp_path, *QUICK)
+    assert status == 0, err
+    assert "untrained" in out.splitlines()[0]
+    for name in SCENES:
+        assert_results(tmp_path / name, 480, 640)
+    assert_summary_is_sane(tmp_path)
+    assert read(tmp_path / "sheet.png").shape[0] == 3 * 300
+
+
+@pytest.mark.slow
+def test_the_users_photographs_of_any_size_are_used_and_unreadable_files_named(tmp_path: Path) -> None:
+    paths = save_photographs(tmp_path)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    status, _, err = run(*paths, tmp_path / "notes.txt", "--out", tmp_path / "out", *QUICK)
+    assert status == 0, err
+    assert "notes.txt is not a readable image" in err
+    assert_results(tmp_path / "out/00_wide", *SIZES["wide.png"])
+    assert_results(tmp_path / "out/01_tall_photo", *SIZES["tall photo.jpg"])
+    assert_summary_is_sane(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_demo_and_all_its_processes(tmp_path: Path) -> None:
+    process = start("--out", tmp_path, *QUICK, "--seconds", "60")
+    children = wait_for_children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert psutil.wait_procs(children, timeout=0.1)[1] == []
+
+
+def wait_for_children(pid: int) -> list[psutil.Process]:
+    deadline_s = time.monotonic() + 60
+    while len(children := psutil.Process(pid).children()) < 2:
+        assert time.monotonic() < deadline_s, "the demo never started its two processes"
+        time.sleep(0.05)
+    return children
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_load_its_model_ends_the_demo_with_the_reason(tmp_path: Path) -> None:
+    save_photographs(tmp_path)
+    arguments = ("--checkpoint", str(tmp_path / "none.pth"), "--out", tmp_path / "out", *QUICK)
+    status, _, err = run(tmp_path / "wide.png", *arguments)
+    assert status == 1
+    assert "none.pth" in err
+    assert "does not exist" in err
+
+
+def test_no_readable_photograph_is_an_error_of_its_own(tmp_path: Path) -> None:
+    status, _, err = run(tmp_path / "missing.jpg", "--out", tmp_path / "out")
+    assert status == 2
+    assert "missing.jpg is not a readable image" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_gives_its_files_in_order(tmp_path: Path) -> None:
+    save_photographs(tmp_path)
+    assert [photograph.name for photograph in collect([tmp_path])] == ["00_tall_photo", "01_wide"]
+
+
+def test_large_photographs_shrink_to_1280_and_small_ones_stay() -> None:
+    assert fit(np.zeros((3000, 4000, 3), np.uint8)).shape == (960, 1280, 3)
+    assert fit(np.zeros((30, 5000, 3), np.uint8)).shape == (8, 1280, 3)
+    assert fit(np.zeros((48, 64, 3), np.uint8)).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_drawn_scene_has_colours_light_and_shadow(name: str) -> None:
+    picture = render(SCENES[name](), 160, 120)
+    assert picture.shape == (120, 160, 3)
+    assert picture.std() > 20
+    assert len(np.unique(picture.reshape(-1, 3) // 16, axis=0)) > 50
+
+
+def test_the_cloud_is_drawn_from_the_side_that_is_asked_for() -> None:
+    # A red plate at 2 m stands before a blue one at 4 m: a viewer on the left sees red to the right of blue.
+    y, x = np.mgrid[-0.5:0.5:50j, -0.5:0.5:50j]
+    points = np.stack([np.stack([x, y, np.full_like(x, z)], axis=-1) for z in (2.0, 4.0)]).astype(np.float32)
+    colors = np.zeros(points.shape, np.uint8)
+    colors[0, ..., 2] = colors[1, ..., 0] = 255
+    points[0, 0, 0] = np.nan
+    picture = splat(points, colors, -30.0, 0.0, 160, 120)
+    red, blue = (np.nonzero((picture == color).all(axis=-1))[1].mean() for color in ([0, 0, 255], [255, 0, 0]))
+    assert red > blue
+    np.testing.assert_allclose(rotation(20.0, 30.0) @ rotation(20.0, 30.0).T, np.eye(3), atol=1e-12)
