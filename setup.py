@@ -1,10 +1,13 @@
 """Package metadata. It stays here, not in pyproject.toml: ament needs setup.py's console scripts."""
 
 from glob import glob
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
 NAME = "depth_anything_ros"
+# colcon's --symlink-install runs a link to this file in a folder that lacks the README.
+README = Path(__file__).resolve().with_name("README.md")
 
 # What runs the network. Separate, so that the REST client installs without torch.
 CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24"]
@@ -36,6 +39,7 @@ TEST = [
     "hypothesis>=6.100",
     "schemathesis>=4",
     "transformers>=4.45",
+    "pillow>=10",
     "psutil>=5.9",
     "colcon-common-extensions>=0.3",
 ]
@@ -45,7 +49,7 @@ setup(
     name=NAME,
     version="0.1.0",
     description="Depth Anything V2 for robots: a ROS 2 node and a REST bridge on one inference core",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=README.read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     maintainer="depth_anything_ros maintainers",

@@ -29,7 +29,7 @@ DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
     "": (0,),
     "plumb_bob": (0, 4, 5),
     "rational_polynomial": (0, 8, 12, 14),
-    "equidistant": (0, 4),
+    "equidistant": (4,),  # all zero is an ideal fisheye, not a pinhole
 }
 # A pixel whose undistorted ray, distorted again, lands further off than this has no ray.
 MAX_ROUND_TRIP_PX = 0.1
@@ -133,7 +133,7 @@ class CameraModel:
         binning_x, binning_y = binning(info)
         width, height = image_size(info)
         distortion = () if rectified else tuple(float(d) for d in info.d)
-        distorted = any(distortion)
+        distorted = any(distortion) or (info.distortion_model == "equidistant" and bool(distortion))
         return cls(
             fx=fx / binning_x,
             fy=fy / binning_y,
@@ -250,12 +250,11 @@ def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> 
     pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 1, 2).astype(np.float64)
     K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
     D = np.array(camera.distortion, np.float64)
-    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, MAX_ITERATIONS, 1e-9)
     if camera.distortion_model == "equidistant":
-        rays = cv2.fisheye.undistortPoints(pixels, K, D, criteria=stop)
+        rays = cv2.fisheye.undistortPoints(pixels, K, D)  # Newton's method: its own ten steps are enough
         again = cv2.fisheye.distortPoints(rays, K, D)
     else:
-        rays = _undistort_points(pixels, K, D, stop)
+        rays = _undistort_points(pixels, K, D)
         directions = cv2.convertPointsToHomogeneous(rays)
         again, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), K, D)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -266,7 +265,8 @@ def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> 
     return np.ascontiguousarray(grid[..., 0]), np.ascontiguousarray(grid[..., 1])
 
 
-def _undistort_points(pixels: Any, K: Any, D: Any, stop: Any) -> Any:
+def _undistort_points(pixels: Any, K: Any, D: Any) -> Any:
+    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, MAX_ITERATIONS, 1e-9)
     # OpenCV 4 hides the stopping rule in a function of its own, OpenCV 5 takes it in the plain one.
     if hasattr(cv2, "undistortPointsIter"):
         return cv2.undistortPointsIter(pixels, K, D, np.eye(3), np.eye(3), stop)

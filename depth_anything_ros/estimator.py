@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from depth_anything_ros.settings import InputLimits, ModelSettings
 from depth_anything_ros.weights import load_model
 
 _DEFAULTS = ModelSettings()
+# What the CPU's allocator, the CUDA runtime and cuBLAS say in a plain RuntimeError.
+PLAIN_MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class DepthEstimator:
@@ -133,6 +136,7 @@ class DepthEstimator:
 
         Raises:
             ImageError: wrong shape or dtype, or outside the caps on aspect ratio and tokens.
+            SettingsError: a max_depth that is not a positive number.
             OutOfMemory: the device's memory is full; what was taken is given back.
         """
         values = self.estimate_tensor(image_bgr, max_depth).cpu().numpy()
@@ -142,13 +146,20 @@ class DepthEstimator:
         """`estimate`, with the float32 (H, W) result left on the device."""
         height, width = check_image(image_bgr)
         size = network_size(height, width, self.input_size, self.limits)
-        scale = self.max_depth if max_depth is None or self.kind == "relative" else max_depth
+        scale = self._scale(max_depth)
         with memory_errors(self.device), torch.inference_mode():
             image = upload(image_bgr, self.device)
             x = preprocess(image, size)
             depth = self.backend(x)
             depth = resize(depth.unsqueeze(1), (height, width))[0, 0]
             return depth.mul_(scale)
+
+    def _scale(self, max_depth: float | None) -> float:
+        if max_depth is None or self.kind == "relative":
+            return self.max_depth
+        if not 0 < max_depth < math.inf:
+            raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth}")
+        return max_depth
 
 
 def check_image(image_bgr: NDArray[np.uint8]) -> tuple[int, int]:
@@ -204,4 +215,4 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return "can't allocate memory" in str(error)  # the CPU allocator raises a plain RuntimeError
+    return any(words in str(error) for words in PLAIN_MEMORY_ERRORS)

@@ -19,7 +19,8 @@ def depth_to_uint16(depth_m: NDArray[np.floating[Any]], scale: float = MILLIMETR
 
     0 stands for what has no value there: NaN, infinite, negative, or more than 65535 / scale metres.
     """
-    scaled = np.asarray(depth_m, np.float32) * np.float32(scale) + np.float32(0.5)
+    with np.errstate(over="ignore"):  # too much for a float is too much for 16 bits, too
+        scaled = np.asarray(depth_m, np.float32) * np.float32(scale) + np.float32(0.5)
     valid = (scaled >= 0.5) & (scaled < UINT16_MAX + 1)
     return np.where(valid, scaled, 0).astype(np.uint16)
 
@@ -32,8 +33,8 @@ def encode_png(image: NDArray[Any]) -> bytes:
     """
     try:
         done, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    except cv2.error as error:
-        raise InputError(f"no PNG holds a {image.dtype} array of shape {image.shape}") from error
+    except cv2.error:
+        done = False
     if not done:
         raise InputError(f"no PNG holds a {image.dtype} array of shape {image.shape}")
     return data.tobytes()
@@ -46,8 +47,9 @@ def colorize(values: NDArray[np.floating[Any]], lowest: float, highest: float) -
     at `lowest`; pass `lowest` > `highest` for inverse depth, where larger is nearer.
     """
     values = np.asarray(values, np.float32)
+    span = (highest - lowest) or 1.0  # a picture of one value has no range
     with np.errstate(invalid="ignore"):
-        level = (highest - values) * np.float32(255.0 / (highest - lowest))
+        level = (highest - values) * np.float32(255.0 / span)
         level = np.clip(np.nan_to_num(level, nan=0.0), 0, 255).astype(np.uint8)
     picture: NDArray[np.uint8] = cv2.applyColorMap(level, cv2.COLORMAP_TURBO)
     picture[np.isnan(values)] = 0

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from depth_anything_ros.errors import (
     DownloadError,
     LicenseNotAccepted,
 )
+from depth_anything_ros.hf_names import from_hf_names
 from depth_anything_ros.model.dinov2 import reset_parameters
 from depth_anything_ros.model.dpt import DepthAnythingV2
 from depth_anything_ros.model.registry import ENCODERS, build_model, dataset_spec, encoder_spec
@@ -168,15 +170,21 @@ def download_checkpoint(
     logger.info("downloading %s from %s (licence %s)", name, repository, license_id)
     target = folder or cache_folder()
     try:
-        expected = get_hf_file_metadata(hf_hub_url(repository, name, endpoint=endpoint)).etag
-        path = Path(hf_hub_download(repository, name, local_dir=target, endpoint=endpoint))
+        target.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".download-", dir=target) as partial:
+            expected = get_hf_file_metadata(hf_hub_url(repository, name, endpoint=endpoint)).etag
+            path = Path(hf_hub_download(repository, name, local_dir=partial, endpoint=endpoint))
+            _check_arrival(path, expected)
+            return path.replace(target / name)
     except Exception as error:  # the hub client raises many kinds: its own, its HTTP library's, OSError
         raise DownloadError(f"cannot download {name} from {repository}: {type(error).__name__}: {error}") from error
+
+
+def _check_arrival(path: Path, expected: str | None) -> None:
+    """Compare with the SHA-256 the hub announced; for small files it announces a hash of another kind."""
     digest = file_sha256(path)
     if expected and re.fullmatch(r"[0-9a-f]{64}", expected) and digest != expected:
-        path.unlink()
-        raise DownloadError(f"{name} arrived damaged: SHA-256 {digest}, the hub announced {expected}")
-    return path
+        raise OSError(f"it arrived damaged: SHA-256 {digest}, the hub announced {expected}")
 
 
 def file_sha256(path: Path) -> str:
@@ -251,8 +259,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _is_safetensors(path: Path) -> bool:
     """Tell by the content: eight bytes of header length, then JSON."""
-    with path.open("rb") as file:
-        return file.read(9)[8:9] == b"{"
+    return _first_bytes(path, 9)[8:] == b"{"
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise CheckpointInvalid(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -263,14 +278,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> Any:
-    with path.open("rb") as file:
-        magic = file.read(2)
+    is_zip = _first_bytes(path, 2) == b"PK"
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=magic == b"PK")
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise CheckpointInvalid(f"{path} is not a checkpoint of tensors alone; it is not loaded") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        what = "is truncated or damaged" if magic == b"PK" else "is not a checkpoint"
+    except Exception as error:  # the restricted unpickler trips over foreign bytes in a dozen ways
+        was_one = is_zip or isinstance(error, (RuntimeError, EOFError))
+        what = "is truncated or damaged" if was_one else "is not a checkpoint"
         raise CheckpointInvalid(f"{path} {what}") from error
 
 
@@ -286,10 +301,13 @@ def _kind_by_config(path: Path) -> Kind | None:
     if path.suffix != ".safetensors" or not config.is_file():
         return None
     try:
-        said = json.loads(config.read_text()).get("depth_estimation_type")
-    except (ValueError, AttributeError, OSError):
+        said = json.loads(config.read_text())
+    except (ValueError, OSError):
         return None
-    return said if said in ("metric", "relative") else None
+    if not isinstance(said, dict) or said.get("model_type") != "depth_anything":
+        return None
+    # The relative repositories were written before there was a choice, and do not say.
+    return "metric" if said.get("depth_estimation_type") == "metric" else "relative"
 
 
 def _kind_by_name(path: Path) -> Kind | None:
@@ -320,62 +338,3 @@ def _layout(encoder: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         network = build_model(encoder, "relative")
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-
-
-# Hugging Face `-hf` name -> official name; \1 is a block or level number.
-_HF_RULES: list[tuple[str, str]] = [
-    (r"backbone\.embeddings\.(cls_token|mask_token)", r"pretrained.\1"),
-    (r"backbone\.embeddings\.position_embeddings", r"pretrained.pos_embed"),
-    (r"backbone\.embeddings\.patch_embeddings\.projection\.", r"pretrained.patch_embed.proj."),
-    (r"backbone\.layernorm\.", r"pretrained.norm."),
-    (r"backbone\.encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"pretrained.blocks.\1.attn.proj."),
-    (r"backbone\.encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1", r"pretrained.blocks.\1.ls\2.gamma"),
-    (r"backbone\.encoder\.layer\.(\d+)\.(norm[12]|mlp\.fc[12])\.", r"pretrained.blocks.\1.\2."),
-    (r"neck\.reassemble_stage\.layers\.(\d)\.projection\.", r"depth_head.projects.\1."),
-    (r"neck\.reassemble_stage\.layers\.(\d)\.resize\.", r"depth_head.resize_layers.\1."),
-    (r"head\.conv1\.", r"depth_head.scratch.output_conv1."),
-    (r"head\.conv2\.", r"depth_head.scratch.output_conv2.0."),
-    (r"head\.conv3\.", r"depth_head.scratch.output_conv2.2."),
-]
-_HF_QKV = re.compile(r"backbone\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)")
-_HF_NECK = re.compile(r"neck\.convs\.(\d)\.weight")
-_HF_FUSION = re.compile(r"neck\.fusion_stage\.layers\.(\d)\.(.+)")
-_HF_FUSION_RULES = [
-    (r"projection\.", "out_conv."),
-    (r"residual_layer(\d)\.convolution(\d)\.", r"resConfUnit\1.conv\2."),
-]
-
-
-def from_hf_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a `-hf` checkpoint to the official names; q, k and v are joined.
-
-    Names without an official counterpart are kept, so that the layout check reports them.
-    """
-    renamed: dict[str, Tensor] = {}
-    qkv: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in state_dict.items():
-        match = _HF_QKV.fullmatch(name)
-        if match:
-            qkv.setdefault(f"pretrained.blocks.{match[1]}.attn.qkv.{match[3]}", {})[match[2]] = tensor
-        else:
-            renamed[_official_name(name)] = tensor
-    for name, parts in qkv.items():
-        if len(parts) == 3:
-            renamed[name] = torch.cat([parts["query"], parts["key"], parts["value"]])
-    return renamed
-
-
-def _official_name(name: str) -> str:
-    if match := _HF_NECK.fullmatch(name):
-        return f"depth_head.scratch.layer{int(match[1]) + 1}_rn.weight"
-    if match := _HF_FUSION.fullmatch(name):  # the -hf code counts from the coarsest level
-        return f"depth_head.scratch.refinenet{4 - int(match[1])}.{_rename(match[2], _HF_FUSION_RULES)}"
-    return _rename(name, _HF_RULES)
-
-
-def _rename(name: str, rules: list[tuple[str, str]]) -> str:
-    for pattern, replacement in rules:
-        renamed, count = re.subn("^" + pattern, replacement, name)
-        if count:
-            return renamed
-    return name
