@@ -25,11 +25,11 @@ BRIDGE = [
     *CLIENT,
     "fastapi>=0.115",
     "uvicorn>=0.30",
-    "python-multipart>=0.0.12",
+    "python-multipart>=0.0.18",
     "orjson>=3.10",
     "prometheus_client>=0.20",
     "pydantic>=2.7",
-    "pydantic-settings>=2.4",
+    "pydantic-settings>=2.7",
 ]
 TEST = [
     *CORE,

@@ -1,0 +1,58 @@
+"""`depth_anything_bridge`: start the server, or make a key for it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from bridge.auth import KeyRing, make_key
+from bridge.logs import configure_logging
+from bridge.settings import BridgeSettings, load_settings
+from bridge.supervisor import Supervisor, open_listener
+from depth_anything_ros.errors import DepthAnythingError
+
+logger = logging.getLogger("bridge")
+
+USAGE = "usage: depth_anything_bridge make-key NAME"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if arguments[:1] == ["make-key"]:
+            return print_key(arguments[1:])
+        return serve(load_settings(arguments))
+    except DepthAnythingError as error:
+        raise SystemExit(f"depth_anything_bridge: {error}") from None
+
+
+def print_key(arguments: Sequence[str]) -> int:
+    """Make a key: the key itself goes to whoever will use it, the line into the key file."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise SystemExit(USAGE)
+    key, line = make_key(arguments[0])
+    print(f"key, shown only now:    {key}\nline for the key file:  {line}")
+    return 0
+
+
+def serve(settings: BridgeSettings) -> int:
+    """Listen, and keep the workers running until a signal comes."""
+    configure_logging(settings.log_level)
+    KeyRing(settings)  # refuses a bad key file before anything is started
+    host = settings.listen_host
+    try:
+        listener = open_listener(host, settings.port)
+    except OSError as error:
+        raise SystemExit(f"depth_anything_bridge: cannot listen on {host}:{settings.port}: {error.strerror}") from None
+    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, listener.getsockname()[1])
+    for warning in settings.warnings:
+        logger.warning(warning)
+    if settings.host is None and not settings.has_keys:
+        logger.info("this machine alone can connect; set a key (make-key, --api-keys-file) or --host to open it")
+    return Supervisor(settings, listener).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Bytes to images, and depth to bytes and back: what the bridge and its client have in common.
+
+Images are decoded to the pixel grid that is stored in the file: an EXIF orientation is not applied,
+because intrinsics belong to the sensor's grid and the depth that comes back must match the pixels
+the caller has. Alpha is dropped, 16 bits are reduced to 8, grey and palettes become BGR.
+
+Clouds have their writers in `depth_anything_ros.formats`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.image_header import ImageHeader, UndecodableImage, read_header
+from depth_anything_ros.errors import ImageError, InputError
+from depth_anything_ros.formats import MILLIMETRES_PER_METRE, UINT16_MAX, depth_to_uint16, encode_png
+from depth_anything_ros.settings import InputLimits
+
+FLOAT32 = np.dtype("<f4")
+
+
+class OversizedImage(ImageError):
+    """An image with more pixels, a longer side or a higher aspect ratio than the limits allow."""
+
+
+class UndecodableData(InputError):
+    """Base64, npy, PNG or raw bytes that do not hold what they should."""
+
+
+class ScaleTooLarge(InputError):
+    """A PNG scale with which the largest depth does not fit into 16 bits."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Caps on an image, checked on its header before it is decoded."""
+
+    max_pixels: int = 25_000_000
+    max_side: int = 8192
+    max_aspect_ratio: float = InputLimits.max_aspect_ratio
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+def check_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Read an image's header and hold it against the limits; nothing is decoded.
+
+    Raises:
+        UndecodableImage: not a JPEG, PNG or WebP image that can be taken.
+        OversizedImage: outside the limits, or without pixels.
+    """
+    header = read_header(data)
+    short, long = sorted((header.width, header.height))
+    size = f"the image is {header.width}x{header.height} pixels"
+    if short == 0:
+        raise OversizedImage(f"{size}: it is empty")
+    if header.width * header.height > limits.max_pixels:
+        raise OversizedImage(f"{size}; allowed are up to {limits.max_pixels} pixels")
+    if long > limits.max_side:
+        raise OversizedImage(f"{size}; allowed are sides up to {limits.max_side} pixels")
+    if long > short * limits.max_aspect_ratio:
+        raise OversizedImage(f"{size}; allowed is an aspect ratio up to {limits.max_aspect_ratio:g}:1")
+    return header
+
+
+def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Decode a JPEG, PNG or WebP image to uint8 BGR (H, W, 3), the grid as stored.
+
+    Raises:
+        UndecodableImage, OversizedImage: as `check_image`; or the decoder refused the content.
+    """
+    header = check_image(data, limits)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise UndecodableImage("the image is damaged") from error
+    if image is None or image.shape[:2] != (header.height, header.width):
+        raise UndecodableImage("the image is damaged")
+    return np.asarray(image, np.uint8)
+
+
+def decode_base64(text: str) -> bytes:
+    """Decode base64, or a `data:` URL that holds base64. Line breaks are allowed, other strangers are not.
+
+    Raises:
+        UndecodableData: anything else.
+    """
+    if text.startswith("data:"):
+        head, comma, text = text.partition(",")
+        if not comma or not head.endswith(";base64"):
+            raise UndecodableData("the data: URL does not hold base64")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UndecodableData("not valid base64") from error
+
+
+def encode_raw(array: NDArray[Any]) -> bytes:
+    """Any array -> its values as little-endian float32, row by row."""
+    return np.ascontiguousarray(array, FLOAT32).tobytes()
+
+
+def decode_raw(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Little-endian float32 -> float32 array of `shape`.
+
+    Raises:
+        UndecodableData: the number of bytes is not that of the shape.
+    """
+    if len(data) != FLOAT32.itemsize * int(np.prod(shape)):
+        raise UndecodableData(f"{len(data)} bytes do not make a float32 array of shape {shape}")
+    return np.frombuffer(data, FLOAT32).reshape(shape).astype(np.float32)
+
+
+def encode_array_base64(array: NDArray[Any]) -> str:
+    """Any array -> base64 of `encode_raw`."""
+    return base64.b64encode(np.ascontiguousarray(array, FLOAT32).data).decode("ascii")
+
+
+def decode_array_base64(text: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Base64 of little-endian float32 -> float32 array of `shape`. Raises UndecodableData."""
+    return decode_raw(decode_base64(text), shape)
+
+
+def encode_npy(array: NDArray[Any]) -> bytes:
+    """Any array -> a float32 `.npy` file."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, FLOAT32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_npy(data: bytes) -> NDArray[np.float32]:
+    """A `.npy` file -> float32 array. Never unpickles. Raises UndecodableData."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        return np.asarray(array, np.float32)
+    except (ValueError, TypeError, EOFError, OSError) as error:
+        raise UndecodableData("not an .npy file of numbers") from error
+
+
+def check_png_scale(max_depth: float, scale: float) -> None:
+    """Raise ScaleTooLarge unless every depth up to `max_depth` metres fits into 16 bits."""
+    if max_depth * scale > UINT16_MAX:
+        raise ScaleTooLarge(
+            f"max_depth {max_depth:g} times png_scale {scale:g} is more than a 16-bit PNG holds ({UINT16_MAX})"
+        )
+
+
+def encode_depth_png16(depth: NDArray[np.floating[Any]], scale: float = MILLIMETRES_PER_METRE) -> bytes:
+    """Depth (H, W) in metres -> 16-bit grey PNG in 1/scale metres; 0 where there is no value."""
+    return encode_png(depth_to_uint16(depth, scale))
+
+
+def decode_depth_png16(data: bytes, scale: float = MILLIMETRES_PER_METRE) -> NDArray[np.float32]:
+    """16-bit grey PNG in 1/scale metres -> float32 (H, W) in metres; NaN where it holds 0.
+
+    Raises:
+        UndecodableData: not a 16-bit grey PNG.
+    """
+    levels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    if levels is None or levels.dtype != np.uint16 or levels.ndim != 2:
+        raise UndecodableData("not a 16-bit grey PNG")
+    depth: NDArray[np.float32] = levels.astype(np.float32) / np.float32(scale)
+    depth[levels == 0] = np.nan
+    return depth

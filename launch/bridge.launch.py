@@ -1,0 +1,44 @@
+"""Start the REST bridge beside the node: `ros2 launch depth_anything_ros bridge.launch.py port:=8000`.
+
+The bridge is a process of its own and no ROS node. An argument that is left empty leaves the setting
+to the configuration file, the environment (`DEPTH_BRIDGE_*`) or its default. Keys belong into a key
+file: an argument here would be seen in the process list.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.launch_description_entity import LaunchDescriptionEntity
+
+PACKAGE = "depth_anything_ros"
+CONFIG = Path(get_package_share_directory(PACKAGE)) / "config" / "bridge.yaml"
+PROGRAM = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / "depth_anything_bridge"
+SETTINGS = {
+    "host": "address to listen on; by default 0.0.0.0 with keys, 127.0.0.1 without",
+    "port": "port to listen on",
+    "workers": "worker processes",
+    "api_keys_file": "file of `name sha256` lines, see `depth_anything_bridge make-key`",
+    "preload": "models to load at start, such as vits:hypersim:518",
+    "checkpoint": "file with the weights of the default model",
+}
+ARGUMENTS = [
+    DeclareLaunchArgument("config", default_value=str(CONFIG), description="configuration file of the bridge"),
+    *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in SETTINGS.items()),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments and start the bridge."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_bridge)])
+
+
+def start_bridge(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Build the command line from the arguments that were given."""
+    given = context.launch_configurations
+    names = [name for name in ("config", *SETTINGS) if given[name]]
+    options = [f"--{name.replace('_', '-')}={given[name]}" for name in names]
+    return [ExecuteProcess(cmd=[str(PROGRAM), *options], name="depth_anything_bridge", output="screen")]
