@@ -72,6 +72,13 @@ class ModelHolder:
         with self._lock:
             self._held = self._wanted = None
 
+    def join(self, timeout_s: float) -> bool:
+        """Wait for a load under way to end. Returns False if it has not after the time."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return thread is None or not thread.is_alive()
+
     def _work(self) -> None:
         while (wanted := self._next_wanted()) is not None:
             try:

@@ -7,24 +7,30 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
+from functools import wraps
 from typing import Any, TypeAlias
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import InvalidParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_anything_ros import parameters
+from depth_anything_ros.allocator import keep_freed_memory
 from depth_anything_ros.camera_infos import CameraInfos
 from depth_anything_ros.conversions import compressed_to_bgr, image_to_bgr
 from depth_anything_ros.errors import DepthAnythingError, SettingsError
@@ -38,8 +44,10 @@ NODE_NAME = "depth_anything"
 CAMERA_INFO_QUEUE = 10
 DIAGNOSTICS_PERIOD_S = 1.0
 MAX_DISTINCT_COMPLAINTS = 1000
-# How long the end of the process waits for an inference under way.
-SHUTDOWN_GRACE_S = 1.0
+# How long the end of the process waits for each: an inference, a load, a callback under way.
+SHUTDOWN_GRACE_S = 0.5
+# How often the threads of the process look whether it is to end.
+END_CHECK_S = 0.1
 
 ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
 
@@ -55,6 +63,20 @@ class FrameCounts:
     failed: int = 0  # unreadable, or inference failed
 
 
+def _said_if_it_fails(transition: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
+    """Log what a transition raises: rclpy turns it into an error state without a word."""
+
+    @wraps(transition)
+    def run(node: DepthAnythingNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            node.get_logger().error(f"{transition.__name__} failed: {_describe(error)}")
+            return TransitionCallbackReturn.ERROR
+
+    return run
+
+
 class DepthAnythingNode(LifecycleNode):
     """Lifecycle node around one estimator.
 
@@ -63,8 +85,8 @@ class DepthAnythingNode(LifecycleNode):
         node_arguments: for `rclpy.node.Node`, such as `context` or `parameter_overrides`.
 
     Raises:
-        rclpy.exceptions.InvalidParameterException, SettingsError: a parameter given at the start is
-            of the wrong type or not allowed.
+        rclpy.exceptions.ParameterException, SettingsError: a parameter given at the start is of the
+            wrong type or not allowed.
     """
 
     def __init__(
@@ -84,18 +106,19 @@ class DepthAnythingNode(LifecycleNode):
         self._active = False
         self.counts = FrameCounts()
         self._said: set[str] = set()
-        self._last_problem = ""
+        self._last_problem = self._frame_problem = ""
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
 
     # Lifecycle
 
+    @_said_if_it_fails
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, offer the topics, start the worker."""
         try:
             held = self._models.load(self._wanted_model)
-        except DepthAnythingError as error:
-            self._last_problem = f"cannot load {self._wanted_model.key}: {error}"
+        except Exception as error:  # a device can fail in any way
+            self._last_problem = f"cannot load {self._wanted_model.key}: {_describe(error)}"
             self.get_logger().error(self._last_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
@@ -107,6 +130,7 @@ class DepthAnythingNode(LifecycleNode):
         self._worker.start()
         return TransitionCallbackReturn.SUCCESS
 
+    @_said_if_it_fails
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start taking images."""
         result = super().on_activate(state)
@@ -132,6 +156,11 @@ class DepthAnythingNode(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to the start after a transition that failed half-way."""
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
     def _queue_size(self) -> int:
         return self._settings.queue_size if self._settings.process_every_frame else 1
 
@@ -149,19 +178,23 @@ class DepthAnythingNode(LifecycleNode):
 
     def _release(self) -> None:
         self._stop_taking_images()
-        self.stop(timeout_s=None)
+        self._stop_working(timeout_s=None)
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
         self._models.release()
 
-    def stop(self, timeout_s: float | None) -> bool:
-        """Stop working. Returns False if an inference is still under way after the time; None waits for it."""
-        self._active = False
+    def _stop_working(self, timeout_s: float | None) -> bool:
         self._frames.close()
         if self._worker is not None:
             self._worker.join(timeout_s)
         return self._worker is None or not self._worker.is_alive()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop for good. Returns False if an inference or a load is still under way after the time."""
+        self._active = False
+        self._models.release()
+        return self._stop_working(timeout_s) and self._models.join(timeout_s)
 
     # Parameters and the model
 
@@ -183,7 +216,7 @@ class DepthAnythingNode(LifecycleNode):
         self.get_logger().info(f"running {estimator.key} on {estimator.device} in {estimator.backend.precision}")
 
     def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
-        self._last_problem = f"cannot load the model asked for, {held.estimator.key} stays: {error}"
+        self._last_problem = f"cannot load the model asked for, {held.estimator.key} stays: {_describe(error)}"
         self.get_logger().error(self._last_problem)
         self._parameters_stale.trigger()
 
@@ -197,7 +230,8 @@ class DepthAnythingNode(LifecycleNode):
 
     def _on_image(self, msg: ImageMessage) -> None:
         self.counts.received += 1
-        if self._outputs is None or not self._outputs.someone_listens():
+        held = self._models.held
+        if self._outputs is None or held is None or not self._outputs.someone_listens(held.estimator.kind):
             self.counts.ignored += 1
         elif self._frames.put(msg):
             self.counts.dropped += 1
@@ -207,7 +241,7 @@ class DepthAnythingNode(LifecycleNode):
             held = self._models.held
             if held is None:
                 return
-            self._last_problem = ""
+            self._frame_problem = ""
             try:
                 self._process(msg, held.estimator, outputs, self._settings)
                 self.counts.processed += 1
@@ -215,6 +249,7 @@ class DepthAnythingNode(LifecycleNode):
                 self.counts.failed += 1
                 if self._active:
                     self._complain(f"frame dropped: {_describe(error)}")
+            self._last_problem = self._frame_problem
 
     def _process(self, msg: ImageMessage, estimator: DepthEstimator, outputs: Outputs, settings: NodeSettings) -> None:
         image = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
@@ -230,7 +265,7 @@ class DepthAnythingNode(LifecycleNode):
 
     def _complain(self, text: str) -> None:
         """Warn once about each thing, however often it happens."""
-        self._last_problem = text
+        self._frame_problem = text
         if text not in self._said and len(self._said) < MAX_DISTINCT_COMPLAINTS:
             self._said.add(text)
             self.get_logger().warning(text)
@@ -275,37 +310,51 @@ def _describe(error: Exception) -> str:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node until a signal or a shutdown of the context ends it."""
-    rclpy.init(args=args)
-    node = None
+    """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed.
+
+    The main thread only waits for a signal, so that one is heard at once, whatever loads or runs.
+    """
+    keep_freed_memory()
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: signals.append(received))
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = DepthAnythingNode()
-        core_log = logging.getLogger("depth_anything_ros")
-        core_log.addHandler(RosLogHandler(node))
-        core_log.setLevel(logging.INFO)
-        if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            node.trigger_activate()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (InvalidParameterException, SettingsError) as error:
+    except (ParameterException, SettingsError) as error:
         print(f"{NODE_NAME}: {error}", file=sys.stderr)
         sys.exit(2)
-    finally:
-        _end(node)
+    core_log = logging.getLogger("depth_anything_ros")
+    core_log.addHandler(RosLogHandler(node))
+    core_log.setLevel(logging.INFO)
+    ending = threading.Event()
+    spinning = ThreadPoolExecutor(1, "executor").submit(_spin, node, ending)
+    # Looking is safe where waiting is not: a handler that takes a lock can meet its own thread holding
+    # it, and a thread that waits for one sleeps on if the signal was delivered to another thread.
+    while not signals and not spinning.done():
+        time.sleep(END_CHECK_S)
+    ending.set()
+    _end(node, spinning)
 
 
-def _end(node: DepthAnythingNode | None) -> None:
-    if node is not None and not node.stop(SHUTDOWN_GRACE_S):
+def _spin(node: DepthAnythingNode, ending: threading.Event) -> None:
+    if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        node.trigger_activate()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not ending.is_set():
+        executor.spin_once(timeout_sec=END_CHECK_S)
+
+
+def _end(node: DepthAnythingNode, spinning: Future[None]) -> None:
+    if not (node.stop(SHUTDOWN_GRACE_S) and wait([spinning], SHUTDOWN_GRACE_S).done):
         # A network in mid-flight cannot be interrupted, and taking the interpreter down around it crashes.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-    if node is not None:
-        node.destroy_node()
+    node.destroy_node()
     rclpy.try_shutdown()
+    spinning.result()  # raises what ended the callbacks, if it was no signal
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import Tensor
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.camera_infos import CameraInfos
 from depth_anything_ros.conversions import bgr_to_image, camera_info_for, depth_to_image, points_to_cloud
+from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CameraError
 from depth_anything_ros.formats import colorize
 from depth_anything_ros.settings import NodeSettings
@@ -54,11 +55,12 @@ class Outputs:
     def destroy(self) -> None:
         """Take the topics off the graph."""
         for publisher in self._all:
-            self._node.destroy_publisher(publisher)
+            self._node.destroy_lifecycle_publisher(publisher)
 
-    def someone_listens(self) -> bool:
-        """Whether any output has a subscriber."""
-        return any(_listened_to(publisher) for publisher in self._all)
+    def someone_listens(self, kind: Kind) -> bool:
+        """Whether anything that this kind of depth is published on has a subscriber."""
+        metric = (self._depth, self._camera_info, self._points, self._color)
+        return any(_listened_to(topic) for topic in ((self._relative, self._color) if kind == "relative" else metric))
 
     def publish_relative(self, values: NDArray[np.float32], header: Header) -> None:
         """Publish relative depth, float32 (H, W), on its own topic only, and as a picture."""
@@ -105,7 +107,9 @@ class Outputs:
         now_s = time.monotonic()
         if now_s < self._next_cloud_s:
             return False
-        self._next_cloud_s = max(self._next_cloud_s + 1.0 / settings.cloud_rate_hz, now_s)
+        period_s = 1.0 / settings.cloud_rate_hz
+        steady = now_s - self._next_cloud_s < period_s
+        self._next_cloud_s = (self._next_cloud_s if steady else now_s) + period_s
         return True
 
     def _publish_cloud(

@@ -1,0 +1,71 @@
+"""Fixtures for tests on real ROS 2: a helper node, the node in a process, the node beside the test."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Before rclpy is imported, for child processes too: talk to nobody but this test run.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
+
+if find_spec("rclpy") is None:  # without the extra [ros], and without a ROS installation
+    collect_ignore_glob = ["test_*.py"]
+else:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of its parser library, about a module of Python's
+        import rosidl_generator_py  # noqa: F401
+    from harness import FakeBackend, HostedNode, NodeProcess, Peer, unique
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros_log_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep ROS's own log files out of the home folder."""
+    os.environ["ROS_LOG_DIR"] = str(tmp_path_factory.mktemp("ros_log"))
+
+
+@pytest.fixture(scope="session")
+def peer() -> Iterator[Peer]:
+    """The other side: a camera that publishes and a user that listens and calls."""
+    with Peer() as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def toy_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """The node in a process of its own with the toy encoder; leave it active and its parameters as they were."""
+    log = tmp_path_factory.mktemp("node") / "log.txt"
+    with NodeProcess(log, namespace=unique("toy")) as process:
+        process.wait_for("running toy_hypersim_56")
+        yield process
+
+
+@pytest.fixture
+def start_process(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
+    """Start node processes with `NodeProcess`'s arguments; each ends with the test."""
+    with ExitStack() as stack:
+
+        def start(namespace: str = "", **parameters: Any) -> NodeProcess:
+            namespace = namespace or unique("process")
+            return stack.enter_context(NodeProcess(tmp_path / f"{namespace[1:]}.txt", namespace, **parameters))
+
+        yield start
+
+
+@pytest.fixture
+def host(peer: Peer) -> Iterator[Callable[..., HostedNode]]:
+    """Start nodes beside the test, around a backend of its own; each ends with the test."""
+    with ExitStack() as stack:
+
+        def start(backend: FakeBackend | None = None, **parameters: Any) -> HostedNode:
+            return stack.enter_context(HostedNode(peer.context, backend or FakeBackend(), **parameters))
+
+        yield start
