@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TypeAlias
 
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -10,7 +11,9 @@ from std_msgs.msg import Header
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError
 
-KEPT = 30  # a second of a 30 Hz camera: enough to find the image's own after a slow inference
+Source: TypeAlias = tuple[str, int, int]  # frame and stamp
+KEPT = 300  # ten seconds of a 30 Hz camera: an image's own is still there after a slow inference
+FALLBACKS = 10  # how many of the latest are tried where an image has none of its own, or one that does not fit
 
 
 class CameraInfos:
@@ -22,11 +25,11 @@ class CameraInfos:
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._recent: deque[CameraInfo] = deque(maxlen=KEPT)
+        self._recent: deque[tuple[Source, CameraInfo]] = deque(maxlen=KEPT)
 
     def add(self, info: CameraInfo) -> None:
         """Remember a message."""
-        self._recent.append(info)
+        self._recent.append((_source(info.header), info))
 
     def match(self, header: Header, width: int, height: int, *, rectified: bool) -> tuple[CameraInfo, CameraModel]:
         """Return the CameraInfo of an image and the camera it describes: the same stamp's, else the latest that fits.
@@ -38,14 +41,15 @@ class CameraInfos:
         recent = list(self._recent)
         if not recent:
             raise CameraError(f"waiting for CameraInfo on {self._topic}: depth is published, clouds need it")
-        candidates = [info for info in reversed(recent) if info.header.frame_id == header.frame_id]
-        if not candidates:
+        wanted = _source(header)
+        own = [info for source, info in recent if source == wanted]
+        latest = [info for source, info in reversed(recent) if source[0] == wanted[0]][:FALLBACKS]
+        if not latest:
             raise CameraError(
                 f"the image's frame is {header.frame_id!r}, but CameraInfo on {self._topic} is of "
-                f"frame {recent[-1].header.frame_id!r}: no cloud without its own"
+                f"frame {recent[-1][1].header.frame_id!r}: no cloud without its own"
             )
-        candidates.sort(key=lambda info: info.header.stamp != header.stamp)  # stable: newest first otherwise
-        return self._first_usable(candidates, width, height, rectified)
+        return self._first_usable([*own, *latest], width, height, rectified)
 
     def _first_usable(
         self, candidates: list[CameraInfo], width: int, height: int, rectified: bool
@@ -57,3 +61,7 @@ class CameraInfos:
             except CameraError as error:
                 problem = problem or error
         raise CameraError(f"no cloud from CameraInfo on {self._topic}: {problem}") from problem
+
+
+def _source(header: Header) -> Source:
+    return header.frame_id, header.stamp.sec, header.stamp.nanosec

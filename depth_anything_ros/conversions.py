@@ -130,7 +130,10 @@ def compressed_to_bgr(msg: CompressedImage) -> BgrImage:
         raise ImageError(f"format {msg.format!r} holds depth, not a picture")
     data = np.frombuffer(msg.data, np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(data, flags) if data.size else None
+    try:
+        image = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:  # OpenCV 4 raises for a header that announces too much
+        image = None
     if image is None:
         raise ImageError(f"compressed image of format {msg.format!r} and {data.size} bytes cannot be decoded")
     return image  # type: ignore[return-value]

@@ -64,7 +64,8 @@ class Outputs:
 
     def publish_relative(self, values: NDArray[np.float32], header: Header) -> None:
         """Publish relative depth, float32 (H, W), on its own topic only, and as a picture."""
-        self._relative.publish(depth_to_image(values, header))
+        if _listened_to(self._relative):
+            self._relative.publish(depth_to_image(values, header))
         if _listened_to(self._color):
             # Without a unit there is no fixed range; one that only grows does not flicker either.
             self._relative_max = max(self._relative_max, float(values.max()), 1e-6)
@@ -84,7 +85,8 @@ class Outputs:
         matched = self._match_camera(header, values, settings)
         if matched is not None:
             info, camera = matched
-            self._camera_info.publish(camera_info_for(info, camera, header))
+            if _listened_to(self._camera_info):
+                self._camera_info.publish(camera_info_for(info, camera, header))
             if _listened_to(self._points) and self._cloud_is_due(settings):
                 self._publish_cloud(depth, image_bgr, header, camera, settings)
         if _listened_to(self._color):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 launch = pytest.importorskip("launch", reason="launch is in no registry; it comes with a ROS installation")
-pytest.importorskip("launch_ros", reason="launch_ros is in no registry; it comes with a ROS installation")
+pytest.importorskip("launch_ros", reason="launch_ros is not installed; it comes with a ROS installation")
 
 LAUNCH_FILE = Path(__file__).parents[2] / "launch" / "depth_anything.launch.py"
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
