@@ -25,6 +25,7 @@ BRIDGE = [
     *CLIENT,
     "fastapi>=0.115",
     "uvicorn>=0.30",
+    "uvloop>=0.20; sys_platform != 'win32'",
     "python-multipart>=0.0.18",
     "orjson>=3.10",
     "prometheus_client>=0.20",

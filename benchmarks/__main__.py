@@ -8,6 +8,7 @@ import pkgutil
 import sys
 
 import benchmarks
+from depth_anything_ros.allocator import keep_freed_memory
 
 KNOWN = sorted(info.name for info in pkgutil.iter_modules(benchmarks.__path__) if not info.name.startswith("_"))
 
@@ -19,6 +20,7 @@ def main(argv: list[str]) -> int:
     if unknown:
         print(f"unknown benchmark {unknown[0]!r}; known: {', '.join(KNOWN)}", file=sys.stderr)
         return 2
+    keep_freed_memory()  # as the node and the bridge do
     for name in names or KNOWN:
         importlib.import_module(f"benchmarks.{name}").main(argv[len(names) :])
     return 0

@@ -19,6 +19,8 @@ from bridge.metrics import Metrics
 T = TypeVar("T")
 
 CODEC_THREADS = 2
+# Handing work over to a thread takes a tenth of a millisecond: longer than to parse this much.
+INLINE_BYTES = 256 * 1024
 
 
 class Stopwatch:
@@ -72,6 +74,10 @@ class Scheduler:
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run something short, such as parsing or encoding, beside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._codec_threads, function)
+
+    async def on_bytes(self, function: Callable[[], T], size: int) -> T:
+        """Run something whose time grows with `size` bytes: at once where they are few, else `in_thread`."""
+        return function() if size <= INLINE_BYTES else await self.in_thread(function)
 
     async def run(self, decode: Callable[[], T], infer: Callable[[T], T], watch: Stopwatch) -> T:
         """Decode and infer, each in its turn.

@@ -158,12 +158,14 @@ class Bridge:
         return Response(body, headers={**headers, "Server-Timing": watch.header()}, media_type=media)
 
     async def _read(self, endpoint: Endpoint, request: Request) -> Job:
-        read = partial(read_source, request.headers, request.query_params, await request.body())
-        source = await self._scheduler.in_thread(partial(read, self.settings.max_json_depth))
+        body = await request.body()
+        read = partial(read_source, request.headers, request.query_params, body, self.settings.max_json_depth)
+        source = await self._scheduler.on_bytes(read, len(body))
         options = validate(endpoint.options, source.fields, self.settings, strict=source.typed)
         model = choose_model(options, self.settings)
         image = source.image if source.image is not None else await self._fetch(source.image_url or "")
-        header = await self._scheduler.in_thread(partial(check_image, image, self.settings.image_limits))
+        check = partial(check_image, image, self.settings.image_limits)
+        header = await self._scheduler.on_bytes(check, len(image))
         return Job(image, header, model, options)
 
     async def _fetch(self, url: str) -> bytes:
