@@ -28,3 +28,11 @@ def keep_freed_memory() -> bool:
         return False
     accepted = [int(mallopt(parameter, value)) for parameter, value in _POLICY.items()]
     return 0 not in accepted
+
+
+def trim_freed_memory() -> bool:
+    """Give freed memory back to the kernel after all, once. Returns whether there was any to give."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (AttributeError, OSError, TypeError):
+        return False

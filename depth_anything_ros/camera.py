@@ -35,6 +35,8 @@ DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
 MAX_ROUND_TRIP_PX = 0.1
 # Nor has one this close to the image plane (89.4 degrees off the axis): its Z depth says nothing.
 MAX_RAY_SLOPE = 100.0
+# Inverting a lens model ends at this precision, after few steps for most pixels and many at the edges.
+PRECISION_PX = 1e-4
 MAX_ITERATIONS = 100
 
 
@@ -148,12 +150,17 @@ class CameraModel:
     def scaled_to(self, width: int, height: int) -> CameraModel:
         """Return the model of the same picture resized to `width` x `height` pixels.
 
+        The outer edges of both pictures coincide, so a pixel's centre c becomes (c + 0.5) * factor - 0.5.
+        A pixel more or less is no scale but binning that was rounded: the intrinsics stay.
+
         Raises:
             CameraError: the size is not this one times a single factor (within a pixel), so the
                 image was cropped and its intrinsics cannot be known.
         """
         if (width, height) == (self.width, self.height):
             return self
+        if abs(width - self.width) <= 1 and abs(height - self.height) <= 1:
+            return replace(self, width=width, height=height)
         factor = width / self.width
         if width <= 0 or abs(height - self.height * factor) >= 1.0:
             raise CameraError(
@@ -165,8 +172,8 @@ class CameraModel:
             self,
             fx=self.fx * factor,
             fy=self.fy * factor_y,
-            cx=self.cx * factor,
-            cy=self.cy * factor_y,
+            cx=(self.cx + 0.5) * factor - 0.5,
+            cy=(self.cy + 0.5) * factor_y - 0.5,
             width=width,
             height=height,
         )
@@ -266,7 +273,7 @@ def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> 
 
 
 def _undistort_points(pixels: Any, K: Any, D: Any) -> Any:
-    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, MAX_ITERATIONS, 1e-9)
+    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, MAX_ITERATIONS, PRECISION_PX)
     # OpenCV 4 hides the stopping rule in a function of its own, OpenCV 5 takes it in the plain one.
     if hasattr(cv2, "undistortPointsIter"):
         return cv2.undistortPointsIter(pixels, K, D, np.eye(3), np.eye(3), stop)

@@ -209,23 +209,25 @@ def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> Ca
         binning_y=info.binning_y,
         roi=info.roi,
     )
-    (width, height), (binning_x, binning_y) = image_size(info), binning(info)
+    width, height = image_size(info)
     if (width, height) == (camera.width, camera.height):
         return out
-    factors = (camera.width / width / binning_x, camera.height / height / binning_y)
-    offsets = (info.roi.x_offset, info.roi.y_offset)
-    out.k = _scaled(info.k, 3, offsets, factors)
-    out.p = _scaled(info.p, 4, offsets, factors)
+    rounded = abs(camera.width - width) <= 1 and abs(camera.height - height) <= 1  # as in CameraModel.scaled_to
+    factors = (1.0, 1.0) if rounded else (camera.width / width, camera.height / height)
+    out.k = _seen_by_image(info.k, 3, info, factors)
+    out.p = _seen_by_image(info.p, 4, info, factors)
     out.width, out.height = camera.width, camera.height
     out.binning_x = out.binning_y = 0
     out.roi = RegionOfInterest(do_rectify=info.roi.do_rectify)
     return out
 
 
-def _scaled(matrix: Any, columns: int, offsets: tuple[int, int], factors: tuple[float, float]) -> list[float]:
-    """K or P of a picture that was cropped at `offsets` and then resized by `factors`."""
-    scaled = np.array(matrix, np.float64).reshape(3, columns)
-    for row in (0, 1):
-        scaled[row, 2] -= offsets[row]
-        scaled[row] *= factors[row]
-    return [float(number) for number in scaled.ravel()]
+def _seen_by_image(matrix: Any, columns: int, info: CameraInfo, factors: tuple[float, float]) -> list[float]:
+    """K or P for the image itself: cropped and binned as `info` says, then resized by `factors`."""
+    rows = np.array(matrix, np.float64).reshape(3, columns)
+    offsets = (info.roi.x_offset, info.roi.y_offset)
+    for row, offset, bins, factor in zip(rows[:2], offsets, binning(info), factors, strict=True):
+        row[2] -= offset
+        row *= factor / bins
+        row[2] += (factor - 1.0) / 2  # the outer edges coincide, not the centres of the first pixels
+    return [float(number) for number in rows.ravel()]

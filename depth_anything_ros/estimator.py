@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from depth_anything_ros.allocator import trim_freed_memory
 from depth_anything_ros.backends import Backend, create_backend
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import DeviceError, ImageError, OutOfMemory, SettingsError
@@ -210,6 +212,14 @@ def memory_errors(device: torch.device) -> Iterator[None]:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(f"{device} has no memory left for this model and image size") from error
+
+
+def free_unused_memory() -> None:
+    """Give back what a model left behind once nothing refers to it: the device's cache and the C library's."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    trim_freed_memory()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from depth_anything_ros.errors import OutOfMemory
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.settings import CacheSettings, ModelSettings
 
@@ -129,12 +130,28 @@ class ModelCache:
 
     def _fill(self, settings: ModelSettings, entry: _Entry) -> None:
         try:
-            entry.future.set_result(self._load(settings))
+            entry.future.set_result(self._load_making_room(settings))
         except BaseException as error:
             with self._lock:
                 if self._entries.get(settings) is entry:
                     del self._entries[settings]
             entry.future.set_exception(error)
+
+    def _load_making_room(self, settings: ModelSettings) -> DepthEstimator:
+        """Load; where the device has no memory left, give up its idle models and try once more."""
+        try:
+            return self._load(settings)
+        except OutOfMemory:
+            with self._lock:
+                idle = [s for s, entry in self._entries.items() if s.device == settings.device and entry.users == 0]
+                for other in idle:
+                    logger.info("giving up %s on %s to make room", other.key, other.device)
+                    del self._entries[other]
+            if not idle:
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return self._load(settings)
 
     def _evict(self) -> None:
         """Drop least recently used idle models until the limits hold."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, free_unused_memory
 from depth_anything_ros.settings import ModelSettings
 
 # Parameters that are set one after the other within this time are one change.
@@ -50,6 +50,12 @@ class ModelHolder:
         """The model in use, or None before `load` and after `release`."""
         return self._held
 
+    @property
+    def is_changing(self) -> bool:
+        """Whether another model than the one held is wanted."""
+        with self._lock:
+            return self._held is not None and self._wanted != self._held.settings
+
     def load(self, settings: ModelSettings) -> HeldModel:
         """Load a model here and now. Raises whatever loading raises."""
         held = HeldModel(settings, self._load(settings))
@@ -68,9 +74,10 @@ class ModelHolder:
                 self._thread.start()
 
     def release(self) -> None:
-        """Let go of the model. A load under way is thrown away when it is done."""
+        """Let go of the model and its memory. A load under way is thrown away when it is done."""
         with self._lock:
             self._held = self._wanted = None
+        free_unused_memory()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for a load under way to end. Returns False if it has not after the time."""
@@ -105,6 +112,7 @@ class ModelHolder:
             if self._held is None or self._wanted != model.settings:
                 return
             self._held = model
+        free_unused_memory()
         self._on_swap(model)
 
     def _give_up(self, wanted: ModelSettings, error: Exception) -> None:

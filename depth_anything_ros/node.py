@@ -57,7 +57,7 @@ class FrameCounts:
     """What became of every image received: `received` is the sum of the others and of those in hand."""
 
     received: int = 0
-    processed: int = 0
+    processed: int = 0  # published, unless the node was deactivated meanwhile
     dropped: int = 0  # gave way to a newer one before its turn
     ignored: int = 0  # nobody listened
     failed: int = 0  # unreadable, or inference failed
@@ -106,7 +106,8 @@ class DepthAnythingNode(LifecycleNode):
         self._active = False
         self.counts = FrameCounts()
         self._said: set[str] = set()
-        self._last_problem = self._frame_problem = ""
+        self._model_problem = self._frame_problem = ""
+        self._problems: list[str] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
 
@@ -118,8 +119,8 @@ class DepthAnythingNode(LifecycleNode):
         try:
             held = self._models.load(self._wanted_model)
         except Exception as error:  # a device can fail in any way
-            self._last_problem = f"cannot load {self._wanted_model.key}: {_describe(error)}"
-            self.get_logger().error(self._last_problem)
+            self._model_problem = f"cannot load {self._wanted_model.key}: {_describe(error)}"
+            self.get_logger().error(self._model_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
         self._outputs = Outputs(self, self._camera_infos, self._complain)
@@ -205,24 +206,26 @@ class DepthAnythingNode(LifecycleNode):
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._settings = settings
-        if model != self._wanted_model:
-            self._wanted_model = model
+        is_another = model != self._wanted_model
+        self._wanted_model = model
+        if is_another:
             self._models.request(model)
         return SetParametersResult(successful=True)
 
     def _on_model_loaded(self, held: HeldModel) -> None:
-        self._last_problem = ""
+        self._model_problem = self._frame_problem = ""
         estimator = held.estimator
         self.get_logger().info(f"running {estimator.key} on {estimator.device} in {estimator.backend.precision}")
 
     def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
-        self._last_problem = f"cannot load the model asked for, {held.estimator.key} stays: {_describe(error)}"
-        self.get_logger().error(self._last_problem)
+        self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {_describe(error)}"
+        self.get_logger().error(self._model_problem)
         self._parameters_stale.trigger()
 
     def _show_running_model(self) -> None:
         """Set the parameters back to the model that runs, so that they tell the truth."""
-        if (held := self._models.held) is not None:
+        held = self._models.held
+        if held is not None and not self._models.is_changing:
             values = parameters.to_ros(held.settings)
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
 
@@ -240,8 +243,9 @@ class DepthAnythingNode(LifecycleNode):
         while (msg := frames.take()) is not None:
             held = self._models.held
             if held is None:
+                self.counts.dropped += 1
                 return
-            self._frame_problem = ""
+            self._problems = []
             try:
                 self._process(msg, held.estimator, outputs, self._settings)
                 self.counts.processed += 1
@@ -249,7 +253,7 @@ class DepthAnythingNode(LifecycleNode):
                 self.counts.failed += 1
                 if self._active:
                     self._complain(f"frame dropped: {_describe(error)}")
-            self._last_problem = self._frame_problem
+            self._frame_problem = "; ".join(self._problems)
 
     def _process(self, msg: ImageMessage, estimator: DepthEstimator, outputs: Outputs, settings: NodeSettings) -> None:
         image = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
@@ -265,7 +269,7 @@ class DepthAnythingNode(LifecycleNode):
 
     def _complain(self, text: str) -> None:
         """Warn once about each thing, however often it happens."""
-        self._frame_problem = text
+        self._problems.append(text)
         if text not in self._said and len(self._said) < MAX_DISTINCT_COMPLAINTS:
             self._said.add(text)
             self.get_logger().warning(text)
@@ -283,8 +287,8 @@ class DepthAnythingNode(LifecycleNode):
         self._diagnostics.publish(array)
 
     def _health(self, held: HeldModel | None) -> tuple[bytes, str]:
-        if self._last_problem:
-            return DiagnosticStatus.ERROR if held is None else DiagnosticStatus.WARN, self._last_problem
+        if problem := self._model_problem or self._frame_problem:
+            return DiagnosticStatus.ERROR if held is None else DiagnosticStatus.WARN, problem
         return DiagnosticStatus.OK, "active" if self._active else "inactive"
 
 
@@ -343,18 +347,31 @@ def _spin(node: DepthAnythingNode, ending: threading.Event) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not ending.is_set():
-        executor.spin_once(timeout_sec=END_CHECK_S)
+        try:
+            executor.spin_once(timeout_sec=END_CHECK_S)
+        except RuntimeError as error:  # before Kilted, rclpy lets an impossible transition end the executor
+            node.get_logger().error(f"a callback failed: {_describe(error)}")
+            time.sleep(END_CHECK_S)
 
 
 def _end(node: DepthAnythingNode, spinning: Future[None]) -> None:
-    if not (node.stop(SHUTDOWN_GRACE_S) and wait([spinning], SHUTDOWN_GRACE_S).done):
+    has_stopped = node.stop(SHUTDOWN_GRACE_S)
+    if wait([spinning], SHUTDOWN_GRACE_S).done:
+        leaving = threading.Thread(target=_leave, args=(node,), daemon=True)
+        leaving.start()
+        leaving.join(None if has_stopped else SHUTDOWN_GRACE_S)
+    if not (has_stopped and spinning.done()):
         # A network in mid-flight cannot be interrupted, and taking the interpreter down around it crashes.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+    spinning.result()  # raises what ended the callbacks, if it was no signal
+
+
+def _leave(node: DepthAnythingNode) -> None:
+    """Tell the others, so that nobody takes the node's topics for alive."""
     node.destroy_node()
     rclpy.try_shutdown()
-    spinning.result()  # raises what ended the callbacks, if it was no signal
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ class Outputs:
         self._camera_infos = camera_infos
         self._complain = complain
         self._next_cloud_s = 0.0
-        self._relative_max = 0.0
         self._depth = self._publisher(Image, "~/depth/image")
         self._camera_info = self._publisher(CameraInfo, "~/depth/camera_info")
         self._points = self._publisher(PointCloud2, "~/points")
@@ -60,16 +59,11 @@ class Outputs:
     def someone_listens(self, kind: Kind) -> bool:
         """Whether anything that this kind of depth is published on has a subscriber."""
         metric = (self._depth, self._camera_info, self._points, self._color)
-        return any(_listened_to(topic) for topic in ((self._relative, self._color) if kind == "relative" else metric))
+        return any(_listened_to(topic) for topic in ((self._relative,) if kind == "relative" else metric))
 
     def publish_relative(self, values: NDArray[np.float32], header: Header) -> None:
-        """Publish relative depth, float32 (H, W), on its own topic only, and as a picture."""
-        if _listened_to(self._relative):
-            self._relative.publish(depth_to_image(values, header))
-        if _listened_to(self._color):
-            # Without a unit there is no fixed range; one that only grows does not flicker either.
-            self._relative_max = max(self._relative_max, float(values.max()), 1e-6)
-            self._color.publish(bgr_to_image(colorize(values, self._relative_max, 0.0), header))
+        """Publish relative depth, float32 (H, W), on its own topic only: it has no metres."""
+        self._relative.publish(depth_to_image(values, header))
 
     def publish_metric(
         self, depth: Tensor, image_bgr: NDArray[np.uint8], header: Header, settings: NodeSettings, max_depth: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ class ModelSettings:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
-    download: bool = True
-    accept_license: bool = False
+    # How weights are fetched makes no other model of it.
+    download: bool = field(default=True, compare=False)
+    accept_license: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> str:

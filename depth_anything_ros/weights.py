@@ -34,7 +34,7 @@ from depth_anything_ros.errors import (
 from depth_anything_ros.hf_names import from_hf_names
 from depth_anything_ros.model.dinov2 import reset_parameters
 from depth_anything_ros.model.dpt import DepthAnythingV2
-from depth_anything_ros.model.registry import ENCODERS, build_model, dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, build_model, dataset_spec, encoder_spec
 
 logger = logging.getLogger(__name__)
 
@@ -188,11 +188,14 @@ def _check_arrival(path: Path, expected: str | None) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal."""
+    """SHA-256 of a file, as hexadecimal. Raises CheckpointInvalid where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise CheckpointInvalid(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 
@@ -210,22 +213,25 @@ def load_model(
         SettingsError: unknown encoder or dataset.
         CheckpointNotFound, LicenseNotAccepted, DownloadError: as `resolve_checkpoint`.
         CheckpointInvalid: the file is not a checkpoint, or is truncated.
-        CheckpointMismatch: it is another encoder's, or of the other kind of depth.
+        CheckpointMismatch: it is another encoder's, or says that it is another dataset's.
     """
     kind = dataset_spec(dataset).kind
     encoder_spec(encoder)
     if checkpoint == UNTRAINED:
         return _untrained(encoder, kind)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
-    _check_kind(path, kind)
+    _check_dataset(path, dataset)
+    before, digest = path.stat(), file_sha256(path)
     state_dict = read_state_dict(path)
     _check_encoder(state_dict, encoder, path)
-    digest = file_sha256(path)
     logger.info("loading %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
     with torch.device("meta"):
         network = build_model(encoder, kind)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
     network.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
+    after = path.stat()
+    if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
+        raise CheckpointInvalid(f"{path} changed while it was read; try again")
     return LoadedModel(network.eval().requires_grad_(False), str(path), digest)
 
 
@@ -289,14 +295,19 @@ def _read_torch(path: Path) -> Any:
         raise CheckpointInvalid(f"{path} {what}") from error
 
 
-def _check_kind(path: Path, kind: Kind) -> None:
-    """Refuse a file that says it is of the other kind; the tensors themselves look the same."""
-    said = _kind_by_config(path) or _kind_by_name(path)
-    if said is not None and said != kind:
-        raise CheckpointMismatch(f"{path} holds {said} depth, but {kind} depth was asked for")
+# An official file name, with the dataset in it where it is metric. Other names say nothing.
+_OFFICIAL_NAME = re.compile(rf"depth_anything_v2_(?:metric_(\w+)_)?(?:{'|'.join(ENCODERS)})\.(?:pth|safetensors)")
 
 
-def _kind_by_config(path: Path) -> Kind | None:
+def _check_dataset(path: Path, dataset: str) -> None:
+    """Refuse a file that says it is another dataset's: the tensors look the same, the depth would be off."""
+    said = _dataset_by_config(path) or _dataset_by_name(path)
+    if said is not None and said not in (dataset, dataset_spec(dataset).kind):
+        raise CheckpointMismatch(f"{path} holds {said} weights, but dataset {dataset!r} was asked for")
+
+
+def _dataset_by_config(path: Path) -> str | None:
+    """What the config.json of a `-hf` folder says: a dataset, or just "metric" where its max_depth is nobody's."""
     config = path.with_name("config.json")
     if path.suffix != ".safetensors" or not config.is_file():
         return None
@@ -306,15 +317,15 @@ def _kind_by_config(path: Path) -> Kind | None:
         return None
     if not isinstance(said, dict) or said.get("model_type") != "depth_anything":
         return None
-    # The relative repositories were written before there was a choice, and do not say.
-    return "metric" if said.get("depth_estimation_type") == "metric" else "relative"
+    if said.get("depth_estimation_type") != "metric":
+        return "relative"  # those repositories were written before there was a choice, and do not say
+    metric = {spec.max_depth_m: name for name, spec in DATASETS.items() if spec.kind == "metric"}
+    return metric.get(said.get("max_depth", 0.0), "metric")
 
 
-def _kind_by_name(path: Path) -> Kind | None:
-    match = re.match(r"depth_anything_v2_(metric_)?.*vit[sblg]", path.name)
-    if match is None:
-        return None
-    return "metric" if match[1] else "relative"
+def _dataset_by_name(path: Path) -> str | None:
+    match = _OFFICIAL_NAME.fullmatch(path.name)
+    return None if match is None else match[1] or "relative"
 
 
 def _check_encoder(state_dict: Mapping[str, Tensor], encoder: str, path: Path) -> None:

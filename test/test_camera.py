@@ -355,21 +355,29 @@ def test_a_cut_out_sees_each_point_where_the_whole_image_does(left: int, top: in
 
 
 def test_intrinsics_scale_with_the_image() -> None:
-    assert PINHOLE.scaled_to(128, 96) == CameraModel(100, 120, 63, 46.5, 128, 96)
-    assert PINHOLE.scaled_to(32, 24) == CameraModel(25, 30, 15.75, 11.625, 32, 24)
+    # A principal point in the middle of the image stays there: (64 - 1) / 2 becomes (128 - 1) / 2.
+    assert PINHOLE.scaled_to(128, 96) == CameraModel(100, 120, 63.5, 47, 128, 96)
+    assert PINHOLE.scaled_to(32, 24) == CameraModel(25, 30, 15.5, 11.375, 32, 24)
     assert PINHOLE.scaled_to(64, 48) is PINHOLE
 
 
 def test_scaling_keeps_the_lens() -> None:
     scaled = with_lens("plumb_bob").scaled_to(128, 96)
     assert scaled.distortion == LENSES["plumb_bob"][1]
-    np.testing.assert_allclose(scaled.rays()[0][::2, ::2], with_lens("plumb_bob").rays()[0], atol=1e-4)
+    # Four pixels meet where one was: their mean ray is the one's.
+    fine = scaled.rays()[0].reshape(48, 2, 64, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(fine, with_lens("plumb_bob").rays()[0], atol=1e-4)
 
 
 @pytest.mark.parametrize(("width", "height"), [(32, 24), (43, 32), (96, 72), (100, 75), (1, 1)])
 def test_rounding_of_a_side_is_forgiven(width: int, height: int) -> None:
     scaled = PINHOLE.scaled_to(width, height)
     assert (scaled.width, scaled.height) == (width, height)
+
+
+@pytest.mark.parametrize(("width", "height"), [(63, 48), (65, 48), (64, 47), (65, 49)])
+def test_a_pixel_more_or_less_is_a_rounded_crop_and_no_scale(width: int, height: int) -> None:
+    assert PINHOLE.scaled_to(width, height) == replace(PINHOLE, width=width, height=height)
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (48, 64), (64, 40), (128, 98), (0, 0), (-64, -48)])

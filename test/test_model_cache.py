@@ -137,6 +137,16 @@ def test_out_of_memory_while_loading_is_not_kept() -> None:
     assert cache.get(HYPERSIM).key == HYPERSIM.key
 
 
+def test_idle_models_make_room_for_one_that_does_not_fit() -> None:
+    load = Loader()
+    cache = new_cache(load)
+    cache.get(HYPERSIM)
+    with cache.acquire(VKITTI):
+        load.failures.append(OutOfMemory("full"))
+        assert cache.get(RELATIVE).key == RELATIVE.key
+        assert cache.models_loaded() == [VKITTI.key, RELATIVE.key]
+
+
 def test_out_of_memory_in_use_leaves_the_model_where_it_is() -> None:
     load = Loader()
     cache = new_cache(load)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stand_in import Weights, save_hf, save_official, stand_in_image, stand_in_weights
 
+from depth_anything_ros import weights
 from depth_anything_ros.errors import CheckpointInvalid, CheckpointMismatch, SettingsError
 from depth_anything_ros.weights import UNTRAINED, load_model, read_state_dict
 
@@ -291,15 +292,17 @@ def read_safetensors(path: Path) -> Weights:
     [
         ("depth_anything_v2_vits.pth", "hypersim", "relative"),
         ("depth_anything_v2_vitb.safetensors", "vkitti", "relative"),
-        ("depth_anything_v2_metric_hypersim_vits.pth", "relative", "metric"),
-        ("depth_anything_v2_metric_vkitti_vitl.pth", "relative", "metric"),
+        ("depth_anything_v2_metric_hypersim_vits.pth", "relative", "hypersim"),
+        ("depth_anything_v2_metric_vkitti_vitl.pth", "relative", "vkitti"),
+        ("depth_anything_v2_metric_vkitti_vits.pth", "hypersim", "vkitti"),
+        ("depth_anything_v2_metric_hypersim_vitb.safetensors", "vkitti", "hypersim"),
     ],
 )
-def test_the_other_kind_of_depth_is_told_by_the_official_name(
+def test_another_datasets_weights_are_told_by_the_official_name(
     name: str, dataset: str, said: str, tmp_path: Path, toy_weights: Weights
 ) -> None:
     path = save_official(toy_weights, tmp_path / name)
-    with pytest.raises(CheckpointMismatch, match=f"holds {said} depth"):
+    with pytest.raises(CheckpointMismatch, match=f"holds {said} weights, but dataset '{dataset}' was asked for"):
         load(path, "toy", dataset)
 
 
@@ -312,8 +315,33 @@ def test_the_kind_of_depth_is_told_by_config_json(kind: str, tmp_path: Path, toy
         (folder / "config.json").write_text(json.dumps(config))
     right, wrong = ("hypersim", "relative") if kind == "metric" else ("relative", "vkitti")
     assert_same(load(folder, "toy", right), toy_weights)
-    with pytest.raises(CheckpointMismatch, match="depth was asked for"):
+    with pytest.raises(CheckpointMismatch, match=f"but dataset '{wrong}' was asked for"):
         load(folder, "toy", wrong)
+
+
+def test_metric_datasets_are_told_apart_by_the_max_depth_in_config_json(tmp_path: Path, toy_weights: Weights) -> None:
+    folder = save_hf(toy_weights, "toy", "metric", tmp_path / "hf")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_depth": 80}))
+    assert_same(load(folder, "toy", "vkitti"), toy_weights)
+    with pytest.raises(CheckpointMismatch, match="holds vkitti weights, but dataset 'hypersim' was asked for"):
+        load(folder, "toy", "hypersim")
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_official(toy_weights, tmp_path / "mine.pth")
+    digest_of = weights.file_sha256
+
+    def digest_then_touch(file: Path) -> str:
+        digest = digest_of(file)
+        os.utime(file, (1, 1))
+        return digest
+
+    monkeypatch.setattr(weights, "file_sha256", digest_then_touch)
+    with pytest.raises(CheckpointInvalid, match=r"mine\.pth changed while it was read"):
+        load(path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"model_type": "bert"}', "{", None])
@@ -326,8 +354,9 @@ def test_a_config_that_says_nothing_forbids_nothing(content: str | None, tmp_pat
 
 
 def test_a_file_of_no_official_name_may_be_either_kind(tmp_path: Path, toy_weights: Weights) -> None:
-    path = save_official(toy_weights, tmp_path / "my_finetune.pth")
-    assert_same(load(path, "toy", "relative"), toy_weights)
+    for name in ("my_finetune.pth", "depth_anything_v2_finetuned_metric_warehouse_vits.pth"):
+        path = save_official(toy_weights, tmp_path / name)
+        assert_same(load(path, "toy", "relative"), toy_weights)
     assert_same(load(path, "toy", "vkitti"), toy_weights)
 
 

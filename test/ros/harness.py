@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -406,8 +407,8 @@ class HostedNode(Remote):
             namespace=self.namespace,
             parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
         )
-        if parameters.get("autostart", True):
-            self.node.trigger_configure()
+        wanted = parameters.get("autostart", True)
+        if wanted and self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.node.trigger_activate()
         self._spinner = Spinner(self.node, context)
 

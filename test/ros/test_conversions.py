@@ -345,7 +345,7 @@ def test_camera_info_of_a_resized_image_projects_to_its_pixels(changes: dict[str
     assert (out.width, out.height) == (width, height)
     assert (max(1, out.binning_x), out.roi.width, out.roi.x_offset) == (1, 0, 0)
     point = (0.3, -0.2, 2.0)
-    np.testing.assert_allclose(project(out, point), project(info, point) * factor)
+    np.testing.assert_allclose(project(out, point), (project(info, point) + 0.5) * factor - 0.5)
     rectified = (np.reshape(out.p, (3, 4)) @ (*point, 1.0))[:2] / point[2]
     np.testing.assert_allclose(rectified, project(out, point))
 
