@@ -74,6 +74,13 @@ def holder(loads: Loads) -> ModelHolder:
     return holder
 
 
+def test_another_way_to_fetch_weights_is_no_other_model(loads: Loads, holder: ModelHolder) -> None:
+    holder.request(ModelSettings(encoder="a", download=False, accept_license=True))
+    assert not holder.is_changing
+    assert holder.join(20)
+    assert loads.begun == ["a"]
+
+
 def test_the_old_model_stays_in_use_until_the_new_one_is_ready(loads: Loads, holder: ModelHolder) -> None:
     holder.request(of("b"))
     eventually(lambda: loads.begun == ["a", "b"], "b is being loaded")

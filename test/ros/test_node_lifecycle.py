@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import FakeBackend, HostedNode, NodeProcess, Peer, camera_info, eventually, fake_estimator, image_message
@@ -136,7 +137,7 @@ def test_nothing_follows_shutdown(host: Host, peer: Peer) -> None:
 
 def test_the_process_survives_an_impossible_transition(toy_process: NodeProcess, peer: Peer) -> None:
     request = ChangeState.Request(transition=Transition(id=CONFIGURE))
-    client = peer.node.create_client(ChangeState, f"{toy_process.name}/change_state")
+    client: Any = peer.node.create_client(ChangeState, f"{toy_process.name}/change_state")
     eventually(client.service_is_ready, "the service")
     client.call_async(request)  # before Kilted, rclpy gives no answer
     assert toy_process.state(peer) == "active"
