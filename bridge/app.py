@@ -59,6 +59,7 @@ def create_app(
         app.add_api_route(endpoint.path, _route(bridge, endpoint), methods=["POST"], **description)
     for path, probe in _probes(bridge, settings).items():
         app.add_api_route(path, probe, summary=probe.__doc__)
+        app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _translate)
     app.openapi = partial(openapi.document, app, settings)  # type: ignore[method-assign]
     app.add_middleware(

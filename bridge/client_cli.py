@@ -19,7 +19,8 @@ from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import InputError
 from depth_anything_ros.formats import colorize, encode_ply, encode_png
 
-# What the indoor networks were trained for. Any other model needs --max-depth to be said.
+# What the indoor networks were trained for. Any other model needs --max-depth to be said. The registry says it
+# too, but the client imports nothing above the ground floor.
 HYPERSIM_MAX_DEPTH_M = 20.0
 ASSUMED_FIELD_OF_VIEW_DEG = 60.0
 

@@ -35,8 +35,8 @@ class UndecodableData(InputError):
     """Base64, npy, PNG or raw bytes that do not hold what they should."""
 
 
-class ScaleTooLarge(InputError):
-    """A PNG scale with which the largest depth does not fit into 16 bits."""
+class UnusableScale(InputError):
+    """A PNG scale with which the largest depth does not fit into 16 bits, or is less than one level."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,10 @@ def decode_npy(data: bytes) -> NDArray[np.float32]:
 
 
 def check_png_scale(max_depth: float, scale: float) -> None:
-    """Raise ScaleTooLarge unless every depth up to `max_depth` metres fits into 16 bits."""
-    if max_depth * scale > UINT16_MAX:
-        raise ScaleTooLarge(
-            f"max_depth {max_depth:g} times png_scale {scale:g} is more than a 16-bit PNG holds ({UINT16_MAX})"
+    """Raise UnusableScale unless `max_depth` metres fit into 16 bits and are a level at least."""
+    if not 1 <= max_depth * scale <= UINT16_MAX:
+        raise UnusableScale(
+            f"max_depth {max_depth:g} times png_scale {scale:g} must be 1 to {UINT16_MAX} levels of a 16-bit PNG"
         )
 
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from bridge.codec import OversizedImage, ScaleTooLarge, UndecodableData
+from bridge.codec import OversizedImage, UndecodableData, UnusableScale
 from bridge.image_header import UndecodableImage
 from bridge.image_url import ImageHostFailed, UrlRefused
 from bridge.replies import JSON, dump_json
@@ -42,6 +42,7 @@ from depth_anything_ros.errors import (
     DepthAnythingError,
     InputError,
     OutOfMemory,
+    SettingsError,
 )
 
 
@@ -134,7 +135,7 @@ INVALID, OVERLOADED, SERVER = "invalid_request", "overloaded", "server_error"
 
 ANSWERS: dict[type[BaseException], Answer] = {
     BadRequest: Answer(400, INVALID, "bad_request"),
-    UndecodableData: Answer(400, INVALID, "bad_base64", "the image is not valid base64, nor a data: URL of base64"),
+    UndecodableData: Answer(400, INVALID, "bad_base64"),
     Unauthorized: Answer(401, "authentication", "unauthorized"),
     UrlRefused: Answer(403, "permission", "image_url_refused", "this server does not fetch that image_url"),
     NotFound: Answer(404, INVALID, "not_found"),
@@ -146,7 +147,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     InvalidValue: Answer(422, INVALID, "invalid_value"),
     UndecodableImage: Answer(422, INVALID, "undecodable_image"),
     OversizedImage: Answer(422, INVALID, "image_size"),
-    ScaleTooLarge: Answer(422, INVALID, "png_scale"),
+    UnusableScale: Answer(422, INVALID, "png_scale"),
     InputError: Answer(422, INVALID, "invalid_value", "the image or a value is outside this server's limits"),
     ImageHostFailed: Answer(424, "upstream", "image_host_failed", "no image came from the host of image_url"),
     RateLimited: Answer(429, "rate_limit", "rate_limited", None, 1),
@@ -160,6 +161,8 @@ ANSWERS: dict[type[BaseException], Answer] = {
     CheckpointMismatch: Answer(503, SERVER, "weights_unusable", "this server's weights are those of another model", 60),
     CheckpointError: Answer(503, SERVER, "weights_missing", "this server has no weights for the model", 60),
     DeadlineExceeded: Answer(504, SERVER, "deadline"),
+    # Values of a request never become one: only the server's own settings do.
+    SettingsError: Answer(500, SERVER, "misconfigured", "this server's settings for the model cannot be used"),
     Exception: Answer(500, SERVER, "internal", "something went wrong; the request_id finds it in the server's log"),
 }
 

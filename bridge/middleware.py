@@ -118,9 +118,9 @@ class FrontDoor:
         path, headers = exchange.scope["path"], exchange.scope["headers"]
         if self._keys and path not in OPEN_PATHS:
             exchange.key_name = self._keys.identify(headers)
-            if self._limiter:
-                self._limiter.take(exchange.key_name)
         is_work = path in self._work_paths and exchange.scope["method"] == "POST"
+        if self._limiter and exchange.key_name and is_work:
+            self._limiter.take(exchange.key_name)
         with self._bridge.admitted() if is_work else nullcontext() as place:
             body = bytearray()
             try:

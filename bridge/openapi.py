@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from bridge.errors import ANSWERS
 from bridge.middleware import OPEN_PATHS
-from bridge.parsing import IMAGE_TYPES, INTRINSICS, JSON_TYPE, MULTIPART_TYPE
+from bridge.parsing import IMAGE_TYPES, INTRINSICS, MULTIPART_TYPE
 from bridge.replies import JSON
 from bridge.schemas import (
     DepthReply,
@@ -20,10 +20,11 @@ from bridge.schemas import (
     PointCloudReply,
     PointCloudRequest,
     RelativeDepthRequest,
+    known_encoders,
 )
 from bridge.service import METRIC_DEPTH, POINT_CLOUD, RELATIVE_DEPTH, Endpoint
 from bridge.settings import BridgeSettings
-from depth_anything_ros.model.registry import DATASETS, ENCODERS
+from depth_anything_ros.model.registry import DATASETS
 
 REFERENCE = "#/components/schemas/"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -59,7 +60,7 @@ def describe(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
             "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in fields.items()],
             "requestBody": {
                 "required": True,
-                "content": {JSON_TYPE: _reference(request.__name__), **bodies, MULTIPART_TYPE: {"schema": form}},
+                "content": {JSON: _reference(request.__name__), **bodies, MULTIPART_TYPE: {"schema": form}},
             },
         },
     }
@@ -97,7 +98,11 @@ def _schemas(settings: BridgeSettings) -> dict[str, Any]:
     _, top = models_json_schema([(model, "validation") for model in models], ref_template=f"{REFERENCE}{{model}}")
     schemas: dict[str, Any] = top["$defs"]
     size = {"type": "integer", "minimum": settings.min_input_size, "maximum": settings.max_input_size}
-    narrowed = {"encoder": {"enum": list(ENCODERS)}, "dataset": {"enum": list(DATASETS)}, "model_input_size": size}
+    narrowed = {
+        "encoder": {"enum": known_encoders(settings)},
+        "dataset": {"enum": list(DATASETS)},
+        "model_input_size": size,
+    }
     for model in REQUESTS.values():
         properties = schemas[model.__name__]["properties"]
         for name, schema in narrowed.items():

@@ -15,13 +15,13 @@ from starlette.datastructures import Headers, QueryParams
 from bridge.codec import decode_base64
 from bridge.errors import BadRequest, InvalidValue, UnsupportedMedia
 from bridge.image_header import ImageHeader
+from bridge.replies import JSON
 from bridge.schemas import ImageSource, MetricOptions, Options, check
 from bridge.settings import BridgeSettings
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.weights import UNTRAINED
 
-JSON_TYPE = "application/json"
 MULTIPART_TYPE = "multipart/form-data"
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
 INTRINSICS = ("fx", "fy", "cx", "cy")
@@ -62,14 +62,14 @@ def read_source(headers: Headers, query: QueryParams, body: bytes, max_json_dept
         raise UnsupportedMedia("the body must not be compressed", "Content-Encoding")
     content_type = headers.get("content-type", "")
     media = content_type.partition(";")[0].strip().lower()
-    if media == JSON_TYPE:
+    if media == JSON:
         return _from_json(parse_json(body, max_json_depth))
     if media in IMAGE_TYPES:
         return Source(_flat_fields(query.multi_items()), False, image=body)
     if media == MULTIPART_TYPE:
         fields, image = parse_multipart(content_type, body)
         return Source(_flat_fields(fields), False, image=image)
-    known = ", ".join((JSON_TYPE, *IMAGE_TYPES, MULTIPART_TYPE))
+    known = ", ".join((JSON, *IMAGE_TYPES, MULTIPART_TYPE))
     raise UnsupportedMedia(f"Content-Type must be one of {known}", "Content-Type")
 
 

@@ -1,6 +1,7 @@
-"""HTTP/1.1 with a deadline on the headers, which uvicorn does not have.
+"""HTTP/1.1 with deadlines on the headers and on taking the answer, which uvicorn does not have.
 
-A client that sends its headers a byte at a time would otherwise hold its connection for ever.
+A client that sends its headers a byte at a time, or never reads its answer, would otherwise hold its
+connection and the answer's memory for ever.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ class DeadlineProtocol(H11Protocol):
     """uvicorn's protocol; headers have to be complete `header_timeout_s` after their first byte.
 
     A new connection has to begin within that time too, and malformed HTTP is answered as all errors are.
+    In each `answer_timeout_s` at least half of what is left of an answer has to be taken, so a large one
+    has time in proportion to the logarithm of its size.
     """
 
     header_timeout_s: float
+    answer_timeout_s: float
     _header_timer: asyncio.TimerHandle | None = None
+    _answer_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -34,7 +39,29 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_watching()
+        self._stop_watching_answer()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch_answer()
+
+    def _watch_answer(self) -> None:
+        self._stop_watching_answer()
+        left = self.transport.get_write_buffer_size()
+        if left > 0:
+            self._answer_timer = self.loop.call_later(self.answer_timeout_s, self._check_answer, left)
+
+    def _check_answer(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() > before // 2:
+            self.transport.abort()  # closing would wait for the client to take the rest
+        else:
+            self._watch_answer()
+
+    def _stop_watching_answer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
 
     def _watch_headers(self) -> None:
         is_waiting = self.cycle is None or self.cycle.response_complete
@@ -70,6 +97,7 @@ class DeadlineProtocol(H11Protocol):
         self.transport.close()
 
 
-def protocol_with_deadline(header_timeout_s: float) -> type[Any]:
+def protocol_with_deadlines(header_timeout_s: float, answer_timeout_s: float) -> type[Any]:
     """Make a class for `uvicorn.Config(http=...)`, which builds one for each connection."""
-    return type("BridgeProtocol", (DeadlineProtocol,), {"header_timeout_s": header_timeout_s})
+    timeouts = {"header_timeout_s": header_timeout_s, "answer_timeout_s": answer_timeout_s}
+    return type("BridgeProtocol", (DeadlineProtocol,), timeouts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -10,6 +11,7 @@ from bridge.errors import BadRequest, InvalidValue, RequestError
 from bridge.settings import BridgeSettings
 from depth_anything_ros.formats import MILLIMETRES_PER_METRE
 from depth_anything_ros.model.registry import DATASETS, ENCODERS
+from depth_anything_ros.weights import UNTRAINED
 
 M = TypeVar("M", bound=BaseModel)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -124,7 +126,7 @@ def validate(model: type[Options], values: dict[str, Any], settings: BridgeSetti
         BadRequest, InvalidValue: as `check`; or a value out of range.
     """
     options = check(model, values, strict=strict)
-    _check_name("encoder", options.encoder, ENCODERS)
+    _check_name("encoder", options.encoder, known_encoders(settings))
     _check_name("dataset", options.dataset, DATASETS)
     size, low, high = options.model_input_size, settings.min_input_size, settings.max_input_size
     if size is not None and not low <= size <= high:
@@ -134,7 +136,14 @@ def validate(model: type[Options], values: dict[str, Any], settings: BridgeSetti
     return options
 
 
-def _check_name(param: str, name: str | None, known: dict[str, Any]) -> None:
+def known_encoders(settings: BridgeSettings) -> list[str]:
+    """Encoders to ask for: those with official weights, the server's own, and all where weights are random."""
+    own = (settings.default_encoder, *(text.partition(":")[0] for text in settings.preload))
+    is_untrained = settings.checkpoint == UNTRAINED
+    return [name for name, spec in ENCODERS.items() if spec.hub_size or name in own or is_untrained]
+
+
+def _check_name(param: str, name: str | None, known: Iterable[str]) -> None:
     if name is not None and name not in known:
         raise InvalidValue(f"unknown {param}; known: {', '.join(known)}", param)
 

@@ -60,10 +60,12 @@ def load_server(name: str, path: str | os.PathLike[str] | None = None) -> Server
     if not all(isinstance(value, str) for value in entry.values()):
         raise SettingsError(f"server {name!r} in {path} must hold text only: put numbers in quotes")
     model = entry.get("model")
+    if model is not None and not MODEL_KEY.fullmatch(model):
+        raise SettingsError(f"server {name!r} in {path}: model {model!r} must be as vits_hypersim_518")
     return Server(
         base_url=entry["base_url"],
         api_key=_api_key(name, entry),
-        model=model if MODEL_KEY.fullmatch(model or "") else None,  # other text is for people
+        model=model,
         description=entry.get("description", ""),
     )
 

@@ -5,6 +5,7 @@ Take the request apart (`parsing`) -> wait, decode, infer (`scheduling`) -> enco
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from fastapi import Request, Response
 from numpy.typing import NDArray
 
 from bridge.codec import check_image, check_png_scale, decode_image
-from bridge.errors import DeviceFailed, Draining, Loading, NotAcceptable
+from bridge.errors import DeviceFailed, Draining, Loading, NotAcceptable, QueueFull
 from bridge.image_url import UrlRefused
 from bridge.metrics import Metrics
 from bridge.parsing import Job, choose_model, model_settings, read_source
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 # /rel_depth gives the network's output as it is, a metric network's too.
 UNIT_SCALE = 1.0
+MAX_FETCHES = 64  # images that are fetched at once, for each worker
 
 
 class Fetcher(Protocol):
@@ -91,6 +93,7 @@ class Bridge:
         self.in_work = 0
         self._cache = cache
         self._fetcher = fetcher
+        self._fetches = asyncio.Semaphore(MAX_FETCHES)
         self._worker_id = worker_id
         self._scheduler = Scheduler(len(cache.devices), settings.max_waiting, settings.queue_timeout_s, self.metrics)
         self._to_load = [parse_preload(text, settings) for text in settings.preload]
@@ -148,7 +151,7 @@ class Bridge:
         if media is None:
             raise NotAcceptable(f"Accept must allow one of {', '.join(endpoint.formats)}", "Accept")
         watch = Stopwatch()
-        job = await self._read(endpoint, request)
+        job = await self._read(endpoint, request, place)
         self._check(job, media)
         picture = await self._compute(job, watch)
         with watch.time("encode"):
@@ -157,21 +160,28 @@ class Bridge:
         self._record(watch)
         return Response(body, headers={**headers, "Server-Timing": watch.header()}, media_type=media)
 
-    async def _read(self, endpoint: Endpoint, request: Request) -> Job:
+    async def _read(self, endpoint: Endpoint, request: Request, place: Place) -> Job:
         body = await request.body()
         read = partial(read_source, request.headers, request.query_params, body, self.settings.max_json_depth)
         source = await self._scheduler.on_bytes(read, len(body))
         options = validate(endpoint.options, source.fields, self.settings, strict=source.typed)
         model = choose_model(options, self.settings)
-        image = source.image if source.image is not None else await self._fetch(source.image_url or "")
+        image = source.image if source.image is not None else await self._fetch(source.image_url or "", place)
         check = partial(check_image, image, self.settings.image_limits)
         header = await self._scheduler.on_bytes(check, len(image))
         return Job(image, header, model, options)
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _fetch(self, url: str, place: Place) -> bytes:
+        """Fetch an image without a place meanwhile, or a few slow hosts would keep all other clients out."""
         if self._fetcher is None:
             raise UrlRefused("this server fetches no image_url")
-        return await self._fetcher.fetch(url)
+        if self._fetches.locked():
+            raise QueueFull("too many images are being fetched")
+        place.give_back()
+        async with self._fetches:
+            image = await self._fetcher.fetch(url)
+        place.take()
+        return image
 
     def _check(self, job: Job, media: str) -> None:
         """Refuse before the work what would be refused after it."""
@@ -234,8 +244,11 @@ class Bridge:
 
 def parse_preload(text: str, settings: BridgeSettings) -> ModelSettings:
     """Read `encoder:dataset:input_size`. Raises SettingsError."""
+    low, high = settings.min_input_size, settings.max_input_size
     match text.split(":"):
         case [encoder, dataset, size] if size.isdecimal():
+            if not low <= int(size) <= high:
+                raise SettingsError(f"preload {text!r}: the input size must be {low} to {high}")
             return model_settings(settings, encoder, dataset, int(size))
     raise SettingsError(f"preload takes encoder:dataset:input_size, such as vits:hypersim:518, not {text!r}")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -21,12 +21,14 @@ from yaml import YAMLError
 
 from bridge.codec import ImageLimits
 from bridge.image_url import ImageUrlSettings
+from depth_anything_ros.backends import BACKENDS
 from depth_anything_ros.settings import CacheSettings, InputLimits, ModelSettings
 
 PREFIX = "DEPTH_BRIDGE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 MIB = 2**20
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
+CHOICES = {"backend": BACKENDS, "precision": ("auto", "fp32", "bf16", "fp16")}
 
 # Several values: repeated on the command line, separated by commas everywhere else.
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -65,7 +67,7 @@ class BridgeSettings(BaseSettings):
     api_keys_file: Path | None = None
     """File of `name sha256` lines, read again on SIGHUP; see `depth_anything_bridge make-key`."""
     rate_limit_per_s: Annotated[float, Field(gt=0)] | None = None
-    """Requests a second for each key, shared out among the workers; none by default."""
+    """Requests for depth a second for each key, shared out among the workers; none by default."""
     rate_burst: Count = 20
     """Requests a key may make at once before its rate counts."""
 
@@ -90,7 +92,9 @@ class BridgeSettings(BaseSettings):
     preload: Names = ()
     """Models to load at start, such as vits:hypersim:518; until then readyz says no."""
     max_models: Count = CacheSettings.max_models
-    """Models kept in memory, for each worker."""
+    """Models kept in memory, for each device of a worker."""
+    max_model_bytes: Count | None = CacheSettings.max_bytes
+    """Memory that the weights of models not in use may keep, for each worker; no limit by default."""
 
     max_body_bytes: Count = 32 * MIB
     """Largest body of a request."""
@@ -117,11 +121,11 @@ class BridgeSettings(BaseSettings):
     queue_timeout_s: Seconds = 30.0
     """Longest wait for a device."""
     request_timeout_s: Seconds = 60.0
-    """Longest time for a request, from its headers to the end of the answer."""
+    """Longest time for a request, from its headers until its answer is made."""
     header_timeout_s: Seconds = 10.0
     """Time in which the headers of a request have to arrive."""
     body_timeout_s: Seconds = 30.0
-    """Time in which the body of a request has to arrive."""
+    """Time in which the body of a request has to arrive, and half of what is left of its answer has to be taken."""
 
     image_url: bool = ImageUrlSettings.enabled
     """Fetch images from the URLs that clients give."""
@@ -140,6 +144,23 @@ class BridgeSettings(BaseSettings):
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator(*CHOICES)
+    @classmethod
+    def _know_choice(cls, value: str, info: ValidationInfo) -> str:
+        known = CHOICES[info.field_name or ""]
+        if value not in known:
+            raise ValueError(f"unknown {value!r}; known: {', '.join(known)}")
+        return value
+
+    @model_validator(mode="after")
+    def _order_sizes(self) -> BridgeSettings:
+        if not self.min_input_size <= self.default_input_size <= self.max_input_size:
+            raise ValueError(
+                f"default_input_size {self.default_input_size} must be "
+                f"min_input_size ({self.min_input_size}) to max_input_size ({self.max_input_size})"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -240,4 +261,4 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {name!r}"
-    return f"setting {name!r}: {problem['msg']}"
+    return f"setting {name!r}: {problem['msg']}" if name else f"settings: {problem['msg']}"

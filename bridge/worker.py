@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from dataclasses import replace
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from socket import socket
@@ -21,7 +20,7 @@ from bridge.app import create_app
 from bridge.auth import KeyRing
 from bridge.image_url import ImageFetcher
 from bridge.logs import configure_logging
-from bridge.protocol import protocol_with_deadline
+from bridge.protocol import protocol_with_deadlines
 from bridge.service import Bridge
 from bridge.settings import BridgeSettings
 from bridge.supervisor import WORKER_FAILED, WORKER_UNABLE
@@ -92,7 +91,7 @@ def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
     """Put uvicorn around an application."""
     config = uvicorn.Config(
         app,
-        http=protocol_with_deadline(settings.header_timeout_s),
+        http=protocol_with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
         ws="none",
         log_config=None,
         access_log=False,
@@ -110,7 +109,8 @@ def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
         estimator.limits = settings.input_limits
         return estimator
 
-    return ModelCache(replace(CacheSettings(), max_models=settings.max_models * len(devices)), devices, load)
+    limits = CacheSettings(settings.max_models * len(devices), settings.max_model_bytes)
+    return ModelCache(limits, devices, load)
 
 
 def devices_of(settings: BridgeSettings, worker_id: int) -> list[str]:

@@ -1,10 +1,13 @@
 """What the three endpoints promise, asked over a real socket from a real server process."""
 
+import asyncio
 import base64
 import io
 import json
 import re
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from running_bridge import RunningBridge, encoded, eventually, toy_settings
+from running_bridge import HeldEstimator, RunningBridge, encoded, eventually, toy_settings
 
+from bridge import service
 from bridge.app import create_app
 from bridge.codec import decode_depth_png16, decode_image, decode_npy
 from bridge.image_url import ImageHostFailed, UrlRefused
@@ -308,10 +312,12 @@ def test_a_parameter_given_twice_is_refused(http: httpx.Client, jpeg: bytes) -> 
 
 
 def test_a_png_that_cannot_hold_the_depth_is_refused(http: httpx.Client, jpeg: bytes) -> None:
-    for query, status in (("max_depth=65.5", 200), ("max_depth=65.6", 422), ("max_depth=20&png_scale=1e9", 422)):
+    for query in ("max_depth=65.5", "max_depth=20&png_scale=0.05"):
         answer = http.post(f"/metric_depth?{query}", content=jpeg, headers=headers("image/jpeg", "image/png"))
-        assert answer.status_code == status
-    assert_error(answer, 422, "png_scale")
+        assert answer.status_code == 200
+    for query in ("max_depth=65.6", "max_depth=20&png_scale=1e9", "max_depth=20&png_scale=0.049"):
+        answer = http.post(f"/metric_depth?{query}", content=jpeg, headers=headers("image/jpeg", "image/png"))
+        assert_error(answer, 422, "png_scale")
 
 
 def test_what_no_format_can_hold_is_a_406(http: httpx.Client, cloud_request: Json, jpeg: bytes) -> None:
@@ -401,6 +407,40 @@ def test_nothing_is_fetched_for_a_request_that_is_refused_anyway(serve_app: Call
         assert answer.status_code == status
 
 
+class HangingFetcher(StubFetcher):
+    """Stands for hosts that send nothing until they are let go."""
+
+    def __init__(self, outcome: bytes) -> None:
+        super().__init__(outcome)
+        self.may_answer = threading.Event()
+        self.asked = 0
+
+    async def fetch(self, url: str) -> bytes:
+        self.asked += 1
+        while not self.may_answer.is_set():
+            await asyncio.sleep(0.01)
+        return await super().fetch(url)
+
+
+def test_slow_hosts_of_image_urls_keep_nobody_else_out(
+    serve_app: Callable[..., str], jpeg: bytes, metric_request: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_FETCHES", 2)
+    hosts = HangingFetcher(jpeg)
+    url = serve_app(hosts, max_waiting=1)
+    by_url = {"image_url": "http://camera/a.jpg", "max_depth": 1}
+    with ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(httpx.post, f"{url}/metric_depth", json=by_url, timeout=30) for _ in range(2)]
+        try:
+            eventually(lambda: hosts.asked == 2)
+            third = httpx.post(f"{url}/metric_depth", json=by_url)
+            assert "fetched" in assert_error(third, 503, "queue_full")
+            assert httpx.post(f"{url}/metric_depth", json=metric_request).status_code == 200
+        finally:
+            hosts.may_answer.set()
+        assert [answer.result().status_code for answer in slow] == [200, 200]
+
+
 def failing_cache(error: BaseException) -> ModelCache:
     def load(_: Any) -> DepthEstimator:
         raise error
@@ -438,6 +478,42 @@ def test_an_unforeseen_error_is_opaque_and_logged_with_the_request_id(
     assert getattr(record, "fields")["request_id"] == "find-me"  # noqa: B009
 
 
+def test_settings_that_fail_when_a_model_is_loaded_are_not_the_clients_fault(
+    serve_app: Callable[..., str], metric_request: Json
+) -> None:
+    url = serve_app(None, failing_cache(SettingsError("checkpoint /secret/path")))
+    answer = httpx.post(f"{url}/metric_depth", json=metric_request)
+    assert "secret" not in assert_error(answer, 500, "misconfigured")
+
+
+def test_an_encoder_without_official_weights_is_known_only_where_it_can_be_had(
+    serve_app: Callable[..., str], metric_request: Json
+) -> None:
+    held = HeldEstimator()
+    held.released.set()
+    official = ["vits", "vitb", "vitl"]
+    cases: tuple[tuple[Json, list[str]], ...] = (
+        ({"checkpoint": None, "default_encoder": "vits"}, official),
+        ({"checkpoint": None}, [*official, "toy"]),
+        ({"default_encoder": "vits"}, [*official, "toy"]),
+    )
+    for changes, known in cases:
+        url = serve_app(None, held.cache(), **changes)
+        properties = httpx.get(f"{url}/openapi.json").json()["components"]["schemas"]["MetricDepthRequest"]
+        assert properties["properties"]["encoder"]["anyOf"][0]["enum"] == known
+        answer = httpx.post(f"{url}/metric_depth", json={**metric_request, "encoder": "toy"})
+        if "toy" in known:
+            assert answer.status_code == 200
+        else:
+            assert_error(answer, 422, "invalid_value", "encoder")
+
+
+def test_probes_answer_head_as_they_answer_get(http: httpx.Client) -> None:
+    for path in ("/health", "/livez", "/readyz", "/metrics"):
+        answer = http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_missing_and_corrupt_checkpoints_are_a_503_that_names_no_path(
     start_bridge: Callable[..., RunningBridge], toy_folder: Path, tmp_path: Path, metric_request: Json
 ) -> None:
@@ -468,7 +544,7 @@ def test_an_unknown_default_model_is_refused_at_start() -> None:
     settings = toy_settings(default_encoder="vitx")
     with pytest.raises(SettingsError, match="vitx"):
         create_app(create_cache(settings, ["cpu"]), settings)
-    for preload in ("vits", "vits:hypersim:big", "vitx:hypersim:518"):
+    for preload in ("vits", "vits:hypersim:big", "vitx:hypersim:518", "vits:hypersim:5000"):
         settings = toy_settings(preload=(preload,))
         with pytest.raises(SettingsError, match="vit"):
             create_app(create_cache(settings, ["cpu"]), settings)

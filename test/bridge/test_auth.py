@@ -152,11 +152,18 @@ def test_hangup_reads_the_keys_again_in_every_worker(
 
 def test_a_key_that_asks_too_often_gets_a_429_with_the_time_to_wait(serve_app: Callable[..., str]) -> None:
     url = serve_app(api_key=SecretStr(KEY), rate_limit_per_s=0.01, rate_burst=3)
-    answers = [httpx.get(f"{url}/readyz", headers=bearer(KEY)) for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    answers = [httpx.post(f"{url}/rel_depth", headers=bearer(KEY)) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [415, 415, 415, 429]
     assert answers[-1].json()["error"]["code"] == "rate_limited"
     assert 90 <= int(answers[-1].headers["retry-after"]) <= 100
     assert httpx.get(f"{url}/health", headers=bearer(KEY)).status_code == 200
+
+
+def test_only_requests_for_depth_count_against_the_rate(serve_app: Callable[..., str]) -> None:
+    url = serve_app(api_key=SecretStr(KEY), rate_limit_per_s=0.01, rate_burst=1)
+    for path in ("/readyz", "/metrics", "/openapi.json", "/docs", "/nothing", "/rel_depth"):
+        assert httpx.get(f"{url}{path}", headers=bearer(KEY)).status_code in (200, 404, 405)
+    assert httpx.post(f"{url}/rel_depth", headers=bearer(KEY)).status_code == 415
 
 
 def test_each_key_has_a_bucket_of_its_own_that_fills_with_time() -> None:
@@ -236,6 +243,10 @@ class OneRun:
         ([], {"DEPTH_BRIDGE_PROT": "1"}, "DEPTH_BRIDGE_PROT"),
         (["--port=x"], {}, "'port'"),
         (["--max-depth=1"], {}, "--max-depth"),
+        (["--precision=fp8"], {}, "known: auto, fp32, bf16, fp16"),
+        (["--backend=foo"], {}, "known: auto, torch"),
+        (["--default-input-size=5000"], {}, "max_input_size (1036)"),
+        (["--min-input-size=600"], {}, "min_input_size (600)"),
         (["--config=none.yaml"], {}, "none.yaml"),
         (["--config=bad.yaml"], {}, "'prot'"),
         (["--config=broken.yaml"], {}, "broken.yaml"),

@@ -37,10 +37,12 @@ from bridge.client import (
     predict_relative_depth,
 )
 from bridge.client_calls import png_scale
+from bridge.client_cli import HYPERSIM_MAX_DEPTH_M
 from bridge.codec import encode_depth_png16, encode_npy, encode_raw
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.weights import UNTRAINED
 
 ROOT = Path(__file__).parents[2]
@@ -302,7 +304,7 @@ def test_the_servers_file_is_found_by_variable_and_in_the_home_folder(
 ) -> None:
     home = tmp_path / ".config" / "depth_anything" / "servers.yaml"
     home.parent.mkdir(parents=True)
-    home.write_text("lab: {base_url: 'http://lab', api_key: k, model: depth-anything-v2}")
+    home.write_text("lab: {base_url: 'http://lab', api_key: k}")
     named = tmp_path / "named.yaml"
     named.write_text("lab: {base_url: 'http://other'}")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -322,6 +324,7 @@ def test_the_servers_file_is_found_by_variable_and_in_the_home_folder(
         ("lab: {api_key: x}", "base_url"),
         ("lab: {base_url: x, url: y}", "base_url"),
         ("lab: {base_url: x, model: 3}", "text"),
+        ("lab: {base_url: x, model: vits-hypersim}", "model 'vits-hypersim' must be as vits_hypersim_518"),
         ("lab: [", "cannot be read"),
     ],
 )
@@ -331,6 +334,10 @@ def test_a_servers_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, 
     with pytest.raises(SettingsError, match=reason) as failure:
         load_server("lab", path)
     assert str(path) in str(failure.value)
+
+
+def test_the_commands_default_is_the_depth_that_hypersim_was_trained_for() -> None:
+    assert dataset_spec("hypersim").max_depth_m == HYPERSIM_MAX_DEPTH_M
 
 
 def test_a_missing_servers_file_is_named(tmp_path: Path) -> None:

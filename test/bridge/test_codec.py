@@ -15,8 +15,8 @@ from running_bridge import encoded
 from bridge.codec import (
     ImageLimits,
     OversizedImage,
-    ScaleTooLarge,
     UndecodableData,
+    UnusableScale,
     check_image,
     check_png_scale,
     decode_array_base64,
@@ -245,10 +245,11 @@ def test_png_keeps_depth_to_half_a_step_and_marks_what_has_no_value() -> None:
     )
 
 
-def test_a_scale_is_refused_where_the_largest_depth_does_not_fit() -> None:
+def test_a_scale_is_refused_where_the_largest_depth_does_not_fit_or_is_no_level() -> None:
     check_png_scale(65.535, 1000)
-    for max_depth, scale in ((65.536, 1000), (80, 1000), (1, 1e9)):
-        with pytest.raises(ScaleTooLarge, match="65535"):
+    check_png_scale(0.001, 1000)
+    for max_depth, scale in ((65.536, 1000), (80, 1000), (1, 1e9), (0.0009, 1000), (20, 0.04)):
+        with pytest.raises(UnusableScale, match="65535"):
             check_png_scale(max_depth, scale)
 
 

@@ -1,18 +1,23 @@
 """Clients that send too much, too slowly, or nonsense, over raw sockets."""
 
+import base64
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from running_bridge import HeldEstimator, eventually
+import uvicorn
+from running_bridge import HeldEstimator, encoded, eventually
 
-from bridge import middleware
+from bridge import middleware, protocol
+from bridge.protocol import DeadlineProtocol
 
 Json = dict[str, Any]
 HEAD = "POST /metric_depth HTTP/1.1\r\nHost: bridge\r\nContent-Type: application/json\r\n"
@@ -142,6 +147,50 @@ def test_slow_bodies_are_cut_off_and_keep_nobody_out(
         eventually(lambda: httpx.post(f"{url}/metric_depth", json=metric_request).status_code == 200)
         for connection in (first, second):
             assert_refused(read_all(connection), 408, "too_slow")
+
+
+def unread_cloud(connection: socket.socket, body: Json) -> int:
+    """Ask for a cloud that no socket buffer holds, and read no more than the head; returns the body's length."""
+    image = encoded(".png", np.zeros((1200, 1600, 3), np.uint8))
+    content = json.dumps({**body, "image": base64.b64encode(image).decode()}).encode()
+    head = f"{HEAD.replace('metric_depth', 'pc')}Content-Length: {len(content)}\r\n\r\n"
+    connection.sendall(head.encode() + content)
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        answer += connection.recv(1)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    return int(answer.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_client_that_never_reads_its_answer_is_cut_off(
+    serve_app: Callable[..., str], cloud_request: Json, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(loop)
+    lost = threading.Event()
+
+    class Watched(DeadlineProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            lost.set()
+
+    monkeypatch.setattr(protocol, "DeadlineProtocol", Watched)
+    monkeypatch.setattr(uvicorn, "Config", partial(uvicorn.Config, loop=loop))
+    with connected(serve_app(body_timeout_s=0.5)) as connection:
+        length = unread_cloud(connection, cloud_request)
+        assert lost.wait(20)
+        assert len(read_all(connection)) < length
+
+
+def test_a_slow_reader_of_a_large_answer_gets_all_of_it(serve_app: Callable[..., str], cloud_request: Json) -> None:
+    with connected(serve_app(body_timeout_s=1.0)) as connection:
+        length = unread_cloud(connection, cloud_request)
+        read = 0
+        for share in (length * 3 // 4, length):
+            while read < share and (part := connection.recv(share - read)):
+                read += len(part)
+            time.sleep(1.3)  # longer than the timeout, within which more than half was taken
+    assert read == length
 
 
 @pytest.mark.parametrize(
