@@ -21,14 +21,14 @@ from yaml import YAMLError
 
 from bridge.codec import ImageLimits
 from bridge.image_url import ImageUrlSettings
-from depth_anything_ros.backends import BACKENDS
+from depth_anything_ros.backends import BACKENDS, PRECISIONS
 from depth_anything_ros.settings import CacheSettings, InputLimits, ModelSettings
 
 PREFIX = "DEPTH_BRIDGE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 MIB = 2**20
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
-CHOICES = {"backend": BACKENDS, "precision": ("auto", "fp32", "bf16", "fp16")}
+CHOICES = {"backend": BACKENDS, "precision": PRECISIONS}
 
 # Several values: repeated on the command line, separated by commas everywhere else.
 Names = Annotated[tuple[str, ...], NoDecode]

@@ -74,6 +74,26 @@ def image_size(info: CameraInfo) -> tuple[int, int]:
     return (info.roi.width or info.width) // binning_x, (info.roi.height or info.height) // binning_y
 
 
+def resize_factors(described: tuple[int, int], actual: tuple[int, int]) -> tuple[float, float]:
+    """Return the factors in x and y that took an image from one (width, height) to another.
+
+    A pixel more or less is no scale but binning that was rounded: the factors are 1.
+
+    Raises:
+        CameraError: the sizes do not differ by a single factor (within a pixel), so the image was
+            cropped and its intrinsics cannot be known.
+    """
+    (width, height), (actual_width, actual_height) = described, actual
+    if abs(actual_width - width) <= 1 and abs(actual_height - height) <= 1:
+        return 1.0, 1.0
+    if actual_width <= 0 or abs(actual_height - height * actual_width / width) >= 1.0:
+        raise CameraError(
+            f"the image is {actual_width}x{actual_height}, but its CameraInfo describes {width}x{height}: "
+            "not the same picture at another scale"
+        )
+    return actual_width / width, actual_height / height
+
+
 @dataclass(frozen=True)
 class CameraModel:
     """Intrinsics of one image: pinhole, optionally with lens distortion.
@@ -151,28 +171,18 @@ class CameraModel:
         """Return the model of the same picture resized to `width` x `height` pixels.
 
         The outer edges of both pictures coincide, so a pixel's centre c becomes (c + 0.5) * factor - 0.5.
-        A pixel more or less is no scale but binning that was rounded: the intrinsics stay.
 
         Raises:
-            CameraError: the size is not this one times a single factor (within a pixel), so the
-                image was cropped and its intrinsics cannot be known.
+            CameraError: as `resize_factors`.
         """
         if (width, height) == (self.width, self.height):
             return self
-        if abs(width - self.width) <= 1 and abs(height - self.height) <= 1:
-            return replace(self, width=width, height=height)
-        factor = width / self.width
-        if width <= 0 or abs(height - self.height * factor) >= 1.0:
-            raise CameraError(
-                f"the image is {width}x{height}, but its CameraInfo describes {self.width}x{self.height}: "
-                "not the same picture at another scale"
-            )
-        factor_y = height / self.height
+        factor_x, factor_y = resize_factors((self.width, self.height), (width, height))
         return replace(
             self,
-            fx=self.fx * factor,
+            fx=self.fx * factor_x,
             fy=self.fy * factor_y,
-            cx=(self.cx + 0.5) * factor - 0.5,
+            cx=(self.cx + 0.5) * factor_x - 0.5,
             cy=(self.cy + 0.5) * factor_y - 0.5,
             width=width,
             height=height,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
 from std_msgs.msg import Header
 
-from depth_anything_ros.camera import CameraModel, binning, image_size
+from depth_anything_ros.camera import CameraModel, binning, image_size, resize_factors
 from depth_anything_ros.errors import ImageError
 from depth_anything_ros.formats import depth_to_uint16
 
@@ -209,11 +209,9 @@ def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> Ca
         binning_y=info.binning_y,
         roi=info.roi,
     )
-    width, height = image_size(info)
-    if (width, height) == (camera.width, camera.height):
+    if image_size(info) == (camera.width, camera.height):
         return out
-    rounded = abs(camera.width - width) <= 1 and abs(camera.height - height) <= 1  # as in CameraModel.scaled_to
-    factors = (1.0, 1.0) if rounded else (camera.width / width, camera.height / height)
+    factors = resize_factors(image_size(info), (camera.width, camera.height))
     out.k = _seen_by_image(info.k, 3, info, factors)
     out.p = _seen_by_image(info.p, 4, info, factors)
     out.width, out.height = camera.width, camera.height

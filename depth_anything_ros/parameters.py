@@ -13,7 +13,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
-from depth_anything_ros.backends import BACKENDS
+from depth_anything_ros.backends import BACKENDS, PRECISIONS
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.model.registry import DATASETS, ENCODERS
 from depth_anything_ros.settings import ModelSettings, NodeSettings
@@ -52,7 +52,7 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     ),
     "input_size": Parameter("Short side of the image given to the network, in pixels.", bounds=(14, 2072)),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
-    "precision": Parameter("auto is fp16 on CUDA and fp32 on a CPU.", choices=("auto", "fp32", "bf16", "fp16")),
+    "precision": Parameter("auto is fp16 on CUDA and fp32 on a CPU.", choices=PRECISIONS),
     "backend": Parameter("What runs the network.", choices=BACKENDS),
     "download": Parameter("Download missing official weights from the Hugging Face Hub."),
     "accept_license": Parameter("Agree to the CC-BY-NC-4.0 licence of the Base and Large weights when downloading."),

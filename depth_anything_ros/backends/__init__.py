@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from depth_anything_ros.model.dpt import DepthAnythingV2
 
 BACKENDS = ("auto", "torch")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class Backend(Protocol):

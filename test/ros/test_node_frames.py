@@ -61,6 +61,20 @@ def wait_until_received(node: HostedNode, count: int) -> None:
     eventually(lambda: node.node.counts.received == count, f"{count} frames received")
 
 
+def send_during_inference(node: HostedNode, camera: Camera, count: int) -> list[Image]:
+    """Send images of which the first is worked on until all the others have come; return them."""
+    node.backend.hold.clear()
+    calls, received = node.backend.calls, node.node.counts.received
+    images = [image_message() for _ in range(count)]
+    camera.images.publish(images[0])
+    eventually(lambda: node.backend.calls > calls, "an inference under way")
+    for number, image in enumerate(images[1:], received + 2):
+        camera.images.publish(image)
+        wait_until_received(node, number)
+    node.backend.hold.set()
+    return images
+
+
 def keep_sending(camera: Camera, until: Callable[[], bool]) -> None:
     """Publish images until something is so."""
 
@@ -161,15 +175,7 @@ def test_the_frame_after_a_long_inference_is_the_newest_that_came(host: Host, pe
     node = host()
     with peer.listen(Image, node.topic("~/depth/image")) as depths, node.camera(peer) as camera:
         connect(node, camera, depths)
-        node.backend.hold.clear()
-        calls, answered, received = node.backend.calls, len(depths), node.node.counts.received
-        images = [image_message() for _ in range(6)]
-        camera.images.publish(images[0])
-        eventually(lambda: node.backend.calls > calls, "an inference under way")
-        for count, image in enumerate(images[1:], received + 2):
-            camera.images.publish(image)
-            wait_until_received(node, count)
-        node.backend.hold.set()
+        answered, images = len(depths), send_during_inference(node, camera, 6)
         eventually(lambda: len(depths) == answered + 2, "two answers")
         assert depths.stamps()[answered:] == [nanoseconds(images[i].header.stamp) for i in (0, 5)]
         assert settled(node).dropped == 4
@@ -208,15 +214,7 @@ def test_a_burst_beyond_the_queue_loses_its_oldest_and_counts_them(host: Host, p
     node = host(process_every_frame=True, queue_size=3)
     with peer.listen(Image, node.topic("~/depth/image")) as depths, node.camera(peer) as camera:
         connect(node, camera, depths)
-        node.backend.hold.clear()
-        calls, answered, received = node.backend.calls, len(depths), node.node.counts.received
-        images = [image_message() for _ in range(8)]
-        camera.images.publish(images[0])
-        eventually(lambda: node.backend.calls > calls, "an inference under way")
-        for count, image in enumerate(images[1:], received + 2):
-            camera.images.publish(image)
-            wait_until_received(node, count)
-        node.backend.hold.set()
+        answered, images = len(depths), send_during_inference(node, camera, 8)
         eventually(lambda: len(depths) == answered + 4, "the answers")
         assert depths.stamps()[answered:] == [nanoseconds(images[i].header.stamp) for i in (0, 5, 6, 7)]
         assert settled(node).dropped == 4
