@@ -10,7 +10,7 @@ NAME = "depth_anything_ros"
 README = Path(__file__).resolve().with_name("README.md")
 
 # What runs the network. Separate, so that the REST client installs without torch.
-CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24"]
+CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24", "tqdm>=4.66"]
 ROS = [
     "ros-rclpy[fastrtps]>=7.1",
     "ros-sensor-msgs>=5.3",
@@ -44,7 +44,7 @@ TEST = [
     "psutil>=5.9",
     "colcon-common-extensions>=0.3",
 ]
-DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil"]
+DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm"]
 
 setup(
     name=NAME,
@@ -57,7 +57,7 @@ setup(
     maintainer_email="maintainers@example.com",
     python_requires=">=3.10",
     packages=find_packages(include=["depth_anything_ros", "depth_anything_ros.*", "bridge", "bridge.*"]),
-    package_data={"depth_anything_ros": ["py.typed"], "bridge": ["py.typed"]},
+    package_data={"depth_anything_ros": ["py.typed", "bundled/*"], "bridge": ["py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
@@ -70,6 +70,7 @@ setup(
         "console_scripts": [
             "depth_anything = depth_anything_ros.cli:main",
             "depth_anything_node = depth_anything_ros.node:main",
+            "synthetic_camera = depth_anything_ros.synthetic_camera:main",
             "depth_anything_bridge = bridge.__main__:main",
             "depth_anything_client = bridge.client_cli:main",
         ]

@@ -1,0 +1,183 @@
+"""Depth for pictures and videos: NPY in metres, 16-bit PNG in millimetres, colour pictures, PLY clouds.
+
+What is done already is skipped, so the same command goes on where it was stopped. docs/command_line.md
+says what lies where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depth_anything_ros.errors import InputError, SettingsError
+from depth_anything_ros.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from depth_anything_ros.batch import Batch, CloudSettings
+    from depth_anything_ros.estimator import DepthEstimator
+    from depth_anything_ros.predictions import Manifest
+
+HELP = "depth for pictures and videos, as files"
+
+DEFAULT_FORMATS = "npy,png,color,ply"
+MAX_PNG_DEPTH_M = 65.535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `PATH... --out DIR` and the options; their defaults are those of the settings."""
+    parser.add_argument(
+        "paths", metavar="PATH", nargs="+", type=Path, help="picture, video, or folder of such (not the folders in it)"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--formats", metavar="LIST", default=DEFAULT_FORMATS, help="of npy, png, color and ply; default: all"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="do again what is done; replace another run's results")
+    _add_model_arguments(parser)
+    _add_cloud_arguments(parser)
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    defaults = ModelSettings()
+    model = parser.add_argument_group("model")
+    model.add_argument("--encoder", metavar="NAME", default=defaults.encoder, help="default: %(default)s")
+    model.add_argument("--dataset", metavar="NAME", default=defaults.dataset, help="default: %(default)s")
+    model.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        default=defaults.checkpoint,
+        help="weights; 'untrained': random ones, for trials",
+    )
+    model.add_argument(
+        "--input-size",
+        metavar="PIXELS",
+        type=int,
+        default=defaults.input_size,
+        help="short side given to the network, default: %(default)s",
+    )
+    model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
+    model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
+    model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
+    model.add_argument(
+        "--max-depth", metavar="METRES", type=float, help="at the network's full output; default: the dataset's"
+    )
+    model.add_argument("--no-download", action="store_true", help="never fetch weights")
+
+
+def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
+    cloud = parser.add_argument_group("clouds")
+    cloud.add_argument("--fov", metavar="DEGREES", type=float, help="field of view along the longer side")
+    for name in ("fx", "fy"):
+        cloud.add_argument(f"--{name}", metavar="PIXELS", type=float, help="focal length, for pictures of one size")
+    for name in ("cx", "cy"):
+        cloud.add_argument(f"--{name}", metavar="PIXELS", type=float, help="principal point; default: the middle")
+    cloud.add_argument("--stride", metavar="N", type=int, help="take every n-th row and column")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict. Prints one line of JSON; returns 1 when a file could not be done, else 0."""
+    from depth_anything_ros.batch import Batch, usable_formats
+    from depth_anything_ros.estimator import DepthEstimator
+    from depth_anything_ros.media import find_media
+    from depth_anything_ros.model.registry import dataset_spec
+    from depth_anything_ros.predictions import PredictionFolder
+
+    spec = dataset_spec(args.dataset)
+    formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
+    cloud = _cloud_settings(args)
+    max_depth_m = spec.max_depth_m if args.max_depth is None else args.max_depth
+    if not 0 < max_depth_m < math.inf:
+        raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth_m}")
+    files = find_media(args.paths)
+    if not files:
+        raise InputError(f"no pictures or videos in {', '.join(map(str, args.paths))}")
+    estimator = DepthEstimator.from_settings(_model_settings(args))
+    _say(*_remarks(args, spec.kind, formats, max_depth_m, cloud))
+    manifest = _manifest(args, estimator, max_depth_m, cloud if "ply" in formats else None)
+    with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
+        names = folder.claim([file for file in files if file.is_file()], overwrite=args.overwrite)
+        missing = {str(file): "no such file" for file in files if not file.is_file()}
+        _say(*(f"failed: {file}: {reason}" for file, reason in missing.items()))
+        batch = Batch(estimator, folder, formats, max_depth=max_depth_m, cloud=cloud)
+        batch.outcome.failed.update(missing)
+        return _run(batch, names, args.out)
+
+
+def _run(batch: Batch, files: dict[str, Path], out: Path) -> int:
+    try:
+        outcome = batch.run(files)
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on from here")
+        raise
+    if outcome.failed:
+        _say(f"{len(outcome.failed)} could not be done: {', '.join(outcome.failed)}")
+    print(json.dumps({"out": str(out), **asdict(outcome)}))
+    return 1 if outcome.failed else 0
+
+
+def _model_settings(args: argparse.Namespace) -> ModelSettings:
+    return ModelSettings(
+        encoder=args.encoder,
+        dataset=args.dataset,
+        checkpoint=args.checkpoint,
+        input_size=args.input_size,
+        device=args.device,
+        precision=args.precision,
+        backend=args.backend,
+        download=not args.no_download,
+    )
+
+
+def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
+    from depth_anything_ros.batch import CloudSettings
+
+    if args.fov is not None and args.fx is not None:
+        raise SettingsError("--fov and --fx say the same thing: give one of them")
+    options = {"fov_deg": args.fov, **{name: getattr(args, name) for name in ("fx", "fy", "cx", "cy", "stride")}}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    return CloudSettings(**given)
+
+
+def _manifest(
+    args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float, cloud: CloudSettings | None
+) -> Manifest:
+    """Describe the run: what has to be the same for results to lie in one folder."""
+    from depth_anything_ros.predictions import Manifest
+
+    model = {
+        "key": estimator.key,
+        "kind": estimator.kind,
+        "sha256": estimator.sha256 or estimator.source,
+        "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
+        "precision": args.precision,
+        "backend": args.backend,
+    }
+    return Manifest(model, checkpoint=estimator.source, cloud=None if cloud is None else cloud.describe())
+
+
+def _remarks(
+    args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float, cloud: CloudSettings
+) -> Iterator[str]:
+    """Say what the results are where that is not what one would think."""
+    if kind == "relative":
+        yield "relative depth has no metres: npy and color only, colours over each picture's own range"
+    elif "color" in formats:
+        yield f"color: red is near, blue is {max_depth_m:g} m"
+    if "png" in formats and max_depth_m > MAX_PNG_DEPTH_M:
+        yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; what is further is 0, without a value"
+    if "ply" in formats and args.fov is None and args.fx is None:
+        yield (
+            f"ply: a field of view of {cloud.fov_deg:g} degrees along the longer side is a guess; "
+            "say --fov, or --fx --fy --cx --cy"
+        )
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
