@@ -32,8 +32,12 @@ class Options(BaseModel):
 
     model_config = ConfigDict(protected_namespaces=())
 
-    encoder: Annotated[str | None, Field(description="vits, vitb or vitl; the server's default when absent")] = None
-    dataset: Annotated[str | None, Field(description="hypersim (indoor), vkitti (outdoor) or relative")] = None
+    encoder: Annotated[str | None, Field(description="vits, vitb, vitl or vitt; the server's default when absent")] = (
+        None
+    )
+    dataset: Annotated[
+        str | None, Field(description="hypersim (indoor), vkitti (outdoor), relative, or for vitt synthetic")
+    ] = None
     model_input_size: Annotated[int | None, Field(description="short side given to the network, in pixels")] = None
     png_scale: Annotated[Positive, Field(description="levels a metre of a 16-bit PNG")] = MILLIMETRES_PER_METRE
 
@@ -137,10 +141,10 @@ def validate(model: type[Options], values: dict[str, Any], settings: BridgeSetti
 
 
 def known_encoders(settings: BridgeSettings) -> list[str]:
-    """Encoders to ask for: those with official weights, the server's own, and all where weights are random."""
+    """Encoders to ask for: those whose weights have a licence, the server's own, and all where weights are random."""
     own = (settings.default_encoder, *(text.partition(":")[0] for text in settings.preload))
     is_untrained = settings.checkpoint == UNTRAINED
-    return [name for name, spec in ENCODERS.items() if spec.hub_size or name in own or is_untrained]
+    return [name for name, spec in ENCODERS.items() if spec.license or name in own or is_untrained]
 
 
 def _check_name(param: str, name: str | None, known: Iterable[str]) -> None:

@@ -60,6 +60,17 @@ LAYOUTS: dict[str, Layout] = {
     "yuyv": Layout(8, 2, cv2.COLOR_YUV2BGR_YUYV),
     **{f"{name}{bits}": Layout(bits, 1, code) for name, code in _BAYER.items() for bits in (8, 16)},
 }
+# What a BGR picture can be sent as, and OpenCV's code that makes it (None: it is BGR).
+FROM_BGR: dict[str, int | None] = {
+    "bgr8": None,
+    "rgb8": cv2.COLOR_BGR2RGB,
+    "bgra8": cv2.COLOR_BGR2BGRA,
+    "rgba8": cv2.COLOR_BGR2RGBA,
+    "mono8": cv2.COLOR_BGR2GRAY,
+    "bgr16": None,
+    "rgb16": cv2.COLOR_BGR2RGB,
+    "mono16": cv2.COLOR_BGR2GRAY,
+}
 
 
 def image_to_bgr(msg: Image) -> BgrImage:
@@ -139,9 +150,13 @@ def compressed_to_bgr(msg: CompressedImage) -> BgrImage:
     return image  # type: ignore[return-value]
 
 
-def bgr_to_image(image_bgr: BgrImage, header: Header) -> Image:
-    """uint8 (H, W, 3) BGR -> bgr8 Image."""
-    return _image(image_bgr, header, "bgr8")
+def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") -> Image:
+    """uint8 (H, W, 3) BGR -> Image of an encoding in `FROM_BGR`; alpha is full, 16-bit pixels span their range."""
+    code = FROM_BGR[encoding]
+    pixels: NDArray[Any] = image_bgr if code is None else cv2.cvtColor(image_bgr, code)
+    if LAYOUTS[encoding].bits == 16:
+        pixels = pixels * np.uint16(257)  # 255 becomes 65535, and the high byte is what it was
+    return _image(pixels, header, encoding)
 
 
 def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
@@ -188,6 +203,23 @@ def points_to_cloud(points: NDArray[np.float32], colors_bgr: BgrImage, header: H
     msg.row_step = width * POINT_STEP_BYTES
     msg.is_dense = not np.isnan(points[..., 2]).any()
     return msg
+
+
+def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
+    """CameraModel -> CameraInfo of its raw pictures, the way back of `CameraModel.from_camera_info`."""
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+    return CameraInfo(
+        header=header,
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.distortion_model or "plumb_bob",
+        d=list(camera.distortion) or [0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        # With distortion, too: the picture is raw, and P describes the one that rectifying it at the same
+        # focal length would give.
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
 
 
 def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:

@@ -18,7 +18,7 @@ from depth_anything_ros.backends import Backend, create_backend
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import DeviceError, ImageError, OutOfMemory, SettingsError
 from depth_anything_ros.model.dpt import resize
-from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec
+from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_spec
 from depth_anything_ros.preprocess import network_size, preprocess
 from depth_anything_ros.settings import InputLimits, ModelSettings
 from depth_anything_ros.weights import load_model
@@ -34,6 +34,7 @@ class DepthEstimator:
     Attributes:
         key: `{encoder}_{dataset}_{input_size}`.
         kind: `metric` or `relative`.
+        input_size: short side given to the network in pixels: as in the key, or the most that the encoder takes.
         max_depth: the dataset's own, in metres; 1.0 for relative models.
         source, sha256: the checkpoint file and its SHA-256.
     """
@@ -84,7 +85,7 @@ class DepthEstimator:
             DeviceError: no such device here. OutOfMemory: the model does not fit on it.
             BackendError: unknown backend.
         """
-        spec = dataset_spec(dataset)
+        spec, largest = dataset_spec(dataset), encoder_spec(encoder).max_input_size
         target = select_device(device)
         loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
         with memory_errors(target):
@@ -94,7 +95,7 @@ class DepthEstimator:
             key=f"{encoder}_{dataset}_{input_size}",
             kind=spec.kind,
             max_depth=spec.max_depth_m,
-            input_size=input_size,
+            input_size=input_size if largest is None else min(input_size, largest),
             source=loaded.source,
             sha256=loaded.sha256,
             limits=limits,

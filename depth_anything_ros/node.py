@@ -5,38 +5,28 @@ The executor's thread only takes messages in; one worker thread decodes, estimat
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import sys
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from functools import wraps
 from typing import Any, TypeAlias
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_anything_ros import parameters
-from depth_anything_ros.allocator import keep_freed_memory
 from depth_anything_ros.camera_infos import CameraInfos
 from depth_anything_ros.conversions import compressed_to_bgr, image_to_bgr
-from depth_anything_ros.errors import DepthAnythingError, SettingsError
+from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.frame_queue import FrameQueue
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
+from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.outputs import Outputs
 from depth_anything_ros.settings import ModelSettings, NodeSettings
 
@@ -44,10 +34,6 @@ NODE_NAME = "depth_anything"
 CAMERA_INFO_QUEUE = 10
 DIAGNOSTICS_PERIOD_S = 1.0
 MAX_DISTINCT_COMPLAINTS = 1000
-# How long the end of the process waits for each: an inference, a load, a callback under way.
-SHUTDOWN_GRACE_S = 0.5
-# How often the threads of the process look whether it is to end.
-END_CHECK_S = 0.1
 
 ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
 
@@ -71,7 +57,7 @@ def _said_if_it_fails(transition: Callable[..., TransitionCallbackReturn]) -> Ca
         try:
             return transition(node, state)
         except Exception as error:
-            node.get_logger().error(f"{transition.__name__} failed: {_describe(error)}")
+            node.get_logger().error(f"{transition.__name__} failed: {describe(error)}")
             return TransitionCallbackReturn.ERROR
 
     return run
@@ -119,7 +105,7 @@ class DepthAnythingNode(LifecycleNode):
         try:
             held = self._models.load(self._wanted_model)
         except Exception as error:  # a device can fail in any way
-            self._model_problem = f"cannot load {self._wanted_model.key}: {_describe(error)}"
+            self._model_problem = f"cannot load {self._wanted_model.key}: {describe(error)}"
             self.get_logger().error(self._model_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
@@ -191,6 +177,11 @@ class DepthAnythingNode(LifecycleNode):
             self._worker.join(timeout_s)
         return self._worker is None or not self._worker.is_alive()
 
+    def start(self) -> None:
+        """Configure and activate, unless somebody else is to do that."""
+        if self.get_parameter("autostart").value and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
     def stop(self, timeout_s: float) -> bool:
         """Stop for good. Returns False if an inference or a load is still under way after the time."""
         self._active = False
@@ -218,7 +209,7 @@ class DepthAnythingNode(LifecycleNode):
         self.get_logger().info(f"running {estimator.key} on {estimator.device} in {estimator.backend.precision}")
 
     def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
-        self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {_describe(error)}"
+        self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {describe(error)}"
         self.get_logger().error(self._model_problem)
         self._parameters_stale.trigger()
 
@@ -252,7 +243,7 @@ class DepthAnythingNode(LifecycleNode):
             except Exception as error:  # one frame is lost, whatever happened; the node is not
                 self.counts.failed += 1
                 if self._active:
-                    self._complain(f"frame dropped: {_describe(error)}")
+                    self._complain(f"frame dropped: {describe(error)}")
             self._frame_problem = "; ".join(self._problems)
 
     def _process(self, msg: ImageMessage, estimator: DepthEstimator, outputs: Outputs, settings: NodeSettings) -> None:
@@ -292,86 +283,9 @@ class DepthAnythingNode(LifecycleNode):
         return DiagnosticStatus.OK, "active" if self._active else "inactive"
 
 
-class RosLogHandler(logging.Handler):
-    """Passes what the core logs on to the node's logger, and so to /rosout."""
-
-    def __init__(self, node: LifecycleNode) -> None:
-        super().__init__()
-        self._logger = node.get_logger()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log a record. rclpy ties a severity to the line that logs, hence a line for each."""
-        if record.levelno >= logging.ERROR:
-            self._logger.error(record.getMessage())
-        elif record.levelno >= logging.WARNING:
-            self._logger.warning(record.getMessage())
-        else:
-            self._logger.info(record.getMessage())
-
-
-def _describe(error: Exception) -> str:
-    return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
-
-
 def main(args: list[str] | None = None) -> None:
-    """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed.
-
-    The main thread only waits for a signal, so that one is heard at once, whatever loads or runs.
-    """
-    keep_freed_memory()
-    signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: signals.append(received))
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = DepthAnythingNode()
-    except (ParameterException, SettingsError) as error:
-        print(f"{NODE_NAME}: {error}", file=sys.stderr)
-        sys.exit(2)
-    core_log = logging.getLogger("depth_anything_ros")
-    core_log.addHandler(RosLogHandler(node))
-    core_log.setLevel(logging.INFO)
-    ending = threading.Event()
-    spinning = ThreadPoolExecutor(1, "executor").submit(_spin, node, ending)
-    # Looking is safe where waiting is not: a handler that takes a lock can meet its own thread holding
-    # it, and a thread that waits for one sleeps on if the signal was delivered to another thread.
-    while not signals and not spinning.done():
-        time.sleep(END_CHECK_S)
-    ending.set()
-    _end(node, spinning)
-
-
-def _spin(node: DepthAnythingNode, ending: threading.Event) -> None:
-    if node.get_parameter("autostart").value and node.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-        node.trigger_activate()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not ending.is_set():
-        try:
-            executor.spin_once(timeout_sec=END_CHECK_S)
-        except RuntimeError as error:  # before Kilted, rclpy lets an impossible transition end the executor
-            node.get_logger().error(f"a callback failed: {_describe(error)}")
-            time.sleep(END_CHECK_S)
-
-
-def _end(node: DepthAnythingNode, spinning: Future[None]) -> None:
-    has_stopped = node.stop(SHUTDOWN_GRACE_S)
-    if wait([spinning], SHUTDOWN_GRACE_S).done:
-        leaving = threading.Thread(target=_leave, args=(node,), daemon=True)
-        leaving.start()
-        leaving.join(None if has_stopped else SHUTDOWN_GRACE_S)
-    if not (has_stopped and spinning.done()):
-        # A network in mid-flight cannot be interrupted, and taking the interpreter down around it crashes.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
-    spinning.result()  # raises what ended the callbacks, if it was no signal
-
-
-def _leave(node: DepthAnythingNode) -> None:
-    """Tell the others, so that nobody takes the node's topics for alive."""
-    node.destroy_node()
-    rclpy.try_shutdown()
+    """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed."""
+    run_node(NODE_NAME, DepthAnythingNode, DepthAnythingNode.start, DepthAnythingNode.stop, args)
 
 
 if __name__ == "__main__":

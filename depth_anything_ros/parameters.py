@@ -2,6 +2,7 @@
 
 The defaults come from the settings; this file only says what is allowed. ROS has no "none": an
 empty string or a zero stands for it where a setting is optional, and its description says so.
+A node with a table of its own declares and checks it with the same functions.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ class Parameter:
 
 
 MODEL_PARAMETERS: dict[str, Parameter] = {
-    "encoder": Parameter("Size of the network.", choices=tuple(ENCODERS)),
+    "encoder": Parameter("Size of the network; vitt is for demonstrations only.", choices=tuple(ENCODERS)),
     "dataset": Parameter(
         "What the weights were trained on: hypersim (indoor, metric), vkitti (outdoor, metric), "
-        "relative (inverse depth without a unit, published on ~/relative/image only).",
+        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only).",
         choices=tuple(DATASETS),
     ),
     "checkpoint": Parameter(
@@ -50,7 +51,9 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
         "then download. 'untrained': random weights, for trials of everything but the depth.",
         unset="",
     ),
-    "input_size": Parameter("Short side of the image given to the network, in pixels.", bounds=(14, 2072)),
+    "input_size": Parameter(
+        "Short side of the image given to the network, in pixels; vitt takes up to 224.", bounds=(14, 2072)
+    ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
     "precision": Parameter("auto is fp16 on CUDA and fp32 on a CPU.", choices=PRECISIONS),
     "backend": Parameter("What runs the network.", choices=BACKENDS),
@@ -60,7 +63,7 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
 
 NODE_PARAMETERS: dict[str, Parameter] = {
     "max_depth": Parameter(
-        "Depth in metres at the network's full output. 0: the dataset's own (hypersim 20, vkitti 80).",
+        "Depth in metres at the network's full output. 0: the dataset's own (hypersim 20, vkitti 80, synthetic 10).",
         bounds=(0.0, 1000.0),
         unset=0.0,
     ),
@@ -93,13 +96,20 @@ PARAMETERS = {**MODEL_PARAMETERS, **NODE_PARAMETERS}
 
 
 def declare(node: Node) -> None:
-    """Declare every parameter; the node's overrides are checked as they come in.
+    """Declare every parameter of the depth node. Raises as `declare_table`."""
+    declare_table(node, PARAMETERS, {**_values(ModelSettings()), **_values(NodeSettings())})
+
+
+def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
+    """Declare the parameters of a table; the node's overrides are checked as they come in.
+
+    Args:
+        defaults: a setting for every name in the table; None where it has an `unset`.
 
     Raises:
-        rclpy.exceptions.InvalidParameterException: an override of the wrong type or out of range.
+        rclpy.exceptions.ParameterException: an override of the wrong type or out of range.
     """
-    defaults = {**_values(ModelSettings()), **_values(NodeSettings())}
-    for name, parameter in PARAMETERS.items():
+    for name, parameter in table.items():
         default = defaults[name] if defaults[name] is not None else parameter.unset
         node.declare_parameter(name, default, _descriptor(parameter, default))
 
@@ -123,8 +133,12 @@ def read(node: Node) -> tuple[ModelSettings, NodeSettings]:
     Raises:
         SettingsError: see `changed`.
     """
-    values = {name: node.get_parameter(name).value for name in PARAMETERS}
-    return changed(ModelSettings(), NodeSettings(), values)
+    return changed(ModelSettings(), NodeSettings(), values_of(node, PARAMETERS))
+
+
+def values_of(node: Node, table: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the values of a table's parameters."""
+    return {name: node.get_parameter(name).value for name in table}
 
 
 def changed(model: ModelSettings, node: NodeSettings, values: Mapping[str, Any]) -> tuple[ModelSettings, NodeSettings]:
@@ -133,7 +147,7 @@ def changed(model: ModelSettings, node: NodeSettings, values: Mapping[str, Any])
     Raises:
         SettingsError: names the parameter, the value and what is allowed.
     """
-    ours = {name: _checked(name, value) for name, value in values.items() if name in PARAMETERS}
+    ours = checked(PARAMETERS, values)
     model = replace(model, **{name: value for name, value in ours.items() if name in MODEL_PARAMETERS})
     node = replace(node, **{name: value for name, value in ours.items() if name in NODE_PARAMETERS})
     if node.min_range_m is not None and node.max_range_m is not None and node.min_range_m >= node.max_range_m:
@@ -143,8 +157,16 @@ def changed(model: ModelSettings, node: NodeSettings, values: Mapping[str, Any])
     return model, node
 
 
-def _checked(name: str, value: Any) -> Any:
-    parameter = PARAMETERS[name]
+def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that parameter values stand for; names that are not in the table are left out.
+
+    Raises:
+        SettingsError: names the parameter, the value and what is allowed.
+    """
+    return {name: _checked(name, table[name], value) for name, value in values.items() if name in table}
+
+
+def _checked(name: str, parameter: Parameter, value: Any) -> Any:
     if parameter.choices and value not in parameter.choices:
         raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:

@@ -91,3 +91,39 @@ class NodeSettings:
     cloud_rate_hz: float | None = None
     color_max_m: float | None = None
     autostart: bool = True
+
+
+@dataclass(frozen=True)
+class SyntheticCameraSettings:
+    """What the synthetic camera shows, and how it is published.
+
+    Attributes:
+        seed: draws the room, the camera and its way.
+        rate_hz: pictures a second, on the camera's way too: picture i is taken `i / rate_hz` seconds after the start.
+        width, height: of the pictures, in pixels.
+        distortion: name in `synthetic.DISTORTIONS`.
+        device: where the rays are cast, as in `ModelSettings`. Not `auto`: CUDA draws other noise, and the same
+            seed is to give the same pictures on every machine.
+        encoding: of the published pictures, name in `conversions.FROM_BGR`.
+        frame_id: of everything published.
+        reliability: `best_effort`, as cameras have it, or `reliable`.
+    """
+
+    seed: int = 0
+    rate_hz: float = 10.0
+    width: int = 640
+    height: int = 480
+    distortion: str = "none"
+    device: str = "cpu"
+    encoding: str = "bgr8"
+    frame_id: str = "synthetic_camera_optical_frame"
+    reliability: str = "best_effort"
+
+
+# Lowest and highest value of `SyntheticCameraSettings` where not everything makes sense.
+SYNTHETIC_LIMITS: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "rate_hz": (0.01, 1000.0),
+    "width": (16, 4096),
+    "height": (16, 4096),
+}

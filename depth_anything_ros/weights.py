@@ -44,6 +44,12 @@ HF_WEIGHTS_NAME = "model.safetensors"
 # In place of a checkpoint's path: seeded random weights. The depth is noise; the rest is real.
 UNTRAINED = "untrained"
 UNTRAINED_SEED = 0
+BUNDLED_FOLDER = Path(__file__).with_name("bundled")
+DEMONSTRATION_DATASET = "synthetic"
+DEMONSTRATION_NOTE = (
+    "demonstration model, trained on rendered rooms only: for demonstrations and tests, not for robots; "
+    "`depth_anything download vits hypersim` gets real weights"
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,15 @@ def checkpoint_name(encoder: str, dataset: str) -> str:
 
 
 def hub_repository(encoder: str, dataset: str) -> str | None:
-    """Official Hub repository, or None for an encoder without official weights."""
-    size = encoder_spec(encoder).hub_size
-    return None if size is None else f"{HUB_OWNER}/{dataset_spec(dataset).hub_prefix}-{size}"
+    """Official Hub repository, or None for an encoder or a dataset without official weights."""
+    size, prefix = encoder_spec(encoder).hub_size, dataset_spec(dataset).hub_prefix
+    return None if size is None or prefix is None else f"{HUB_OWNER}/{prefix}-{size}"
+
+
+def bundled_checkpoint(encoder: str, dataset: str) -> Path | None:
+    """Return the file that comes with this package, if there is one for these two."""
+    path = BUNDLED_FOLDER / Path(checkpoint_name(encoder, dataset)).with_suffix(".safetensors")
+    return path if path.is_file() else None
 
 
 def cache_folder() -> Path:
@@ -84,10 +96,14 @@ def find_checkpoint(encoder: str, dataset: str) -> Path | None:
 
 
 def _candidates(encoder: str, dataset: str) -> list[Path]:
-    name, size = checkpoint_name(encoder, dataset), encoder_spec(encoder).hub_size
+    name, size, prefix = (
+        checkpoint_name(encoder, dataset),
+        encoder_spec(encoder).hub_size,
+        dataset_spec(dataset).hf_prefix,
+    )
     names = [name, f"{Path(name).stem}.safetensors"]
-    if size is not None:
-        names.append(f"{dataset_spec(dataset).hf_prefix}-{size}-hf/{HF_WEIGHTS_NAME}")
+    if size is not None and prefix is not None:
+        names.append(f"{prefix}-{size}-hf/{HF_WEIGHTS_NAME}")
     return [folder / name for folder in search_folders() for name in names]
 
 
@@ -99,7 +115,7 @@ def resolve_checkpoint(
     download: bool = True,
     accept_license: bool = False,
 ) -> Path:
-    """Return the file to load, downloading it if that is allowed and nothing is there yet.
+    """Return the file to load: the one given, found or bundled, else downloaded if that is allowed.
 
     Raises:
         CheckpointNotFound: the given path, or every searched place, holds no file.
@@ -111,7 +127,7 @@ def resolve_checkpoint(
         if not path.is_file():
             raise CheckpointNotFound(f"checkpoint {str(checkpoint)!r} does not exist")
         return path
-    found = find_checkpoint(encoder, dataset)
+    found = find_checkpoint(encoder, dataset) or bundled_checkpoint(encoder, dataset)
     if found is not None:
         return found
     if download and hub_repository(encoder, dataset) is not None:
@@ -127,7 +143,7 @@ def _how_to_get(encoder: str, dataset: str) -> str:
     tried = "\n".join(f"  {path}" for path in _candidates(encoder, dataset))
     text = f"no checkpoint {name} on this machine. Looked for:\n{tried}\n"
     if repository is None:
-        return text + f"There are no official weights for encoder {encoder!r}: give a checkpoint's path."
+        return text + f"There are no official weights for {encoder}_{dataset}: give a checkpoint's path."
     return text + (
         f"Either run `depth_anything download {encoder} {dataset}` where there is internet, or put {name} "
         f"from {repository} on the Hugging Face Hub into a folder named in {CHECKPOINTS_VARIABLE}."
@@ -225,6 +241,8 @@ def load_model(
     state_dict = read_state_dict(path)
     _check_encoder(state_dict, encoder, path)
     logger.info("loading %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
+    if dataset == DEMONSTRATION_DATASET:
+        logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
         network = build_model(encoder, kind)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
@@ -319,7 +337,7 @@ def _dataset_by_config(path: Path) -> str | None:
         return None
     if said.get("depth_estimation_type") != "metric":
         return "relative"  # those repositories were written before there was a choice, and do not say
-    metric = {spec.max_depth_m: name for name, spec in DATASETS.items() if spec.kind == "metric"}
+    metric = {spec.max_depth_m: name for name, spec in DATASETS.items() if spec.kind == "metric" and spec.hf_prefix}
     return metric.get(said.get("max_depth", 0.0), "metric")
 
 

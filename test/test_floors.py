@@ -23,20 +23,29 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.depth_map": (0, "core"),
     "depth_anything_ros.camera": (0, "core"),
     "depth_anything_ros.formats": (0, "core"),
+    "depth_anything_ros.metrics": (0, "core"),
+    "depth_anything_ros.media": (0, "core"),
+    "depth_anything_ros.predictions": (0, "core"),
+    "depth_anything_ros.scenes": (0, "core"),
     "depth_anything_ros.model": (1, "core"),
     "depth_anything_ros.backends": (1, "core"),
+    "depth_anything_ros.ray_caster": (1, "core"),
+    "depth_anything_ros.synthetic": (1, "core"),
     "depth_anything_ros.hf_names": (2, "core"),
     "depth_anything_ros.weights": (2, "core"),
     "depth_anything_ros.preprocess": (2, "core"),
     "depth_anything_ros.estimator": (2, "core"),
     "depth_anything_ros.model_cache": (2, "core"),
+    "depth_anything_ros.batch": (2, "core"),
     "depth_anything_ros.conversions": (3, "node"),
     "depth_anything_ros.parameters": (3, "node"),
     "depth_anything_ros.camera_infos": (3, "node"),
     "depth_anything_ros.frame_queue": (3, "node"),
     "depth_anything_ros.model_holder": (3, "node"),
     "depth_anything_ros.outputs": (3, "node"),
+    "depth_anything_ros.node_main": (3, "node"),
     "depth_anything_ros.node": (3, "node"),
+    "depth_anything_ros.synthetic_camera": (3, "node"),
     "depth_anything_ros.cli": (3, "cli"),
     "bridge": (3, "bridge"),
 }
@@ -53,7 +62,9 @@ CLIENT = (
     "bridge.client",
     "bridge.client_cli",
 )
-MAY_IMPORT_RCLPY = ("depth_anything_ros.node", "depth_anything_ros.outputs", "depth_anything_ros.parameters")
+MAY_IMPORT_RCLPY = tuple(
+    f"depth_anything_ros.{name}" for name in ("node", "node_main", "outputs", "parameters", "synthetic_camera")
+)
 
 
 def source_files() -> dict[str, Path]:

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 NAME = "depth_anything_ros"
-PROGRAMS: dict[str, str] = dict(re.findall(r'"(depth_anything\w*) = ([\w.]+):main"', (ROOT / "setup.py").read_text()))
+PROGRAMS: dict[str, str] = dict(re.findall(r'"(\w+) = ([\w.]+):main"', (ROOT / "setup.py").read_text()))
+NODES = ("depth_anything_node", "synthetic_camera")
 # Where this interpreter finds its libraries, but not where it finds this package.
 LIBRARIES = [path for path in sys.path if path.endswith("-packages") and not Path(path, NAME).exists()]
 
@@ -61,12 +62,12 @@ def has_a_module(program: str) -> bool:
 
 
 def with_help() -> list[str]:
-    """Programs that can be asked for help. The node cannot: its arguments are ROS's."""
-    return [program for program in PROGRAMS if has_a_module(program) and program != "depth_anything_node"]
+    """Programs that can be asked for help. Nodes cannot: their arguments are ROS's."""
+    return [program for program in PROGRAMS if has_a_module(program) and program not in NODES]
 
 
 def test_every_program_has_a_module() -> None:
-    assert set(PROGRAMS) == {f"depth_anything{suffix}" for suffix in ("", "_node", "_bridge", "_client")}
+    assert set(PROGRAMS) == {"depth_anything", *NODES, "depth_anything_bridge", "depth_anything_client"}
     assert [program for program in PROGRAMS if not has_a_module(program)] == []
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depth_anything_ros.model.registry import NATIVE_SIZE, PATCH_SIZE, EncoderSpec
+from depth_anything_ros.model.registry import PATCH_SIZE, EncoderSpec
 
 NORM_EPS = 1e-6
 MLP_RATIO = 4
@@ -84,10 +84,10 @@ class DINOv2(nn.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        grid = NATIVE_SIZE // PATCH_SIZE
+        self.grid = spec.input_size // PATCH_SIZE
         self.layers = spec.layers
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid * grid, spec.embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid * self.grid, spec.embed_dim))
         self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim))  # in every checkpoint, unused here
         self.patch_embed = PatchEmbed(spec.embed_dim)
         self.blocks = nn.ModuleList(Block(spec.embed_dim, spec.num_heads) for _ in range(spec.depth))
@@ -122,7 +122,7 @@ class DINOv2(nn.Module):
 
     def _interpolate_pos_embed(self, rows: int, columns: int) -> Tensor:
         """Bicubic by scale factor, as the official code does it: by size gives other values."""
-        grid = NATIVE_SIZE // PATCH_SIZE
+        grid = self.grid
         if rows == columns == grid:
             return self.pos_embed
         cls_embed, patch_embed = self.pos_embed[:, :1], self.pos_embed[:, 1:].float()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from depth_anything_ros.model.dpt import DepthAnythingV2
 
 PATCH_SIZE = 14
-NATIVE_SIZE = 518  # the encoders' position embedding is 37 x 37 patches
+NATIVE_SIZE = 518  # short side that the official encoders were trained for
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class EncoderSpec:
         layers: indices of the four blocks whose output the head reads.
         features, out_channels: widths of the DPT head.
         hub_size: size in the official repositories' names; None where no official weights exist.
-        license: SPDX identifier of the official weights.
+        license: SPDX identifier of the weights.
+        input_size: short side the weights were trained for; the position embedding has (input_size / 14)^2 patches.
+        max_input_size: no larger one is given to the network, whatever is asked for; None has no limit.
     """
 
     embed_dim: int
@@ -38,6 +40,8 @@ class EncoderSpec:
     out_channels: tuple[int, int, int, int]
     hub_size: str | None = None
     license: str | None = None
+    input_size: int = NATIVE_SIZE
+    max_input_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,14 @@ class DatasetSpec:
     """What a checkpoint was trained to say: metric depth up to `max_depth_m`, or relative depth.
 
     Before the encoder's size or name, `hub_prefix` names the official repository, `hf_prefix` its
-    `-hf` counterpart and `file_prefix` the official file.
+    `-hf` counterpart and `file_prefix` the file; a dataset without official weights has no repositories.
     """
 
     kind: Kind
     max_depth_m: float
-    hub_prefix: str
-    hf_prefix: str
     file_prefix: str
+    hub_prefix: str | None = None
+    hf_prefix: str | None = None
 
 
 ENCODERS: dict[str, EncoderSpec] = {
@@ -85,6 +89,19 @@ ENCODERS: dict[str, EncoderSpec] = {
         out_channels=(256, 512, 1024, 1024),
         hub_size="Large",
         license="CC-BY-NC-4.0",
+    ),
+    # The same architecture at a size that learns rendered rooms on a CPU: the demonstration model. It knows
+    # patterns at the size it saw them, so larger pictures would only mislead it.
+    "vitt": EncoderSpec(
+        embed_dim=192,
+        depth=7,
+        num_heads=3,
+        layers=(1, 3, 5, 6),
+        features=32,
+        out_channels=(24, 48, 96, 96),
+        license="Apache-2.0",
+        input_size=224,
+        max_input_size=224,
     ),
     # The same architecture at a size for tests and dry runs; there are no weights for it.
     "toy": EncoderSpec(
@@ -119,6 +136,8 @@ DATASETS: dict[str, DatasetSpec] = {
         hf_prefix="Depth-Anything-V2",
         file_prefix="depth_anything_v2",
     ),
+    # Rooms that this project renders (`synthetic.py`); the weights of `vitt` are in the package.
+    "synthetic": DatasetSpec(kind="metric", max_depth_m=10.0, file_prefix="depth_anything_v2_metric_synthetic"),
 }
 
 

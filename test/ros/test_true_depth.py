@@ -1,0 +1,149 @@
+"""The whole chain against the truth: rendered pictures in, the node's depth and clouds out, over real ROS 2."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import Inbox, NodeProcess, Peer, depth_of, eventually, new_header, unique
+from numpy.typing import NDArray
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+
+from depth_anything_ros.conversions import bgr_to_image, camera_to_info
+from depth_anything_ros.metrics import evaluate_depth, mean_metrics
+from depth_anything_ros.synthetic import SyntheticCamera, SyntheticFrame
+
+pytestmark = pytest.mark.slow
+
+MODEL: dict[str, Any] = {
+    "encoder": "vitt",
+    "dataset": "synthetic",
+    "checkpoint": '""',
+    "input_size": 518,
+    "download": False,
+}
+FRAMES = 8
+# Of a wall's distance: the fitted plane's own, and the points' from it.
+WALL_TOLERANCE = 0.05
+MIN_WALL_SHARE = 0.15
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with NodeProcess(tmp_path_factory.mktemp("true_depth") / "log.txt", unique("true_depth"), **MODEL) as process:
+        process.wait_for("running vitt_synthetic_518")
+        yield process
+
+
+def test_the_log_says_what_the_model_is_for_and_how_to_get_another(node: NodeProcess) -> None:
+    (line,) = node.lines("not for robots")
+    assert "[WARN]" in line
+    assert "`depth_anything download vits hypersim`" in line
+
+
+def points_of(cloud: PointCloud2) -> NDArray[np.float32]:
+    """(H, W, 3), metres."""
+    assert [field.name for field in cloud.fields[:3]] == ["x", "y", "z"]
+    raw = np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
+    return np.ascontiguousarray(raw[..., :12]).view(np.float32)
+
+
+def answers(
+    node: NodeProcess, peer: Peer, seed: int, distortion: str = "none"
+) -> tuple[SyntheticCamera, SyntheticFrame, NDArray[np.float32], NDArray[np.float32]]:
+    """A rendered picture, and the depth (H, W) and points (H, W, 3) that the node makes of it."""
+    camera = SyntheticCamera(seed, distortion=distortion)
+    frame, header = camera.frame(), new_header(f"camera_{seed}_{distortion}")
+    with (
+        peer.listen(Image, node.topic("~/depth/image")) as depths,
+        peer.listen(PointCloud2, node.topic("~/points")) as clouds,
+        node.camera(peer) as driver,
+    ):
+        image, info = bgr_to_image(frame.image_bgr, header), camera_to_info(camera.model, header)
+        depth = depth_of(driver.ask(image, depths, info))
+        cloud = eventually(lambda: clouds.with_stamp(header.stamp), "its cloud")
+    return camera, frame, depth, points_of(cloud)
+
+
+def walls_of(camera: SyntheticCamera, frame: SyntheticFrame) -> list[NDArray[np.bool_]]:
+    """Masks (H, W) of the walls that fill enough of a picture, by where their true points lie."""
+    points = camera.model.back_project(frame.depth) @ frame.rotation.T + frame.position
+    planes = [(axis, at) for axis in (0, 1) for at in (0.0, camera.scene.size[axis])]
+    masks = [np.isclose(points[..., axis], at, atol=2e-3) for axis, at in planes]
+    return [mask for mask in masks if mask.mean() > MIN_WALL_SHARE]
+
+
+def fit_plane(points: NDArray[np.float32]) -> tuple[float, float]:
+    """Distance of the least-squares plane through (N, 3) from the origin, and the points' RMS distance from it."""
+    middle = points.mean(axis=0, dtype=np.float64)
+    _, singular, axes = np.linalg.svd(points.astype(np.float64) - middle, full_matrices=False)
+    return float(abs(middle @ axes[2])), float(singular[2] / np.sqrt(len(points)))
+
+
+@pytest.mark.parametrize("distortion", ["none", "plumb_bob"])
+def test_depth_and_cloud_are_true(node: NodeProcess, peer: Peer, distortion: str) -> None:
+    scores, walls = [], 0
+    for seed in range(FRAMES):
+        camera, frame, depth, points = answers(node, peer, seed, distortion)
+        scores.append(evaluate_depth(depth, frame.depth))
+        # The cloud is the depth along the true rays of this camera, lens and all.
+        np.testing.assert_allclose(points, camera.model.back_project(depth), rtol=1e-4, atol=1e-5)
+        for wall in walls_of(camera, frame):
+            walls += 1
+            distance_m, _ = fit_plane(camera.model.back_project(frame.depth)[wall])
+            fitted_m, rms_m = fit_plane(points[wall])
+            assert fitted_m == pytest.approx(distance_m, rel=WALL_TOLERANCE), f"seed {seed}"
+            assert rms_m < WALL_TOLERANCE * distance_m, f"seed {seed}"
+    assert walls >= FRAMES // 2
+    mean = mean_metrics(scores)
+    assert mean.abs_rel <= 0.10
+    assert mean.delta1 >= 0.90
+
+
+@pytest.fixture
+def camera_process(node: NodeProcess, tmp_path: Path) -> Iterator[Callable[[int], None]]:
+    """Start the synthetic camera beside the node."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(seed: int) -> None:
+        command = [sys.executable, "-m", "depth_anything_ros.synthetic_camera", "--ros-args"]
+        command += ["-r", f"__ns:={node.namespace}", "-p", f"seed:={seed}", "-p", "rate_hz:=4.0"]
+        with (tmp_path / "camera.txt").open("wb") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    yield start
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0, (tmp_path / "camera.txt").read_text()
+
+
+def test_the_synthetic_camera_and_the_node_understand_each_other(
+    node: NodeProcess, peer: Peer, camera_process: Callable[[int], None]
+) -> None:
+    sensor: Any = qos_profile_sensor_data
+    with (
+        peer.listen(Image, node.topic("depth/ground_truth"), sensor) as truths,
+        peer.listen(Image, node.topic("~/depth/image")) as depths,
+        peer.listen(CameraInfo, node.topic("~/depth/camera_info")) as infos,
+        peer.listen(PointCloud2, node.topic("~/points")) as clouds,
+    ):
+        camera_process(3)
+
+        def complete() -> list[tuple[Any, ...]]:
+            boxes: list[Inbox] = [depths, infos, clouds]
+            found = [(truth, *(box.with_stamp(truth.header.stamp) for box in boxes)) for truth in list(truths.messages)]
+            return [parts for parts in found if all(parts)]
+
+        eventually(lambda: len(complete()) >= FRAMES, f"{FRAMES} whole frames", 60)
+        for truth, depth, info, cloud in complete():
+            frames = {part.header.frame_id for part in (truth, depth, info, cloud)}
+            assert frames == {"synthetic_camera_optical_frame"}
+        scores = [evaluate_depth(depth_of(depth), depth_of(truth)) for truth, depth, *_ in complete()]
+    assert mean_metrics(scores).abs_rel <= 0.12

@@ -1,0 +1,1 @@
+"""How the demonstration model was made: `python -m training --out FOLDER` repeats it."""
