@@ -1,7 +1,8 @@
-"""`python -m demo`: photographs in, depth and point clouds out, through the real node and real ROS 2.
+"""`python -m demo`: a camera in, depth and point clouds out, through the real node, real ROS 2 and the real bridge.
 
-Three processes: `camera` publishes the photographs, `depth_anything_ros.node` works on them, and
-`__main__` starts both, records what comes out and writes it down.
+A camera process publishes rendered rooms (`depth_anything_ros.synthetic_camera`) or photographs
+(`demo.camera`), `depth_anything_ros.node` works on them, and `__main__` starts both, records what comes
+out, asks a bridge for one of the same pictures, and writes everything down.
 """
 
 NAMESPACE = "/demo"

@@ -1,4 +1,4 @@
-"""Start the camera and the depth node, record what comes out, write it down, end everything."""
+"""Start the camera and the depth node, record what comes out, ask a bridge too, write it down, end everything."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,24 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from demo import NAMESPACE
+from demo.bridge import Answer, ask_bridge
 from demo.photographs import Photograph, collect
-from demo.pictures import cloud_views, sheet
+from demo.pictures import cloud_views, depth_pictures, sheet
 from demo.processes import Child, ChildFailed, child, isolate_ros, tail
-from demo.recorder import Recorder, decode
+from demo.recorder import Recorder, Result
 from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.formats import depth_to_uint16, encode_ply, encode_png
-from depth_anything_ros.model.registry import DATASETS, ENCODERS
+from depth_anything_ros.metrics import evaluate_depth, mean_metrics
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec
 from depth_anything_ros.settings import ModelSettings
-from depth_anything_ros.weights import UNTRAINED, find_checkpoint
+from depth_anything_ros.weights import DEMONSTRATION_NOTE, UNTRAINED, bundled_checkpoint, find_checkpoint
 
-TIME_LIMIT_S = 100.0  # loading the model included
+TIME_LIMIT_S = 60.0  # for recording, loading the model included
 MIN_DWELL_S = 2.0
 SETTLE_TIMEOUT_S = 8.0
 METRIC = [name for name, spec in DATASETS.items() if spec.kind == "metric"]
+DEMONSTRATION = ("vitt", "synthetic")
+ROWS = 3  # of rendered rooms on the sheet
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,10 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         photographs = collect(args.photographs)
-        if not photographs:
+        if args.photographs and not photographs:
             print("none of these is a readable image", file=sys.stderr)
             return 2
-        return run(args, photographs)
+        return run(args, choose_model(args), photographs)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -54,48 +59,78 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     defaults = ModelSettings()
-    parser = argparse.ArgumentParser(prog="python -m demo", description="Photographs through the node, to files.")
-    parser.add_argument("photographs", metavar="PHOTO_OR_FOLDER", nargs="*", type=Path, help="none: drawn scenes")
+    parser = argparse.ArgumentParser(prog="python -m demo", description="A camera through the node, to files.")
+    parser.add_argument("photographs", metavar="PHOTO_OR_FOLDER", nargs="*", type=Path, help="none: a rendered room")
     parser.add_argument("--out", type=Path, default=Path("demo_out"), help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=12.0, help="time to record, default: %(default)s")
-    parser.add_argument("--rate", type=float, default=10.0, help="frames a second, default: %(default)s")
-    parser.add_argument("--encoder", choices=list(ENCODERS), default=defaults.encoder)
-    parser.add_argument("--dataset", choices=METRIC, default=defaults.dataset)
+    parser.add_argument("--rate", type=float, default=5.0, help="frames a second, default: %(default)s")
+    parser.add_argument("--seed", type=int, default=7, help="of the rendered room, default: %(default)s")
+    parser.add_argument("--encoder", choices=list(ENCODERS), help="default: real weights for photographs, else vitt")
+    parser.add_argument("--dataset", choices=METRIC, help="default: the encoder's")
     parser.add_argument("--checkpoint", help="a file, or 'untrained'; default: the one on this machine")
     parser.add_argument("--input-size", type=int, default=defaults.input_size)
     parser.add_argument("--device", default=defaults.device)
     return parser
 
 
-def run(args: argparse.Namespace, photographs: list[Photograph]) -> int:
-    """Run the three nodes, then write everything down."""
-    checkpoint = args.checkpoint or find_checkpoint(args.encoder, args.dataset) or UNTRAINED
-    if checkpoint == UNTRAINED:
-        print(f"No {args.encoder} {args.dataset} weights in use: the network is untrained, its depth means nothing.")
-    folders = [args.out / photograph.name for photograph in photographs]
-    for folder, photograph in zip(folders, photographs, strict=True):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "input.png").write_bytes(encode_png(photograph.image))
+def choose_model(args: argparse.Namespace) -> ModelSettings:
+    """The model asked for; else, for photographs, real weights that are here; else the demonstration model."""
+    base = ModelSettings(checkpoint=args.checkpoint, input_size=args.input_size, device=args.device, download=False)
+    encoder, dataset = args.encoder, args.dataset
+    if encoder is None and dataset is None:
+        here = [pair for pair in ((e, d) for e in ENCODERS for d in METRIC) if find_checkpoint(*pair)]
+        encoder, dataset = here[0] if here and args.photographs else DEMONSTRATION
+    encoder = encoder or (DEMONSTRATION[0] if dataset == DEMONSTRATION[1] else base.encoder)
+    dataset = dataset or (DEMONSTRATION[1] if encoder == DEMONSTRATION[0] else base.dataset)
+    found = args.checkpoint or find_checkpoint(encoder, dataset) or bundled_checkpoint(encoder, dataset) or UNTRAINED
+    return replace(base, encoder=encoder, dataset=dataset, checkpoint=str(found))
+
+
+def run(args: argparse.Namespace, model: ModelSettings, photographs: list[Photograph]) -> int:
+    """Run the nodes, then the bridge, then write everything down."""
+    if model.checkpoint == UNTRAINED:
+        print(f"No {model.encoder} {model.dataset} weights in use: the network is untrained, its depth means nothing.")
+    elif model.dataset == DEMONSTRATION[1]:
+        print(f"In use: the {DEMONSTRATION_NOTE}.")
+    args.out.mkdir(parents=True, exist_ok=True)
+    for photograph in photographs:
+        (args.out / photograph.name).mkdir(exist_ok=True)
+        (args.out / photograph.name / "input.png").write_bytes(encode_png(photograph.image))
     isolate_ros()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C stays Python's
-    recorder = Recorder()
+    recorder = Recorder(has_truth=not photographs, interval_s=args.seconds / ROWS)
     try:
-        record(args, str(checkpoint), folders, recorder)
+        record(args, model, photographs, recorder)
     finally:
         recorder.destroy_node()
         rclpy.try_shutdown()
-    return write_down(args, str(checkpoint), photographs, recorder)
+    names = [photograph.name for photograph in photographs] or sorted(recorder.results)[:ROWS]
+    missing = [name for name in names if name not in recorder.results] if names else ["the rendered room"]
+    if missing:
+        print(
+            f"no result for {', '.join(missing)}; the end of {args.out / 'node.log'}:\n{tail(args.out / 'node.log')}",
+            file=sys.stderr,
+        )
+        return 1
+    results = {name: recorder.results[name] for name in names}
+    max_depth_m = dataset_spec(model.dataset).max_depth_m
+    answer = ask_bridge(results[names[0]].image, model, max_depth_m, args.out / "bridge.log")
+    write_down(args.out, results, answer, summarize(model, recorder) | compare(results[names[0]], answer))
+    return 0
 
 
-def record(args: argparse.Namespace, checkpoint: str, folders: list[Path], recorder: Recorder) -> None:
-    """Run camera and node until every photograph was shown and has a result, or frames fail, or time is up."""
+def record(args: argparse.Namespace, model: ModelSettings, photographs: list[Photograph], recorder: Recorder) -> None:
+    """Run camera and node until everything was shown and has a result, or frames fail, or time is up."""
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
-    dwell_s = max(MIN_DWELL_S, args.seconds / len(folders))
+    folders = [args.out / photograph.name for photograph in photographs]
+    dwell_s = max(MIN_DWELL_S, args.seconds / len(folders)) if folders else args.seconds
+    command = photo_camera(folders, args.rate, dwell_s) if folders else room_camera(args.seed, args.rate)
+    needed = len(folders) or 1
 
     def done() -> bool:
-        complete = len(recorder.results) == len(folders)
-        all_shown = recorder.running_s() >= dwell_s * len(folders)
+        complete = len(recorder.results) >= needed
+        all_shown = recorder.running_s() >= dwell_s * needed
         return all_shown and (complete or recorder.counts.get("frames_failed", 0) > 0)
 
     def spin(*children: Child) -> None:
@@ -105,8 +140,8 @@ def record(args: argparse.Namespace, checkpoint: str, folders: list[Path], recor
         if recorder.error:
             raise ChildFailed(f"the depth node cannot work: {recorder.error}")
 
-    with child("depth node", node_command(args, checkpoint), args.out / "node.log") as node:
-        with child("camera", camera_command(folders, args.rate, dwell_s), args.out / "camera.log") as camera:
+    with child("depth node", node_command(model), args.out / "node.log") as node:
+        with child("camera", command, args.out / "camera.log") as camera:
             wait(lambda: spin(node, camera), done, TIME_LIMIT_S)
         recorder.counts = {}  # what was counted before the camera stopped is out of date
         wait(lambda: spin(node), recorder.settled, SETTLE_TIMEOUT_S)
@@ -119,59 +154,58 @@ def wait(spin: Callable[[], None], done: Callable[[], bool], timeout_s: float) -
         spin()
 
 
-def node_command(args: argparse.Namespace, checkpoint: str) -> list[str]:
-    """Return the command of the depth node; values are quoted as YAML strings."""
-    texts = {"encoder": args.encoder, "dataset": args.dataset, "checkpoint": checkpoint, "device": args.device}
-    values = {name: json.dumps(text) for name, text in texts.items()}
-    values |= {"input_size": str(args.input_size), "download": "false"}
-    parameters = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
-    return [sys.executable, "-m", "depth_anything_ros.node", "--ros-args", "-r", f"__ns:={NAMESPACE}", *parameters]
+def node_command(model: ModelSettings) -> list[str]:
+    """Return the command of the depth node."""
+    names = ("encoder", "dataset", "checkpoint", "device", "input_size", "download")
+    return ros_command("depth_anything_ros.node", {name: getattr(model, name) for name in names})
 
 
-def camera_command(folders: list[Path], rate_hz: float, dwell_s: float) -> list[str]:
-    """Return the command of the camera."""
+def room_camera(seed: int, rate_hz: float) -> list[str]:
+    """Return the command of the camera in a rendered room."""
+    return ros_command("depth_anything_ros.synthetic_camera", {"seed": seed, "rate_hz": rate_hz})
+
+
+def ros_command(module: str, parameters: dict[str, Any]) -> list[str]:
+    """Return the command of a node in the demo's namespace; values are quoted as YAML, of which JSON is a part."""
+    given = [word for name, value in parameters.items() for word in ("-p", f"{name}:={json.dumps(value)}")]
+    return [sys.executable, "-m", module, "--ros-args", "-r", f"__ns:={NAMESPACE}", *given]
+
+
+def photo_camera(folders: list[Path], rate_hz: float, dwell_s: float) -> list[str]:
+    """Return the command of the camera that shows photographs."""
     options = ["--rate", str(rate_hz), "--dwell", str(dwell_s)]
     return [sys.executable, "-m", "demo.camera", *options, *map(str, folders)]
 
 
-def write_down(args: argparse.Namespace, checkpoint: str, photographs: list[Photograph], recorder: Recorder) -> int:
-    """Write the pictures, clouds and summary.json, and print what happened; 1 if a photograph has no result."""
-    done = [photograph for photograph in photographs if photograph.name in recorder.results]
-    rows = [write_result(args.out / p.name, p, recorder.results[p.name]) for p in done]
-    summary = summarize(args, checkpoint, recorder)
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+def write_down(out: Path, results: dict[str, Result], answer: Answer, summary: dict[str, Any]) -> None:
+    """Write the pictures, clouds and summary.json, and print what happened."""
+    rows = [write_result(out / name, result) for name, result in results.items()]
+    (out / next(iter(results)) / "bridge_depth.png").write_bytes(encode_png(depth_to_uint16(answer.depth)))
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out / "sheet.png").write_bytes(encode_png(sheet(rows)))
     print(json.dumps(summary))
-    if rows:
-        (args.out / "sheet.png").write_bytes(encode_png(sheet(rows)))
-        print(f"written to {args.out}; look at {args.out / 'sheet.png'} first")
-    if len(done) == len(photographs):
-        return 0
-    missing = ", ".join(photograph.name for photograph in photographs if photograph not in done)
-    print(
-        f"no result for {missing}; the end of {args.out / 'node.log'}:\n{tail(args.out / 'node.log')}", file=sys.stderr
-    )
-    return 1
+    print(f"written to {out}; look at {out / 'sheet.png'} first")
 
 
-def write_result(folder: Path, photograph: Photograph, messages: dict[str, Any]) -> list[Any]:
-    """Write one photograph's files; returns its row on the sheet."""
-    result = decode(messages)
-    views = cloud_views(result)
+def write_result(folder: Path, result: Result) -> list[Any]:
+    """Write one frame's files; returns its row on the sheet."""
+    folder.mkdir(exist_ok=True)
+    pictures = {"input": result.image, **depth_pictures(result.depth, result.truth), "cloud": cloud_views(result)}
+    for name, picture in pictures.items():
+        (folder / f"{name}.png").write_bytes(encode_png(picture))
     (folder / "depth.png").write_bytes(encode_png(depth_to_uint16(result.depth)))
-    (folder / "color.png").write_bytes(encode_png(result.color))
     (folder / "cloud.ply").write_bytes(encode_ply(result.points, result.point_colors))
-    (folder / "cloud.png").write_bytes(encode_png(views))
-    return [photograph.image, result.color, views]
+    return list(pictures.values())
 
 
-def summarize(args: argparse.Namespace, checkpoint: str, recorder: Recorder) -> dict[str, Any]:
+def summarize(model: ModelSettings, recorder: Recorder) -> dict[str, Any]:
     """Return what summary.json says: frames counted by the depth node, latency from stamp to arrival of the depth."""
     latencies_ms, arrivals_s = [1e3 * latency_s for latency_s in recorder.latencies_s], recorder.arrivals_s
     frame_s = (arrivals_s[-1] - arrivals_s[0]) / (len(arrivals_s) - 1) if len(arrivals_s) > 1 else None
-    return {
-        "model": f"{args.encoder}_{args.dataset}_{args.input_size}",
-        "checkpoint": checkpoint,
-        "real_weights": checkpoint != UNTRAINED,
+    summary = {
+        "model": model.key,
+        "checkpoint": model.checkpoint,
+        "real_weights": model.checkpoint != UNTRAINED and model.dataset != DEMONSTRATION[1],
         "frames_published": recorder.published,
         **recorder.counts,
         "depth_images": len(arrivals_s),
@@ -179,6 +213,22 @@ def summarize(args: argparse.Namespace, checkpoint: str, recorder: Recorder) -> 
         "latency_ms_p95": round(float(np.percentile(latencies_ms, 95)), 1) if latencies_ms else None,
         "depth_images_per_s": round(1 / frame_s, 2) if frame_s else None,
     }
+    if recorder.scores:
+        scores = asdict(mean_metrics(recorder.scores))
+        summary["frames_scored"] = len(recorder.scores)
+        summary |= {name: round(scores[name], 4) for name in ("abs_rel", "rmse", "delta1", "delta2", "delta3")}
+    return summary
+
+
+def compare(result: Result, answer: Answer) -> dict[str, Any]:
+    """Return what summary.json says of the bridge: how far it is from the node, and from the truth if known."""
+    said: dict[str, Any] = {
+        "latency_ms": round(answer.latency_ms, 1),
+        "largest_difference_from_node_m": round(float(np.abs(answer.depth - result.depth).max()), 6),
+    }
+    if result.truth is not None:
+        said["abs_rel"] = round(evaluate_depth(answer.depth, result.truth).abs_rel, 4)
+    return {"bridge": said}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from std_msgs.msg import Header
 
 from demo import NAMESPACE
 from demo.photographs import read_image
-from depth_anything_ros.conversions import bgr_to_image
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.conversions import bgr_to_image, camera_to_info
 
 FOCAL_LENGTH = 0.75  # times the long side: 67 degrees across, as a telephone's main camera
 
@@ -47,22 +48,13 @@ def _messages(folder: Path) -> tuple[Any, Any]:
     picture = read_image(folder / "input.png")
     assert picture is not None, f"{folder} has no input.png"
     header = Header(frame_id=folder.name)
-    return bgr_to_image(picture, header), camera_info(picture.shape[1], picture.shape[0], header)
+    return bgr_to_image(picture, header), camera_to_info(camera_model(picture.shape[1], picture.shape[0]), header)
 
 
-def camera_info(width: int, height: int, header: Any) -> Any:
-    """CameraInfo of an undistorted camera that looks through the middle of its image."""
-    f, cx, cy = FOCAL_LENGTH * max(width, height), (width - 1) / 2, (height - 1) / 2
-    return CameraInfo(
-        header=header,
-        width=width,
-        height=height,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
-        k=[f, 0.0, cx, 0.0, f, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
+def camera_model(width: int, height: int) -> CameraModel:
+    """An undistorted camera that looks through the middle of its image."""
+    f = FOCAL_LENGTH * max(width, height)
+    return CameraModel(f, f, (width - 1) / 2, (height - 1) / 2, width, height)
 
 
 def main() -> None:

@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.scenes import SCENES, render
-
 LONG_SIDE_PX = 1280
 MAX_PHOTOGRAPHS = 20  # each is shown for at least two seconds
 
@@ -26,12 +24,7 @@ class Photograph:
 
 
 def collect(paths: list[Path]) -> list[Photograph]:
-    """Read files, and folders of files; draw scenes where no path is given. What cannot be read is named and skipped.
-
-    Returns an empty list when nothing can be read.
-    """
-    if not paths:
-        return [Photograph(name, render(scene())) for name, scene in SCENES.items()]
+    """Read files, and folders of files. What cannot be read is named and skipped."""
     photographs: list[Photograph] = []
     for path in _files(paths):
         image = read_image(path)

@@ -1,16 +1,38 @@
-"""What a result looks like: the cloud from two sides, and everything on one sheet."""
+"""What a result looks like: depth in colours, its error, the cloud from two sides, and everything on one sheet."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from demo.recorder import Result
+from depth_anything_ros.formats import colorize
 
+if TYPE_CHECKING:
+    from demo.recorder import Result
+
+WORST_ERROR = 0.25  # relative; the far end of the error picture's colours
 BACKGROUND = 40
 SHEET_HEIGHT_PX = 300
 VIEWS_DEG = ((-25.0, 15.0), (35.0, 40.0))  # yaw and pitch: from the left and a little above; from the right, higher
+
+
+def depth_pictures(
+    depth: NDArray[np.float32], truth: NDArray[np.float32] | None = None
+) -> dict[str, NDArray[np.uint8]]:
+    """Depth (H, W) as a picture; where the truth is known, that in the same colours, and how far depth is off from it.
+
+    Errors are relative: blue is none, red is a quarter or more.
+    """
+    known = depth if truth is None else truth
+    near, far = np.percentile(known[np.isfinite(known)], [1, 99])
+    color = colorize(depth, near, far)
+    if truth is None:
+        return {"color": color}
+    error = np.abs(depth - truth) / truth
+    return {"truth": colorize(truth, near, far), "color": color, "error": colorize(error, WORST_ERROR, 0.0)}
 
 
 def cloud_views(result: Result) -> NDArray[np.uint8]:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 pytest.importorskip("rclpy")
 
+from demo.__main__ import build_parser, choose_model
 from demo.photographs import collect, fit
 from demo.pictures import rotation, splat
-from demo.scenes import SCENES, render
+from depth_anything_ros.weights import CHECKPOINTS_VARIABLE, bundled_checkpoint, checkpoint_name
 
 REPOSITORY = Path(__file__).parent.parent
 QUICK = ("--encoder", "toy", "--input-size", "112", "--seconds", "2")
@@ -75,27 +76,44 @@ def assert_results(folder: Path, height: int, width: int) -> None:
     assert f"element vertex {height * width}\n" in header
 
 
-def assert_summary_is_sane(out: Path) -> None:
-    summary = json.loads((out / "summary.json").read_text())
+def read_summary(out: Path) -> dict[str, Any]:
+    """What summary.json says, its counts checked."""
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text())
     assert summary["real_weights"] is False
-    assert summary["model"] == "toy_hypersim_112"
     assert summary["frames_published"] > 0
     assert summary["frames_received"] >= summary["frames_processed"] > 0
     ends = ("processed", "dropped", "ignored", "failed")
     assert summary["frames_received"] == sum(summary[f"frames_{end}"] for end in ends)
     assert 0 < summary["depth_images"] <= summary["frames_processed"]
     assert 0 < summary["latency_ms_median"] <= summary["latency_ms_p95"] < 10_000
+    return summary
 
 
 @pytest.mark.slow
-def test_without_photographs_the_demo_draws_its_own(tmp_path: Path) -> None:
-    status, out, err = run("--out", tmp_path, *QUICK)
+def test_without_photographs_the_demo_shows_true_depth_in_a_rendered_room(tmp_path: Path) -> None:
+    status, out, err = run("--out", tmp_path, "--seconds", "6")
     assert status == 0, err
-    assert "untrained" in out.splitlines()[0]
-    for name in SCENES:
-        assert_results(tmp_path / name, 480, 640)
-    assert_summary_is_sane(tmp_path)
-    assert read(tmp_path / "sheet.png").shape[0] == 3 * 300
+    assert "not for robots" in out.splitlines()[0]
+    assert f"look at {tmp_path / 'sheet.png'} first" in out
+    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    assert folders
+    for folder in folders:
+        assert_results(folder, 480, 640)
+        for name in ("truth.png", "error.png"):
+            assert read(folder / name).shape == (480, 640, 3)
+            assert read(folder / name).std() > 1
+        truth_like, color = read(folder / "truth.png").astype(int), read(folder / "color.png")
+        assert np.abs(truth_like - color).mean() < 40  # the same colours for the same metres
+    assert read(folders[0] / "bridge_depth.png").dtype == np.uint16
+    assert read(tmp_path / "sheet.png").shape[0] == len(folders) * 300
+    summary = read_summary(tmp_path)
+    assert summary["model"] == "vitt_synthetic_518"
+    assert summary["frames_scored"] > 0
+    assert summary["abs_rel"] <= 0.12
+    assert summary["delta1"] >= 0.87
+    assert summary["bridge"]["abs_rel"] <= 0.15
+    assert summary["bridge"]["largest_difference_from_node_m"] < 0.05  # PNG and message hold the same picture
+    assert summary["bridge"]["latency_ms"] > 0
 
 
 @pytest.mark.slow
@@ -107,7 +125,10 @@ def test_the_users_photographs_of_any_size_are_used_and_unreadable_files_named(t
     assert "notes.txt is not a readable image" in err
     assert_results(tmp_path / "out/00_wide", *SIZES["wide.png"])
     assert_results(tmp_path / "out/01_tall_photo", *SIZES["tall photo.jpg"])
-    assert_summary_is_sane(tmp_path / "out")
+    summary = read_summary(tmp_path / "out")
+    assert summary["model"] == "toy_hypersim_112"
+    assert summary["bridge"]["largest_difference_from_node_m"] < 0.05
+    assert "abs_rel" not in summary
 
 
 @pytest.mark.slow
@@ -157,12 +178,28 @@ def test_large_photographs_shrink_to_1280_and_small_ones_stay() -> None:
     assert fit(np.zeros((48, 64, 3), np.uint8)).shape == (48, 64, 3)
 
 
-@pytest.mark.parametrize("name", SCENES)
-def test_a_drawn_scene_has_colours_light_and_shadow(name: str) -> None:
-    picture = render(SCENES[name](), 160, 120)
-    assert picture.shape == (120, 160, 3)
-    assert picture.std() > 20
-    assert len(np.unique(picture.reshape(-1, 3) // 16, axis=0)) > 50
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        ("", "vitt_synthetic_518"),
+        ("photo.jpg", "toy_vkitti_518"),  # the only real weights on this machine
+        ("--encoder vits", "vits_hypersim_518"),
+        ("photo.jpg --encoder vitt", "vitt_synthetic_518"),
+        ("--dataset synthetic --input-size 112", "vitt_synthetic_112"),
+    ],
+)
+def test_real_weights_are_for_photographs_and_the_demonstration_model_for_the_rest(
+    words: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path))
+    (tmp_path / checkpoint_name("toy", "vkitti")).touch()
+    assert choose_model(build_parser().parse_args(words.split())).key == key
+
+
+def test_photographs_without_real_weights_get_the_demonstration_model() -> None:
+    model = choose_model(build_parser().parse_args(["photo.jpg"]))
+    assert model.key == "vitt_synthetic_518"
+    assert model.checkpoint == str(bundled_checkpoint("vitt", "synthetic"))
 
 
 def test_the_cloud_is_drawn_from_the_side_that_is_asked_for() -> None:
