@@ -143,7 +143,9 @@ def _how_to_get(encoder: str, dataset: str) -> str:
     tried = "\n".join(f"  {path}" for path in _candidates(encoder, dataset))
     text = f"no checkpoint {name} on this machine. Looked for:\n{tried}\n"
     if repository is None:
-        return text + f"There are no official weights for {encoder}_{dataset}: give a checkpoint's path."
+        return text + (
+            f"There are no official weights for encoder {encoder!r} with dataset {dataset!r}: give a checkpoint's path."
+        )
     return text + (
         f"Either run `depth_anything download {encoder} {dataset}` where there is internet, or put {name} "
         f"from {repository} on the Hugging Face Hub into a folder named in {CHECKPOINTS_VARIABLE}."

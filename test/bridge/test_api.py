@@ -486,16 +486,16 @@ def test_settings_that_fail_when_a_model_is_loaded_are_not_the_clients_fault(
     assert "secret" not in assert_error(answer, 500, "misconfigured")
 
 
-def test_an_encoder_without_official_weights_is_known_only_where_it_can_be_had(
+def test_an_encoder_without_weights_of_its_own_is_known_only_where_it_can_be_had(
     serve_app: Callable[..., str], metric_request: Json
 ) -> None:
     held = HeldEstimator()
     held.released.set()
-    official = ["vits", "vitb", "vitl"]
+    with_weights = ["vits", "vitb", "vitl", "vitt"]
     cases: tuple[tuple[Json, list[str]], ...] = (
-        ({"checkpoint": None, "default_encoder": "vits"}, official),
-        ({"checkpoint": None}, [*official, "toy"]),
-        ({"default_encoder": "vits"}, [*official, "toy"]),
+        ({"checkpoint": None, "default_encoder": "vits"}, with_weights),
+        ({"checkpoint": None}, [*with_weights, "toy"]),
+        ({"default_encoder": "vits"}, [*with_weights, "toy"]),
     )
     for changes, known in cases:
         url = serve_app(None, held.cache(), **changes)

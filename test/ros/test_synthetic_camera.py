@@ -311,22 +311,22 @@ def test_a_pace_waits_for_the_next_picture_and_leaves_out_what_was_missed() -> N
 def test_a_slow_camera_leaves_pictures_out_says_so_once_and_answers_at_once(
     start: Start, peer: Peer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hosted = start(rate_hz=100.0)
-    hosted.counting.delay_s = 0.05
+    hosted = start(rate_hz=20.0)
+    hosted.counting.delay_s = 0.2
     began = time.monotonic()
     with listening(peer, hosted):
-        eventually(lambda: len(hosted.counting.times) > 25, "pictures")
+        eventually(lambda: len(hosted.counting.times) > 12, "pictures")
         took_s = time.monotonic() - began
         asked = time.monotonic()
         assert hosted.get(peer, "width") == [WIDTH]
         assert time.monotonic() - asked < 2
     steps = np.diff(hosted.counting.times)
-    assert steps.min() >= 0.045  # each picture takes 0.05 s, and the camera's way goes on as fast as time does
+    assert steps.min() >= 0.19  # each picture takes 0.2 s, and the camera's way goes on as fast as time does
     assert hosted.counting.times[-1] <= took_s + 0.5
-    said = [line for line in capfd.readouterr().err.splitlines() if "rate_hz is 100" in line]
+    said = [line for line in capfd.readouterr().err.splitlines() if "rate_hz is 20" in line]
     assert len(said) == 1
     rate_hz = float(said[0].split("renders ")[1].split()[0])
-    assert 1 < rate_hz < 20
+    assert 0.5 < rate_hz < 5
 
 
 def test_a_picture_that_cannot_be_rendered_is_the_only_one_lost(
