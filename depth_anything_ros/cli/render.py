@@ -136,7 +136,7 @@ def _results(folder: Path) -> Iterator[Path]:
 
 def _render(camera: SyntheticCamera, args: argparse.Namespace) -> int:
     """Write the pictures that are not there yet; return how many."""
-    from tqdm import trange  # type: ignore[import-untyped, unused-ignore]
+    from tqdm import trange
 
     rendered = 0
     for index in trange(args.frames, unit="picture", disable=None):
