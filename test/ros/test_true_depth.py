@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
 from harness import Inbox, NodeProcess, Peer, depth_of, eventually, new_header, unique
 from numpy.typing import NDArray
 from rclpy.qos import qos_profile_sensor_data
@@ -55,6 +56,19 @@ def points_of(cloud: PointCloud2) -> NDArray[np.float32]:
     return np.ascontiguousarray(raw[..., :12]).view(np.float32)
 
 
+class Together(Inbox):
+    """What arrived on several topics with one stamp: the node may hear of its listeners one by one."""
+
+    def __init__(self, *inboxes: Inbox) -> None:
+        super().__init__()
+        self._inboxes = inboxes
+
+    def with_stamp(self, stamp: Time) -> tuple[Any, ...] | None:
+        """Return the messages of this stamp, one of each topic, or None while one is missing."""
+        found = tuple(inbox.with_stamp(stamp) for inbox in self._inboxes)
+        return found if all(found) else None
+
+
 def answers(
     node: NodeProcess, peer: Peer, seed: int, distortion: str = "none"
 ) -> tuple[SyntheticCamera, SyntheticFrame, NDArray[np.float32], NDArray[np.float32]]:
@@ -67,9 +81,8 @@ def answers(
         node.camera(peer) as driver,
     ):
         image, info = bgr_to_image(frame.image_bgr, header), camera_to_info(camera.model, header)
-        depth = depth_of(driver.ask(image, depths, info))
-        cloud = eventually(lambda: clouds.with_stamp(header.stamp), "its cloud")
-    return camera, frame, depth, points_of(cloud)
+        depth, cloud = driver.ask(image, Together(depths, clouds), info)
+    return camera, frame, depth_of(depth), points_of(cloud)
 
 
 def walls_of(camera: SyntheticCamera, frame: SyntheticFrame) -> list[NDArray[np.bool_]]:
@@ -138,9 +151,9 @@ def test_the_synthetic_camera_and_the_node_understand_each_other(
         camera_process(3)
 
         def complete() -> list[tuple[Any, ...]]:
-            boxes: list[Inbox] = [depths, infos, clouds]
-            found = [(truth, *(box.with_stamp(truth.header.stamp) for box in boxes)) for truth in list(truths.messages)]
-            return [parts for parts in found if all(parts)]
+            stamps = [truth.header.stamp for truth in list(truths.messages)]
+            whole = Together(truths, depths, infos, clouds)
+            return [parts for parts in map(whole.with_stamp, stamps) if parts is not None]
 
         eventually(lambda: len(complete()) >= FRAMES, f"{FRAMES} whole frames", 60)
         for truth, depth, info, cloud in complete():
