@@ -12,6 +12,7 @@ from benchmarks import median_ms, report, versions
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.metrics import evaluate_depth, mean_metrics
 from depth_anything_ros.synthetic import SyntheticCamera
+from depth_anything_ros.weights import DEMONSTRATION
 
 FIRST_SEED = 3_000_000  # training, the model card and the tests use others
 MEASURES = ("abs_rel", "rmse", "silog", "delta1")
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--scenes", type=int, default=40, help="rooms, one picture each")
     parser.add_argument("--precision", default="fp32", help="of the network")
     args = parser.parse_args(argv)
-    estimator = DepthEstimator.load("vitt", "synthetic", precision=args.precision)
+    estimator = DepthEstimator.load(*DEMONSTRATION, precision=args.precision)
     estimator.estimate(SyntheticCamera(FIRST_SEED).frame().image_bgr)  # the first one pays for what is set up once
     render_s, estimate_s, scores = [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + args.scenes):

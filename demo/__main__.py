@@ -28,13 +28,18 @@ from depth_anything_ros.formats import depth_to_uint16, encode_ply, encode_png
 from depth_anything_ros.metrics import evaluate_depth, mean_metrics
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec
 from depth_anything_ros.settings import ModelSettings
-from depth_anything_ros.weights import DEMONSTRATION_NOTE, UNTRAINED, bundled_checkpoint, find_checkpoint
+from depth_anything_ros.weights import (
+    DEMONSTRATION,
+    DEMONSTRATION_NOTE,
+    UNTRAINED,
+    bundled_checkpoint,
+    find_checkpoint,
+)
 
 TIME_LIMIT_S = 60.0  # for recording, loading the model included
 MIN_DWELL_S = 2.0
 SETTLE_TIMEOUT_S = 8.0
 METRIC = [name for name, spec in DATASETS.items() if spec.kind == "metric"]
-DEMONSTRATION = ("vitt", "synthetic")
 ROWS = 3  # of rendered rooms on the sheet
 
 

@@ -56,7 +56,11 @@ def preprocess(image_bgr: Tensor, size: tuple[int, int]) -> Tensor:
     resizing uint8, gives other values.
     """
     x = image_bgr.permute(2, 0, 1).unsqueeze(0).float()
-    x = F.interpolate(x, size, mode="bicubic", align_corners=False)
-    mean = x.new_tensor(MEAN).mul_(255).view(1, 3, 1, 1)
-    std = x.new_tensor(STD).mul_(255).view(1, 3, 1, 1)
-    return x.flip(1).sub_(mean).div_(std)
+    return normalise(F.interpolate(x, size, mode="bicubic", align_corners=False))
+
+
+def normalise(images_bgr: Tensor) -> Tensor:
+    """Float32 BGR (B, 3, h, w) in [0, 255] -> normalised RGB, a new tensor on the same device."""
+    mean = images_bgr.new_tensor(MEAN).mul_(255).view(1, 3, 1, 1)
+    std = images_bgr.new_tensor(STD).mul_(255).view(1, 3, 1, 1)
+    return images_bgr.flip(1).sub_(mean).div_(std)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from depth_anything_ros.scenes import (
     BOXES,
-    BRICKS,
     CHECKS,
     CYLINDERS,
     FIRST_WALL,
+    NOISE,
     OBJECTS,
     SPHERES,
     STRIPES,
@@ -216,7 +216,7 @@ def pattern_colors(scenes: SceneBatch, surface: Tensor, u: Tensor, v: Tensor) ->
     brick = column / BRICK_ASPECT + 0.5 * (row.floor() % 2)
     mortar = ((brick - brick.floor() < MORTAR / BRICK_ASPECT) | (row - row.floor() < MORTAR)).float()
     mix = torch.where(pattern == CHECKS, checks, torch.where(pattern == STRIPES, stripes, mortar))
-    mix = torch.where((pattern == BRICKS) | (pattern <= STRIPES), mix, value_noise(scenes.noise, column, row))
+    mix = torch.where(pattern == NOISE, value_noise(scenes.noise, column, row), mix)
     first, second = (
         torch.stack([torch.gather(color[..., i], 1, surface) for i in range(3)])
         for color in (scenes.first, scenes.second)

@@ -45,7 +45,7 @@ HF_WEIGHTS_NAME = "model.safetensors"
 UNTRAINED = "untrained"
 UNTRAINED_SEED = 0
 BUNDLED_FOLDER = Path(__file__).with_name("bundled")
-DEMONSTRATION_DATASET = "synthetic"
+DEMONSTRATION = ("vitt", "synthetic")
 DEMONSTRATION_NOTE = (
     "demonstration model, trained on rendered rooms only: for demonstrations and tests, not for robots; "
     "`depth_anything download vits hypersim` gets real weights"
@@ -96,11 +96,8 @@ def find_checkpoint(encoder: str, dataset: str) -> Path | None:
 
 
 def _candidates(encoder: str, dataset: str) -> list[Path]:
-    name, size, prefix = (
-        checkpoint_name(encoder, dataset),
-        encoder_spec(encoder).hub_size,
-        dataset_spec(dataset).hf_prefix,
-    )
+    name = checkpoint_name(encoder, dataset)
+    size, prefix = encoder_spec(encoder).hub_size, dataset_spec(dataset).hf_prefix
     names = [name, f"{Path(name).stem}.safetensors"]
     if size is not None and prefix is not None:
         names.append(f"{prefix}-{size}-hf/{HF_WEIGHTS_NAME}")
@@ -243,7 +240,7 @@ def load_model(
     state_dict = read_state_dict(path)
     _check_encoder(state_dict, encoder, path)
     logger.info("loading %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
-    if dataset == DEMONSTRATION_DATASET:
+    if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
         network = build_model(encoder, kind)

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.metrics import DepthMetrics, evaluate_depth, mean_metrics
 from depth_anything_ros.scenes import RANGES, Range, SceneRanges
 from depth_anything_ros.synthetic import SyntheticCamera, SyntheticFrame
 from depth_anything_ros.weights import bundled_checkpoint, file_sha256
+from training.validation import load, score
 
 ROOT = Path(__file__).parents[1]
 SCENES = 40
@@ -27,20 +27,11 @@ SEEDS = 2_000_000
 
 @pytest.fixture(scope="module")
 def estimator() -> DepthEstimator:
-    return DepthEstimator.load("vitt", "synthetic", device="cpu", precision="fp32", backend="torch")
+    return load()
 
 
 def fresh_seed() -> int:
     return SEEDS + secrets.randbelow(10**9)
-
-
-def score(estimator: DepthEstimator, first_seed: int, scenes: int, ranges: SceneRanges = RANGES) -> DepthMetrics:
-    """Mean scores over as many rooms, one picture of 640x480 each, without any alignment of scale."""
-    results = []
-    for seed in range(first_seed, first_seed + scenes):
-        frame = SyntheticCamera(seed, ranges=ranges).frame()
-        results.append(evaluate_depth(estimator.estimate(frame.image_bgr).values, frame.depth))
-    return mean_metrics(results)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depth_anything_ros.preprocess import MEAN, STD
+from depth_anything_ros.preprocess import normalise
 from depth_anything_ros.ray_caster import SceneBatch, cast, stack_scenes
 from depth_anything_ros.scenes import Range, SceneRanges, draw_scene, draw_way
 
@@ -67,10 +67,8 @@ def camera_rays(rng: np.random.Generator, count: int, size: tuple[int, int]) -> 
     height, width = size
     focal = rng.uniform(RANGES.focal_ratio.low, RANGES.focal_ratio.high, count) * width
     focal_y = focal * height / width * FRAME_ASPECT
-    cx, cy = (
-        (width - 1) / 2 + rng.normal(0, 0.01, count) * width,
-        (height - 1) / 2 + rng.normal(0, 0.01, count) * height,
-    )
+    cx = (width - 1) / 2 + rng.normal(0, 0.01, count) * width
+    cy = (height - 1) / 2 + rng.normal(0, 0.01, count) * height
     u, v = np.meshgrid(np.arange(width), np.arange(height))
     x = (u.reshape(1, -1) - cx[:, None]) / focal[:, None]
     y = (v.reshape(1, -1) - cy[:, None]) / focal_y[:, None]
@@ -97,9 +95,3 @@ def photograph(colors: Tensor, generator: torch.Generator) -> Tensor:
     images = torch.lerp(images, around, blur * 3)
     noise = torch.randn(images.shape, generator=generator, device=images.device)
     return ((images + noise * drawn(0.0, 0.03, count, 1, 1, 1)).clamp(0, 1) * 255).round()
-
-
-def normalise(images_bgr: Tensor) -> Tensor:
-    """BGR (B, 3, h, w) in [0, 255] -> normalised RGB, as `preprocess.preprocess` does it."""
-    mean, std = (images_bgr.new_tensor(values).mul(255).view(1, 3, 1, 1) for values in (MEAN, STD))
-    return (images_bgr.flip(1) - mean) / std

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.predictions import write_file
 from training.data import RenderedRooms
 from training.losses import depth_loss
 
@@ -124,7 +125,7 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = rate * factor
 
     def save(self, path: Path) -> None:
-        """Write the state; the file is always a whole one."""
+        """Write the state; the file is always a whole one. Raises CannotWrite."""
         state = {
             "recipe": repr(self.recipe),
             "step": self.step,
@@ -132,9 +133,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(path)
+        write_file(path, lambda partial: torch.save(state, partial))
 
     def resume(self, path: Path) -> None:
         """Go on from a saved state. Raises ValueError if another recipe made it."""

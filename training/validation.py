@@ -9,35 +9,33 @@ from numpy.typing import NDArray
 
 from demo.pictures import depth_pictures, sheet
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.metrics import evaluate_depth, mean_metrics
+from depth_anything_ros.metrics import DepthMetrics, evaluate_depth, mean_metrics
 from depth_anything_ros.scenes import RANGES, SceneRanges
 from depth_anything_ros.synthetic import SyntheticCamera
+from depth_anything_ros.weights import DEMONSTRATION
 
 FIRST_SEED = 1_000_000
 
 
-def validate(
-    checkpoint: Path, scenes: int, first_seed: int = FIRST_SEED, ranges: SceneRanges = RANGES
-) -> dict[str, float]:
-    """AbsRel, RMSE and delta < 1.25 over as many scenes, one picture each, without any alignment of scale."""
-    estimator, results = load(checkpoint), []
+def load(checkpoint: Path | None = None) -> DepthEstimator:
+    """The demonstration model, from a file or the bundled one, as exact as it gets."""
+    return DepthEstimator.load(*DEMONSTRATION, checkpoint, device="cpu", precision="fp32", backend="torch")
+
+
+def score(estimator: DepthEstimator, first_seed: int, scenes: int, ranges: SceneRanges = RANGES) -> DepthMetrics:
+    """Mean scores over as many rooms, one picture each, without any alignment of scale."""
+    results = []
     for seed in range(first_seed, first_seed + scenes):
         frame = SyntheticCamera(seed, ranges=ranges).frame()
         results.append(evaluate_depth(estimator.estimate(frame.image_bgr).values, frame.depth))
-    mean = mean_metrics(results)
-    return {"scenes": scenes, "abs_rel": mean.abs_rel, "rmse_m": mean.rmse, "delta1": mean.delta1}
+    return mean_metrics(results)
 
 
-def picture_grid(checkpoint: Path, rows: int, first_seed: int = FIRST_SEED) -> NDArray[np.uint8]:
-    """Rows of picture, truth, depth and error, of the first rooms that `validate` looks at."""
-    estimator, lines = load(checkpoint), []
+def picture_grid(estimator: DepthEstimator, first_seed: int, rows: int) -> NDArray[np.uint8]:
+    """Rows of picture, truth, depth and error, of the first rooms that `score` looks at."""
+    lines = []
     for seed in range(first_seed, first_seed + rows):
         frame = SyntheticCamera(seed).frame()
         depth = estimator.estimate(frame.image_bgr).values
         lines.append([frame.image_bgr, *depth_pictures(depth, frame.depth).values()])
     return sheet(lines)
-
-
-def load(checkpoint: Path) -> DepthEstimator:
-    """The demonstration model from a file, as exact as it gets."""
-    return DepthEstimator.load("vitt", "synthetic", checkpoint, device="cpu", precision="fp32", backend="torch")
