@@ -69,20 +69,36 @@ class Together(Inbox):
         return found if all(found) else None
 
 
-def answers(
-    node: NodeProcess, peer: Peer, seed: int, distortion: str = "none"
-) -> tuple[SyntheticCamera, SyntheticFrame, NDArray[np.float32], NDArray[np.float32]]:
-    """A rendered picture, and the depth (H, W) and points (H, W, 3) that the node makes of it."""
-    camera = SyntheticCamera(seed, distortion=distortion)
-    frame, header = camera.frame(), new_header(f"camera_{seed}_{distortion}")
+Answers = Callable[[SyntheticCamera, SyntheticFrame], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+@pytest.fixture
+def ask(node: NodeProcess, peer: Peer) -> Iterator[Answers]:
+    """A function that shows the node a picture and returns the depth (H, W) and points (H, W, 3) it makes of it.
+
+    The node has answered a small picture on both topics before: repeating a large one until a cloud of it
+    comes would push clouds out of the queue while they are on their way.
+    """
     with (
         peer.listen(Image, node.topic("~/depth/image")) as depths,
         peer.listen(PointCloud2, node.topic("~/points")) as clouds,
         node.camera(peer) as driver,
     ):
-        image, info = bgr_to_image(frame.image_bgr, header), camera_to_info(camera.model, header)
-        depth, cloud = driver.ask(image, Together(depths, clouds), info)
-    return camera, frame, depth_of(depth), points_of(cloud)
+
+        def messages(camera: SyntheticCamera, frame: SyntheticFrame) -> tuple[Image, CameraInfo]:
+            header = new_header(unique("camera"))
+            return bgr_to_image(frame.image_bgr, header), camera_to_info(camera.model, header)
+
+        def answers(camera: SyntheticCamera, frame: SyntheticFrame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            image, info = messages(camera, frame)
+            depth = driver.ask(image, depths, info)
+            cloud = eventually(lambda: clouds.with_stamp(image.header.stamp), "its cloud")
+            return depth_of(depth), points_of(cloud)
+
+        small = SyntheticCamera(0, width=64, height=48)
+        image, info = messages(small, small.frame())
+        driver.ask(image, Together(depths, clouds), info)
+        yield answers
 
 
 def walls_of(camera: SyntheticCamera, frame: SyntheticFrame) -> list[NDArray[np.bool_]]:
@@ -101,10 +117,12 @@ def fit_plane(points: NDArray[np.float32]) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("distortion", ["none", "plumb_bob"])
-def test_depth_and_cloud_are_true(node: NodeProcess, peer: Peer, distortion: str) -> None:
+def test_depth_and_cloud_are_true(ask: Answers, distortion: str) -> None:
     scores, walls_off = [], []
     for seed in range(FRAMES):
-        camera, frame, depth, points = answers(node, peer, seed, distortion)
+        camera = SyntheticCamera(seed, distortion=distortion)
+        frame = camera.frame()
+        depth, points = ask(camera, frame)
         scores.append(evaluate_depth(depth, frame.depth))
         # The cloud is the depth along the true rays of this camera, lens and all.
         np.testing.assert_allclose(points, camera.model.back_project(depth), rtol=1e-4, atol=1e-5)
