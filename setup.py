@@ -32,8 +32,12 @@ BRIDGE = [
     "pydantic>=2.7",
     "pydantic-settings>=2.7",
 ]
+OPENVINO = ["openvino>=2024.6"]
+ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
 TEST = [
     *CORE,
+    *OPENVINO,
+    *ONNX,
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-timeout>=2.3",
@@ -65,7 +69,16 @@ setup(
         (f"share/{NAME}/config", glob("config/*")),
     ],
     install_requires=["numpy>=1.23", "opencv-python-headless>=4.5.4"],
-    extras_require={"core": CORE, "ros": ROS, "bridge": BRIDGE, "client": CLIENT, "test": TEST, "dev": DEV},
+    extras_require={
+        "core": CORE,
+        "openvino": [*CORE, *OPENVINO],
+        "onnx": [*CORE, *ONNX],
+        "ros": ROS,
+        "bridge": BRIDGE,
+        "client": CLIENT,
+        "test": TEST,
+        "dev": DEV,
+    },
     entry_points={
         "console_scripts": [
             "depth_anything = depth_anything_ros.cli:main",

@@ -223,7 +223,8 @@ class Bridge:
     def health(self) -> dict[str, Any]:
         """What `GET /health` says."""
         gpus = [int(name.partition(":")[2]) for name in self._cache.devices if name.startswith("cuda:")]
-        loaded = self._cache.models_loaded()
+        instances = self._cache.loaded()
+        loaded = [model.key for model, _ in instances]
         return {
             "status": "draining" if self.is_draining else "healthy",
             "device": "cuda" if gpus else "cpu",
@@ -232,6 +233,15 @@ class Bridge:
             "gpu_count": len(gpus),
             "models_loaded": list(dict.fromkeys(loaded)),
             "total_model_instances": len(loaded),
+            "model_instances": [
+                {
+                    "model": model.key,
+                    "device": model.device,
+                    "backend": estimator.backend.name,
+                    "precision": estimator.backend.precision,
+                }
+                for model, estimator in instances
+            ],
             "request_counter": self._served,
         }
 

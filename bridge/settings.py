@@ -88,7 +88,7 @@ class BridgeSettings(BaseSettings):
     precision: str = ModelSettings.precision
     """`auto`, `fp32`, `bf16` or `fp16`."""
     backend: str = ModelSettings.backend
-    """How the network is executed."""
+    """`auto`, `torch`, `openvino` or `onnxruntime`."""
     preload: Names = ()
     """Models to load at start, such as vits:hypersim:518; until then readyz says no."""
     max_models: Count = CacheSettings.max_models

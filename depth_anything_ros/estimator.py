@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,14 +18,17 @@ from torch import Tensor
 from depth_anything_ros.allocator import trim_freed_memory
 from depth_anything_ros.backends import Backend, create_backend
 from depth_anything_ros.depth_map import DepthMap, Kind
-from depth_anything_ros.errors import DeviceError, ImageError, OutOfMemory, SettingsError
+from depth_anything_ros.errors import BackendError, DeviceError, ImageError, OutOfMemory, SettingsError
 from depth_anything_ros.model.dpt import resize
 from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_spec
 from depth_anything_ros.preprocess import network_size, preprocess
 from depth_anything_ros.settings import InputLimits, ModelSettings
-from depth_anything_ros.weights import load_model
+from depth_anything_ros.weights import cache_folder, load_model
+
+logger = logging.getLogger(__name__)
 
 _DEFAULTS = ModelSettings()
+ONNX_SUFFIX = ".onnx"
 # What the CPU's allocator, the CUDA runtime and cuBLAS say in a plain RuntimeError.
 PLAIN_MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -83,21 +88,25 @@ class DepthEstimator:
             SettingsError: unknown encoder, dataset or precision, or an input size below 14.
             CheckpointError: one of its kinds, see `weights.load_model`.
             DeviceError: no such device here. OutOfMemory: the model does not fit on it.
-            BackendError: unknown backend.
+            BackendError: unknown backend, or it cannot run here.
         """
         spec, largest = dataset_spec(dataset), encoder_spec(encoder).max_input_size
         target = select_device(device)
-        loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
-        with memory_errors(target):
-            running = create_backend(backend, loaded.network, target, precision)
+        if checkpoint is not None and Path(checkpoint).suffix == ONNX_SUFFIX:
+            running, source, sha256 = _load_onnx(Path(checkpoint), encoder, dataset, target, precision, backend)
+        else:
+            loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
+            source, sha256 = loaded.source, loaded.sha256
+            with memory_errors(target):
+                running = create_backend(backend, loaded.network, target, precision, cache_folder())
         return cls(
             running,
             key=f"{encoder}_{dataset}_{input_size}",
             kind=spec.kind,
             max_depth=spec.max_depth_m,
             input_size=input_size if largest is None else min(input_size, largest),
-            source=loaded.source,
-            sha256=loaded.sha256,
+            source=source,
+            sha256=sha256,
             limits=limits,
         )
 
@@ -157,12 +166,35 @@ class DepthEstimator:
             depth = resize(depth.unsqueeze(1), (height, width))[0, 0]
             return depth.mul_(scale)
 
+    def warm_up(self, height: int, width: int) -> None:
+        """Estimate an empty image of this size, so that what is compiled per size is there for the first real one.
+
+        Raises:
+            DepthAnythingError: as `estimate`.
+        """
+        self.estimate_tensor(np.zeros((height, width, 3), np.uint8))
+
     def _scale(self, max_depth: float | None) -> float:
         if max_depth is None or self.kind == "relative":
             return self.max_depth
         if not 0 < max_depth < math.inf:
             raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth}")
         return max_depth
+
+
+def _load_onnx(
+    path: Path, encoder: str, dataset: str, device: torch.device, precision: str, backend: str
+) -> tuple[Backend, str, str]:
+    """Return what runs an exported file, its path and its SHA-256."""
+    from depth_anything_ros.backends.onnx_backend import OnnxFileBackend
+    from depth_anything_ros.onnx_files import SAMPLE_STEP, read_file
+
+    if backend not in ("auto", OnnxFileBackend.name):
+        raise BackendError(f"{path} is run by backend {OnnxFileBackend.name}, not by {backend}")
+    file = read_file(path.expanduser(), encoder, dataset)
+    running = OnnxFileBackend(file.content, file.size, file.expected, SAMPLE_STEP, device, precision, cache_folder())
+    logger.info("backend onnxruntime: %s, SHA-256 %s", path, file.sha256)
+    return running, str(path), file.sha256
 
 
 def check_image(image_bgr: NDArray[np.uint8]) -> tuple[int, int]:

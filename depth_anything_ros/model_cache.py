@@ -66,8 +66,12 @@ class ModelCache:
 
     def models_loaded(self) -> list[str]:
         """Model key of every loaded instance, once per device it is on, oldest use first."""
+        return [settings.key for settings, _ in self.loaded()]
+
+    def loaded(self) -> list[tuple[ModelSettings, DepthEstimator]]:
+        """Every loaded instance and the settings it was loaded with, oldest use first."""
         with self._lock:
-            return [settings.key for settings, entry in self._entries.items() if _is_loaded(entry)]
+            return [(settings, entry.future.result()) for settings, entry in self._entries.items() if _is_loaded(entry)]
 
     def loaded_bytes(self) -> int:
         """Memory taken by the weights of all loaded instances."""

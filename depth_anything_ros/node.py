@@ -81,7 +81,9 @@ class DepthAnythingNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_arguments)
         parameters.declare(self)
         self._wanted_model, self._settings = parameters.read(self)
-        self._models = ModelHolder(load, self._on_model_loaded, self._on_model_failed)
+        self._load = load
+        self._image_size: tuple[int, int] | None = None
+        self._models = ModelHolder(self._load_warm, self._on_model_loaded, self._on_model_failed)
         self._parameters_stale = self.create_guard_condition(self._show_running_model)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._camera_infos = CameraInfos(self.resolve_topic_name("camera_info"))
@@ -203,10 +205,20 @@ class DepthAnythingNode(LifecycleNode):
             self._models.request(model)
         return SetParametersResult(successful=True)
 
+    def _load_warm(self, settings: ModelSettings) -> DepthEstimator:
+        """Load a model that has seen an image of the camera's size: a backend may compile for it, for seconds."""
+        estimator = self._load(settings)
+        if self._image_size is not None:
+            estimator.warm_up(*self._image_size)
+        return estimator
+
     def _on_model_loaded(self, held: HeldModel) -> None:
         self._model_problem = self._frame_problem = ""
         estimator = held.estimator
-        self.get_logger().info(f"running {estimator.key} on {estimator.device} in {estimator.backend.precision}")
+        backend = estimator.backend
+        self.get_logger().info(
+            f"running {estimator.key} on {estimator.device} with {backend.name} in {backend.precision}"
+        )
 
     def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
         self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {describe(error)}"
@@ -249,6 +261,7 @@ class DepthAnythingNode(LifecycleNode):
     def _process(self, msg: ImageMessage, estimator: DepthEstimator, outputs: Outputs, settings: NodeSettings) -> None:
         image = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
         depth = estimator.estimate_tensor(image, settings.max_depth)
+        self._image_size = image.shape[0], image.shape[1]
         if not self._active:
             return
         if estimator.kind == "relative":
@@ -269,7 +282,9 @@ class DepthAnythingNode(LifecycleNode):
         held = self._models.held
         values: dict[str, object] = {f"frames_{name}": count for name, count in asdict(self.counts).items()}
         if held is not None:
+            backend = held.estimator.backend
             values |= {"model": held.estimator.key, "sha256": held.estimator.sha256, "device": held.estimator.device}
+            values |= {"backend": backend.name, "precision": backend.precision}
         status = DiagnosticStatus(name=f"{self.get_fully_qualified_name()}: depth")
         status.level, status.message = self._health(held)
         status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]

@@ -48,15 +48,22 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     ),
     "checkpoint": Parameter(
         "File with the weights (.pth or .safetensors). Empty: search DEPTH_ANYTHING_CHECKPOINTS and the cache, "
-        "then download. 'untrained': random weights, for trials of everything but the depth.",
+        "then download. A .onnx file of `depth_anything export` runs in ONNX Runtime. "
+        "'untrained': random weights, for trials of everything but the depth.",
         unset="",
     ),
     "input_size": Parameter(
         "Short side of the image given to the network, in pixels; vitt takes up to 224.", bounds=(14, 2072)
     ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
-    "precision": Parameter("auto is fp16 on CUDA and fp32 on a CPU.", choices=PRECISIONS),
-    "backend": Parameter("What runs the network.", choices=BACKENDS),
+    "precision": Parameter(
+        "auto is fp16 on CUDA; on a CPU fp32, or bf16 where OpenVINO finds that it costs next to nothing.",
+        choices=PRECISIONS,
+    ),
+    "backend": Parameter(
+        "What runs the network. auto is torch on CUDA; on a CPU openvino where it is installed and agrees with torch.",
+        choices=BACKENDS,
+    ),
     "download": Parameter("Download missing official weights from the Hugging Face Hub."),
     "accept_license": Parameter("Agree to the CC-BY-NC-4.0 licence of the Base and Large weights when downloading."),
 }

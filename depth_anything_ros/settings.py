@@ -26,11 +26,14 @@ class ModelSettings:
         encoder: name in `model.registry.ENCODERS`.
         dataset: name in `model.registry.DATASETS`; decides metric or relative, and max_depth.
         checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `weights.py`);
-            `weights.UNTRAINED` builds seeded random weights, for trials without any.
+            `weights.UNTRAINED` builds seeded random weights, for trials without any; a `.onnx` file
+            of `depth_anything export` is run by ONNX Runtime.
         input_size: short side given to the network, in pixels.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
-        precision: `auto` (fp16 on CUDA, fp32 on a CPU), `fp32`, `bf16`, `fp16`.
-        backend: `auto` or `torch`.
+        precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA; on a CPU fp32, or bf16 where
+            OpenVINO runs the network, the processor has it and it departs by 1 % of the range at most.
+        backend: `auto` (torch on CUDA; on a CPU OpenVINO where it is installed and agrees with torch,
+            else torch), `torch`, `openvino`, `onnxruntime`.
         download: fetch a missing official checkpoint from the Hugging Face Hub.
         accept_license: agree to the non-commercial licence of Base and Large beforehand.
     """

@@ -28,10 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def on_this_machine_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hide the user's own checkpoints and caches from a test and its child processes."""
+def on_this_machine_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide the user's own checkpoints and caches from a test and its child processes; its own cache starts empty."""
     monkeypatch.delenv(CHECKPOINTS_VARIABLE, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
 
 
@@ -58,8 +58,8 @@ def toy_checkpoint(toy_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_estimator(toy_checkpoint: Path) -> DepthEstimator:
-    """A metric estimator that answers in milliseconds."""
-    return DepthEstimator.load("toy", "hypersim", toy_checkpoint, input_size=56, device="cpu")
+    """A metric estimator that answers in milliseconds: in torch, which compiles nothing per image size."""
+    return DepthEstimator.load("toy", "hypersim", toy_checkpoint, input_size=56, device="cpu", backend="torch")
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def test_max_depth_that_is_no_positive_number_is_refused(
 @pytest.mark.parametrize("dataset", ["hypersim", "vkitti", "relative"])
 def test_max_depth_scales_metric_depth_of_one_shared_network(dataset: str, toy_folder: Path, photo: Image) -> None:
     [checkpoint] = toy_folder.glob(f"*{'v2_toy' if dataset == 'relative' else dataset}*")
-    estimator = DepthEstimator.load("toy", dataset, checkpoint, 56, device="cpu")
+    estimator = DepthEstimator.load("toy", dataset, checkpoint, 56, device="cpu", backend="torch")
     default, one, forty = (estimator.estimate(photo, max_depth).values for max_depth in (None, 1.0, 40.0))
     if dataset == "relative":
         assert estimator.max_depth == 1.0
@@ -69,7 +69,7 @@ def test_max_depth_scales_metric_depth_of_one_shared_network(dataset: str, toy_f
 
 def test_relative_depth_has_no_unit_and_is_not_negative(toy_folder: Path, photo: Image) -> None:
     checkpoint = toy_folder / "depth_anything_v2_toy.pth"
-    depth = DepthEstimator.load("toy", "relative", checkpoint, 56, device="cpu").estimate(photo)
+    depth = DepthEstimator.load("toy", "relative", checkpoint, 56, "cpu", backend="torch").estimate(photo)
     assert (depth.kind, depth.unit) == ("relative", "")
     assert depth.values.min() >= 0
 
@@ -88,10 +88,10 @@ def test_what_was_loaded_is_known(toy_checkpoint: Path, toy_estimator: DepthEsti
 
 
 def test_settings_and_arguments_load_the_same_model(toy_checkpoint: Path, photo: Image) -> None:
-    settings = ModelSettings("toy", "hypersim", str(toy_checkpoint), 70, "cpu", "fp32", download=False)
+    settings = ModelSettings("toy", "hypersim", str(toy_checkpoint), 70, "cpu", "fp32", "torch", download=False)
     estimator = DepthEstimator.from_settings(settings)
     assert estimator.key == settings.key == "toy_hypersim_70"
-    other = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 70, "cpu", "fp32")
+    other = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 70, "cpu", "fp32", "torch")
     np.testing.assert_array_equal(estimator.estimate(photo).values, other.estimate(photo).values)
 
 
@@ -148,7 +148,7 @@ def test_image_that_cannot_be_used_is_refused(image: Any, message: str, toy_esti
 
 def test_limits_are_the_callers(toy_checkpoint: Path) -> None:
     limits = InputLimits(max_aspect_ratio=1.5, max_tokens=20)
-    estimator = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 56, device="cpu", limits=limits)
+    estimator = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 56, device="cpu", backend="torch", limits=limits)
     with pytest.raises(ImageError, match=r"up to 1\.5:1"):
         estimator.estimate(np.zeros((10, 20, 3), np.uint8))
     with pytest.raises(ImageError, match="up to 20:"):
@@ -176,7 +176,7 @@ def test_input_size_below_a_patch_is_refused(input_size: int) -> None:
     ("arguments", "error", "message"),
     [
         ({"precision": "int8"}, SettingsError, "unknown precision 'int8'; known: auto, fp32, bf16, fp16"),
-        ({"backend": "tensorflow"}, BackendError, "unknown backend 'tensorflow'; known: auto, torch"),
+        ({"backend": "tensorflow"}, BackendError, "unknown backend 'tensorflow'; known: auto, torch, openvino"),
         ({"encoder": "vitx"}, SettingsError, "unknown encoder 'vitx'; known: vits"),
         ({"dataset": "nyu"}, SettingsError, "unknown dataset 'nyu'; known: hypersim"),
         ({"device": "tpu"}, DeviceError, "unknown device 'tpu'; allowed: auto, cpu, cuda, cuda:N"),
@@ -221,12 +221,16 @@ def test_devices_are_chosen_from_those_there_are(
 PRECISIONS = {"bf16": (0.08, 0.008), "fp16": (0.015, 0.001)}
 
 
+def toy_depth(checkpoint: Path, image: Image, precision: str) -> NDArray[np.float32]:
+    estimator = DepthEstimator.load("toy", "hypersim", checkpoint, 126, "cpu", precision, "torch")
+    return estimator.estimate(image, 1.0).values
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_half_precision_is_close_to_single(precision: str, toy_checkpoint: Path) -> None:
     image = stand_in_image(120, 160, seed=4)
-    single = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 126, "cpu", "fp32").estimate(image, 1.0).values
-    half = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 126, "cpu", precision)
-    difference = np.abs(half.estimate(image, 1.0).values - single)
+    single = toy_depth(toy_checkpoint, image, "fp32")
+    difference = np.abs(toy_depth(toy_checkpoint, image, precision) - single)
     worst, mean = PRECISIONS[precision]
     assert 0 < difference.max() < worst
     assert difference.mean() < mean
@@ -246,7 +250,7 @@ def test_half_precision_keeps_the_last_convolution_and_the_output_single(precisi
     assert backend.weight_bytes < sum(4 * parameter.numel() for parameter in network.parameters())
 
 
-def test_precision_auto_is_single_on_a_cpu(toy_estimator: DepthEstimator) -> None:
+def test_precision_auto_of_torch_is_single_on_a_cpu(toy_estimator: DepthEstimator) -> None:
     assert (toy_estimator.backend.name, toy_estimator.backend.precision) == ("torch", "fp32")
 
 

@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.hf_names": (2, "core"),
     "depth_anything_ros.weights": (2, "core"),
     "depth_anything_ros.preprocess": (2, "core"),
+    "depth_anything_ros.onnx_files": (2, "core"),
     "depth_anything_ros.estimator": (2, "core"),
     "depth_anything_ros.model_cache": (2, "core"),
     "depth_anything_ros.batch": (2, "core"),

@@ -276,7 +276,7 @@ def test_devices_are_those_of_the_machine(count: int, expected: list[str], monke
 def test_real_models_load_evict_and_estimate_under_many_threads(toy_folder: Path, photo: NDArray[np.uint8]) -> None:
     names = {"hypersim": "metric_hypersim_", "vkitti": "metric_vkitti_", "relative": ""}
     settings = [
-        ModelSettings("toy", dataset, str(toy_folder / f"depth_anything_v2_{name}toy.pth"), input_size=28)
+        ModelSettings("toy", dataset, str(toy_folder / f"depth_anything_v2_{name}toy.pth"), 28, backend="torch")
         for dataset, name in names.items()
     ]
     cache = ModelCache(CacheSettings(max_models=2), ["cpu"])

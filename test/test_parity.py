@@ -75,7 +75,7 @@ def test_preprocessed_tensor_is_the_official_one(case: dict[str, Any]) -> None:
 def test_depth_is_the_official_one(case: dict[str, Any], layout: str, checkpoint_of: CheckpointOf) -> None:
     checkpoint = checkpoint_of(case["encoder"], case["head"], layout)
     estimator = DepthEstimator.load(
-        case["encoder"], DATASETS[case["head"]], checkpoint, case["input_size"], device="cpu", precision="fp32"
+        case["encoder"], DATASETS[case["head"]], checkpoint, case["input_size"], "cpu", "fp32", "torch"
     )
     depth = estimator.estimate(picture(case), max_depth=1.0)
     assert depth.kind == case["head"]
@@ -113,7 +113,7 @@ def test_network_agrees_with_transformers(encoder: str, kind: str, checkpoint_of
     folder = checkpoint_of(encoder, kind, "hf")
     image = upload(stand_in_image(NATIVE_SIZE, NATIVE_SIZE, seed=11), torch.device("cpu"))
     x = preprocess(image, (NATIVE_SIZE, NATIVE_SIZE))
-    estimator = DepthEstimator.load(encoder, DATASETS[kind], folder, device="cpu", precision="fp32")
+    estimator = DepthEstimator.load(encoder, DATASETS[kind], folder, device="cpu", precision="fp32", backend="torch")
     with torch.inference_mode():
         ours = estimator.backend(x)
         theirs = transformers_model(folder)(x).predicted_depth

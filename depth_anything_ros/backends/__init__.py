@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from depth_anything_ros.errors import BackendError
+from depth_anything_ros.errors import BackendError, SettingsError
 
 if TYPE_CHECKING:
     import torch
@@ -12,39 +13,68 @@ if TYPE_CHECKING:
 
     from depth_anything_ros.model.dpt import DepthAnythingV2
 
-BACKENDS = ("auto", "torch")
+BACKENDS = ("auto", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
 class Backend(Protocol):
-    """Runs one network on one device.
+    """Runs one network on one device. May be shared by threads.
+
+    What is read of it may change while it runs: a backend that was chosen by `auto` settles at the
+    first image.
 
     Attributes:
-        name: as in `BACKENDS`.
+        name: as in `BACKENDS`, of what really runs.
         device: where input and output live.
         precision: `fp32`, `bf16` or `fp16`.
         weight_bytes: memory the weights take.
     """
 
-    name: str
-    device: torch.device
-    precision: str
-    weight_bytes: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def weight_bytes(self) -> int: ...
 
     def __call__(self, x: Tensor) -> Tensor:
         """Normalised image, float32 (1, 3, h, w) on `device` -> float32 (1, h, w), unit scale."""
         ...
 
 
-def create_backend(name: str, network: DepthAnythingV2, device: torch.device, precision: str) -> Backend:
+def create_backend(
+    name: str, network: DepthAnythingV2, device: torch.device, precision: str, cache_folder: Path | None = None
+) -> Backend:
     """Put a network on a device. The backend owns the network from here on.
 
-    Raises:
-        BackendError: unknown backend.
-        SettingsError: a precision the backend does not have.
-    """
-    if name not in BACKENDS:
-        raise BackendError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")
-    from depth_anything_ros.backends.torch_backend import TorchBackend
+    Args:
+        cache_folder: where a backend that compiles keeps what it compiled; None keeps nothing.
 
-    return TorchBackend(network, device, precision)
+    Raises:
+        BackendError: unknown backend, its library is missing, or it cannot use the device.
+        SettingsError: an unknown precision, or one the backend does not have.
+    """
+    if precision not in PRECISIONS:
+        raise SettingsError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if name == "auto":
+        from depth_anything_ros.backends.auto_backend import choose_backend
+
+        return choose_backend(network, device, precision, cache_folder)
+    if name == "torch":
+        from depth_anything_ros.backends.torch_backend import TorchBackend
+
+        return TorchBackend(network, device, precision)
+    if name == "openvino":
+        from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(network, device, precision, cache_folder)
+    if name == "onnxruntime":
+        from depth_anything_ros.backends.onnx_backend import OnnxBackend
+
+        return OnnxBackend(network, device, precision, cache_folder)
+    raise BackendError(f"unknown backend {name!r}; known: {', '.join(BACKENDS)}")

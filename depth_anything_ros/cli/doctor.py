@@ -84,7 +84,8 @@ def examine() -> Iterator[Finding]:
     yield check_python()
     core = list(check_core())
     yield from core
-    yield check_openvino()
+    yield check_library("OpenVINO", "openvino", "on a CPU networks run on torch, which is slower")
+    yield check_library("ONNX Runtime", "onnxruntime", "only backend onnxruntime and .onnx files need it")
     yield check_rclpy()
     yield check_cv_bridge()
     if all(finding.state != "missing" for finding in core):
@@ -115,12 +116,12 @@ def check_core() -> Iterator[Finding]:
         yield Finding("CUDA", "optional", "no device; the network runs on the CPU", advice)
 
 
-def check_openvino() -> Finding:
-    """OpenVINO's version; its import is heavy and nothing depends on it."""
-    version = installed_version("openvino")
+def check_library(name: str, distribution: str, without: str) -> Finding:
+    """Version of a backend's library; its import is heavy and nothing depends on it."""
+    version = installed_version(distribution)
     if version is None:
-        return Finding("OpenVINO", "optional", "not installed; networks run on torch")
-    return Finding("OpenVINO", "ok", version)
+        return Finding(name, "optional", f"not installed; {without}", pip(distribution))
+    return Finding(name, "ok", version)
 
 
 def check_rclpy() -> Finding:

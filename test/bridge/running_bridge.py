@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, TypeVar, cast
 
 import cv2
@@ -30,8 +31,8 @@ from depth_anything_ros.model_cache import ModelCache
 
 T = TypeVar("T")
 
-# A network that answers in milliseconds, and needs no file where the weights are random.
-TOY = ("--default-encoder=toy", "--default-input-size=56", "--port=0")
+# A network that answers in milliseconds, compiles nothing, and needs no file where the weights are random.
+TOY = ("--default-encoder=toy", "--default-input-size=56", "--port=0", "--backend=torch")
 UNTRAINED = ("--checkpoint=untrained",)
 START_TIMEOUT_S = 60.0
 
@@ -131,7 +132,7 @@ def serving(app: FastAPI, settings: BridgeSettings) -> Iterator[str]:
 def toy_settings(**changes: Any) -> BridgeSettings:
     """Settings of a bridge with the toy network."""
     toy: dict[str, Any] = {"default_encoder": "toy", "checkpoint": "untrained", "default_input_size": 56}
-    return BridgeSettings(**(toy | changes))
+    return BridgeSettings(**(toy | {"backend": "torch"} | changes))
 
 
 def encoded(suffix: str, image: NDArray[Any], *parameters: int) -> bytes:
@@ -145,6 +146,7 @@ class HeldEstimator:
     """A network that answers only once it is let go."""
 
     weight_bytes = 0
+    backend = SimpleNamespace(name="held", precision="fp32")
 
     def __init__(self) -> None:
         self.started = threading.Semaphore(0)

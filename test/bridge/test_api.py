@@ -36,7 +36,7 @@ ERROR_FIELDS = {"message", "type", "code", "param", "request_id"}
 @pytest.fixture(scope="module")
 def expected(jpeg: bytes) -> NDArray[np.float32]:
     """What the core says of the picture, in the range 0..1."""
-    estimator = DepthEstimator.load("toy", "hypersim", "untrained", 56, "cpu")
+    estimator = DepthEstimator.load("toy", "hypersim", "untrained", 56, "cpu", backend="torch")
     return estimator.estimate(decode_image(jpeg), 1.0).values
 
 
@@ -89,7 +89,7 @@ def test_relative_depth_is_the_metric_networks_output_at_unit_scale(
 
 def test_relative_depth_with_dataset_relative_is_that_networks_own_output(http: httpx.Client, jpeg: bytes) -> None:
     answer = http.post("/rel_depth?dataset=relative", content=jpeg, headers=headers("image/jpeg", "application/x-npy"))
-    estimator = DepthEstimator.load("toy", "relative", "untrained", 56, "cpu")
+    estimator = DepthEstimator.load("toy", "relative", "untrained", 56, "cpu", backend="torch")
     np.testing.assert_allclose(decode_npy(answer.content), estimator.estimate(decode_image(jpeg)).values, atol=1e-5)
     assert answer.headers["x-unit"] == "none"
     assert answer.headers["x-model-key"] == "toy_relative_56"
@@ -120,6 +120,8 @@ def test_health_needs_no_key_and_names_the_models(http: httpx.Client, metric_req
     assert health["request_counter"] == before + 1
     assert (health["status"], health["device"], health["worker_id"]) == ("healthy", "cpu", 0)
     assert (health["gpu_id"], health["gpu_count"]) == (None, 0)
+    instance = {"model": "toy_hypersim_70", "device": "cpu", "backend": "torch", "precision": "fp32"}
+    assert instance in health["model_instances"]
 
 
 # What was added to it: other bodies and other answers.

@@ -462,7 +462,7 @@ def test_the_command_says_in_one_line_what_is_wrong(photo_file: Path, tmp_path: 
 @pytest.fixture(scope="module")
 def estimator() -> DepthEstimator:
     """The network that `running_bridge` has."""
-    return DepthEstimator.load("toy", "hypersim", UNTRAINED, 56, "cpu")
+    return DepthEstimator.load("toy", "hypersim", UNTRAINED, 56, "cpu", backend="torch")
 
 
 def test_depth_from_a_bridge_is_the_estimators(

@@ -306,7 +306,7 @@ def test_requests_of_one_worker_take_turns_on_its_gpus(serve_app: Callable[..., 
 
     def load(settings: Any) -> DepthEstimator:
         used.append(settings.device)
-        return DepthEstimator.load("toy", "hypersim", "untrained", 56, "cpu")
+        return DepthEstimator.load("toy", "hypersim", "untrained", 56, "cpu", backend="torch")
 
     url = serve_app(None, ModelCache(devices=["gpu:0", "gpu:1"], load=load))
     for _ in range(4):

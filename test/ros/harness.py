@@ -297,7 +297,8 @@ class NodeProcess(Remote):
         **parameters: Any,
     ) -> None:
         super().__init__(namespace)
-        parameters = {"encoder": "toy", "checkpoint": "untrained", "input_size": INPUT_SIZE, **parameters}
+        toy = {"encoder": "toy", "checkpoint": "untrained", "input_size": INPUT_SIZE, "backend": "torch"}
+        parameters = {**toy, **parameters}
         given = [part for name, value in parameters.items() for part in ("-p", f"{name}:={_yaml(value)}")]
         command = [sys.executable, "-m", module, "--ros-args", "-r", f"__ns:={namespace}", *given, *arguments]
         self._log = log

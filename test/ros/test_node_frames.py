@@ -144,6 +144,7 @@ def test_frames_nobody_listens_to_are_reported_as_ignored(toy_process: NodeProce
         assert (level, message) == (OK, "active")
         assert values["frames_processed"] == before["frames_processed"]
         assert (values["model"], values["device"]) == ("toy_hypersim_56", "cpu")
+        assert (values["backend"], values["precision"]) == ("torch", "fp32")
 
 
 # Latest frame, or every frame

@@ -1,0 +1,77 @@
+"""`auto`: torch on a GPU; on a CPU OpenVINO where it is installed and agrees with torch, else torch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from depth_anything_ros.backends import Backend
+from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
+from depth_anything_ros.backends.torch_backend import TorchBackend
+from depth_anything_ros.errors import BackendError
+from depth_anything_ros.model.dpt import DepthAnythingV2
+
+logger = logging.getLogger(__name__)
+
+
+def choose_backend(
+    network: DepthAnythingV2, device: torch.device, precision: str, cache_folder: Path | None = None
+) -> Backend:
+    """Choose a backend and log why; arguments and errors as `backends.create_backend`."""
+    if device.type != "cpu" or precision == "fp16":
+        logger.info("backend torch: device %s, precision %s", device, precision)
+        return TorchBackend(network, device, precision)
+    try:
+        openvino = OpenVinoBackend(network, device, precision, cache_folder)
+    except BackendError as error:
+        logger.info("backend torch: %s", error)
+        return TorchBackend(network, device, precision)
+    logger.info("backend openvino: on a CPU, and it is installed")
+    return AutoBackend(openvino, precision)
+
+
+class AutoBackend:
+    """OpenVINO until it fails, torch from then on. See `backends.Backend`."""
+
+    def __init__(self, openvino: OpenVinoBackend, precision: str) -> None:
+        self._running: OpenVinoBackend | TorchBackend = openvino
+        self._precision = precision
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """What runs."""
+        return self._running.name
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return self._running.device
+
+    @property
+    def precision(self) -> str:
+        """Of what runs."""
+        return self._running.precision
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of what runs."""
+        return self._running.weight_bytes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        running = self._running
+        try:
+            return running(x)
+        except BackendError as error:
+            return self._torch_instead_of(running, error)(x)
+
+    def _torch_instead_of(self, failed: OpenVinoBackend | TorchBackend, error: BackendError) -> TorchBackend:
+        with self._lock:
+            if isinstance(self._running, OpenVinoBackend):
+                logger.warning("backend torch from here on: %s", error)
+                self._running = TorchBackend(failed.network, failed.device, self._precision)
+            return self._running

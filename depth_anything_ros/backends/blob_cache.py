@@ -1,0 +1,87 @@
+"""Files of what was compiled, so that the second start is fast: found by content, never stale, bounded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from depth_anything_ros import __version__
+from depth_anything_ros.model.dpt import DepthAnythingV2
+
+logger = logging.getLogger(__name__)
+
+MAX_CACHE_BYTES = 4 * 2**30
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def fingerprint(network: DepthAnythingV2) -> str:
+    """SHA-256 over names, shapes and values of all weights, as hexadecimal."""
+    digest = hashlib.sha256(network.kind.encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(np.ascontiguousarray(tensor.numpy()).data)
+    return digest.hexdigest()
+
+
+class BlobCache:
+    """A folder of files named for everything their content depends on.
+
+    A file starts with the SHA-256 of the rest, so that a damaged one is never handed to a native
+    parser. The least recently used go when all together exceed `max_bytes`. A folder that cannot be
+    read or written costs time, nothing else. `None` in place of the folder keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None, max_bytes: int = MAX_CACHE_BYTES) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    def load(self, *depends_on: object) -> bytes | None:
+        """Return the content kept for these values, or None."""
+        if self._folder is None:
+            return None
+        path = self._path(self._folder, depends_on)
+        try:
+            content = path.read_bytes()
+            os.utime(path)  # used just now
+        except OSError:
+            return None
+        digest, blob = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(blob).digest() != digest:
+            logger.warning("%s is damaged; made anew", path)
+            return None
+        return blob
+
+    def store(self, blob: bytes, *depends_on: object) -> None:
+        """Keep a content for these values; it appears under its name only when it is complete."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=".partial-", dir=self._folder) as folder:
+                partial = Path(folder, "blob")
+                with partial.open("wb") as file:
+                    file.write(hashlib.sha256(blob).digest())
+                    file.write(blob)
+                partial.replace(self._path(self._folder, depends_on))
+            self._make_room(self._folder)
+        except OSError as error:
+            logger.warning("cannot keep a compiled network in %s: %s", self._folder, error)
+
+    def _path(self, folder: Path, depends_on: tuple[object, ...]) -> Path:
+        named = json.dumps([__version__, *map(str, depends_on)])
+        return folder / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.blob"
+
+    def _make_room(self, folder: Path) -> None:
+        """Delete the oldest, but never the one that was just written."""
+        newest_first = sorted(folder.glob("*.blob"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        total = 0
+        for path in newest_first:
+            total += path.stat().st_size
+            if total > self._max_bytes and path is not newest_first[0]:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,228 @@
+"""ONNX Runtime: TensorRT, CUDA or the CPU, from the network itself or from a file that was exported before.
+
+Only the CPU is tested. On a GPU the image and the result pass through host memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from depth_anything_ros.backends import parity
+from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
+from depth_anything_ros.backends.per_shape import PerShape, Size
+from depth_anything_ros.errors import BackendError, ImageError, SettingsError
+from depth_anything_ros.model.dpt import DepthAnythingV2
+
+logger = logging.getLogger(__name__)
+
+OPSET = 18
+INPUT, OUTPUT = "image", "depth"
+TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
+LIMITS = {"fp32": parity.EXACT, "fp16": parity.ROUNDED}
+QUIET = 3  # errors only
+
+
+class OnnxBackend:
+    """See `backends.Backend`. Exports the network once for each image size, and compares with torch each time.
+
+    Precision is fp32; fp16 is TensorRT's, and its default there.
+
+    Args:
+        network: float32, on the CPU.
+        cache_folder: exported networks and TensorRT's engines are kept in its folder `onnxruntime`.
+
+    Raises:
+        BackendError: a library is missing, or offers nothing for the device.
+        SettingsError: a precision it does not have.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, network: DepthAnythingV2, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
+    ) -> None:
+        self._folder = None if cache_folder is None else cache_folder / "onnxruntime"
+        self.device = device
+        self.precision = choose_precision(providers_for(device), precision)
+        self.network = network
+        self._cache = BlobCache(self._folder)
+        self._weights = sum(parameter.numel() for parameter in network.parameters())
+        self._fingerprint = ""
+        self._sessions = PerShape(self._build)
+
+    @property
+    def weight_bytes(self) -> int:
+        """The torch network, and one copy for each size there is a session for."""
+        return self._weights * 4 * (1 + len(self._sessions))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._sessions.get((x.shape[2], x.shape[3]))(x)
+
+    def _build(self, size: Size) -> Session:
+        start_s = time.perf_counter()
+        x = parity.picture(*size)
+        expected = parity.reference(self.network, x)
+        self._fingerprint = self._fingerprint or fingerprint(self.network)
+        depends_on = (self._fingerprint, size, OPSET, torch.__version__)
+        model = self._cache.load(*depends_on)
+        if model is None:
+            model = export_network(self.network, size, {})
+            self._cache.store(model, *depends_on)
+        session = Session(model, self.device, self.precision, self._folder)
+        found = session(x.to(self.device)).cpu()
+        off = parity.require(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
+        took_s = time.perf_counter() - start_s
+        logger.info("onnxruntime ready for %dx%d on %s, %.1f s; off by %s", *size, session.provider, took_s, off)
+        return session
+
+
+class OnnxFileBackend:
+    """Runs one exported file, which is made for one size of the network's input. See `backends.Backend`.
+
+    Args:
+        model: content of the file.
+        size: (h, w) it is made for.
+        expected: torch's result for `parity.picture(*size)`, float32 (1, h', w'), every `step`-th row and column.
+
+    Raises:
+        BackendError: as `OnnxBackend`, or the result is not the expected one.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self,
+        model: bytes,
+        size: Size,
+        expected: Tensor,
+        step: int,
+        device: torch.device,
+        precision: str = "auto",
+        cache_folder: Path | None = None,
+    ) -> None:
+        self.device = device
+        self.precision = choose_precision(providers_for(device), precision)
+        self.weight_bytes = len(model)
+        self._size = size
+        folder = None if cache_folder is None else cache_folder / "onnxruntime"
+        self._session = Session(model, device, self.precision, folder)
+        found = self._session(parity.picture(*size).to(device)).cpu()[:, ::step, ::step]
+        parity.require(found, expected, LIMITS[self.precision], "the ONNX file on this machine")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if (x.shape[2], x.shape[3]) != self._size:
+            raise ImageError(
+                f"this image becomes {x.shape[3]}x{x.shape[2]} pixels for the network, and the ONNX file is made "
+                f"for {self._size[1]}x{self._size[0]}: export one for this image size and input_size"
+            )
+        return self._session(x)
+
+
+class Session:
+    """One network in ONNX Runtime; threads may share it."""
+
+    def __init__(self, model: bytes, device: torch.device, precision: str, folder: Path | None) -> None:
+        runtime = import_library("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = QUIET
+        wanted = [(name, provider_options(name, device, precision, folder)) for name in providers_for(device)]
+        try:
+            self._session = runtime.InferenceSession(model, options, providers=wanted)
+        except Exception as error:  # it has a dozen kinds
+            raise BackendError(f"onnxruntime cannot load the network: {error}") from error
+        self._device = device
+        self.provider: str = self._session.get_providers()[0]
+        if device.type == "cuda" and self.provider == CPU:  # it falls back to the CPU without a word
+            raise BackendError(f"onnxruntime cannot use {device}: its GPU libraries do not load")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """float32 (1, 3, h, w) -> float32 (1, h, w), both on the device."""
+        [found] = self._session.run([OUTPUT], {INPUT: x.contiguous().cpu().numpy()})
+        return torch.from_numpy(found).to(self._device)
+
+
+def providers_for(device: torch.device) -> list[str]:
+    """Return ONNX Runtime's providers for a device, best first. Raises BackendError where there is none."""
+    offered = import_library("onnxruntime").get_available_providers()
+    wanted = (CPU,) if device.type == "cpu" else (TENSORRT, CUDA)
+    found = [name for name in wanted if name in offered]
+    if not found:
+        raise BackendError(f"this onnxruntime has nothing for {device}, only {', '.join(offered)}: onnxruntime-gpu has")
+    return found
+
+
+def choose_precision(providers: list[str], wanted: str) -> str:
+    """Return fp32 or fp16. Raises SettingsError for what these providers do not have."""
+    has = ("fp32", "fp16") if TENSORRT in providers else ("fp32",)
+    if wanted == "auto":
+        return has[-1]
+    if wanted not in has:
+        raise SettingsError(f"backend onnxruntime has no precision {wanted!r} here; it has auto, {', '.join(has)}")
+    return wanted
+
+
+def provider_options(name: str, device: torch.device, precision: str, folder: Path | None) -> dict[str, Any]:
+    """Return what ONNX Runtime is told about one provider."""
+    if name == CPU:
+        return {}
+    options: dict[str, Any] = {"device_id": device.index or 0}
+    if name == TENSORRT:
+        options["trt_fp16_enable"] = precision == "fp16"
+        if folder is not None:  # building an engine takes minutes
+            options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": os.fspath(folder / "engines")}
+    return options
+
+
+def export_network(
+    network: DepthAnythingV2, size: Size, metadata: dict[str, str], *, dynamic_batch: bool = False
+) -> bytes:
+    """Return an ONNX model of a network for one size: `image` float32 (1, 3, h, w) -> `depth` (1, h, w).
+
+    Args:
+        metadata: kept in the file.
+        dynamic_batch: leave the number of images open.
+
+    Raises:
+        BackendError: a library is missing, or it cannot be exported.
+    """
+    import_library("onnxscript")
+    x = parity.picture(*size)
+    parity.reference(network, x)  # computes the position embedding of this size, which is a constant in the export
+    x = x.expand(2, -1, -1, -1) if dynamic_batch else x  # a batch of one would be taken for a constant
+    with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own code
+        try:
+            program = torch.onnx.export(
+                network,
+                (x,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
+                dynamo=True,
+                verbose=False,
+            )
+            assert program is not None
+            program.model.metadata_props.update(metadata)
+            return program.model_proto.SerializeToString()  # type: ignore[no-any-return]
+        except Exception as error:  # the exporter's own kinds, torch.export's, protobuf's
+            raise BackendError(f"the network cannot be exported: {type(error).__name__}: {error}") from error
+
+
+def import_library(name: str) -> Any:
+    """Import a library of the extra `onnx`, without telemetry. Raises BackendError where it is missing or broken."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it reports to its makers unasked
+    try:
+        return import_module(name)
+    except Exception as error:  # a broken installation fails in any way
+        raise BackendError(f"{name} cannot be imported ({error}): pip install 'depth_anything_ros[onnx]'") from error

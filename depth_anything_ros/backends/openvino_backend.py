@@ -1,0 +1,200 @@
+"""OpenVINO, on the CPU: the network compiled once for each image size, and compared with torch each time.
+
+The torch network stays: it is what other sizes are converted from, what every conversion is compared
+with, and where `auto` falls back to. OpenVINO's constants share its memory while they are converted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from depth_anything_ros.backends import parity
+from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
+from depth_anything_ros.backends.per_shape import PerShape, Size
+from depth_anything_ros.errors import BackendError, SettingsError
+from depth_anything_ros.model.dpt import DepthAnythingV2
+
+logger = logging.getLogger(__name__)
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 2}
+CHANNELS_AXIS = 1
+
+
+class OpenVinoBackend:
+    """See `backends.Backend`.
+
+    `precision` auto is bf16 where the processor has it and the result stays within
+    `parity.UNNOTICED` of torch, else fp32: measured with these weights, at every size.
+
+    Args:
+        network: float32, on the CPU.
+        cache_folder: compiled networks are kept in its folder `openvino`; None keeps none.
+        threads: threads of one inference; None takes torch's number (`OMP_NUM_THREADS`, `torch.set_num_threads`).
+
+    Raises:
+        BackendError: OpenVINO is missing, or another device than the CPU was asked for.
+        SettingsError: a precision other than auto, fp32 and bf16.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self,
+        network: DepthAnythingV2,
+        device: torch.device,
+        precision: str = "auto",
+        cache_folder: Path | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if device.type != "cpu":
+            raise BackendError(f"backend openvino runs on the CPU, not on {device}: use backend torch there")
+        if precision not in ("auto", *HINTS):
+            raise SettingsError(f"backend openvino has no precision {precision!r}; it has auto, {', '.join(HINTS)}")
+        self._openvino = import_openvino()
+        self._core = self._openvino.Core()
+        self.device = device
+        self.network = network
+        self._threads = threads
+        self._tries = self._tries_for(precision)
+        self._cache = BlobCache(None if cache_folder is None else cache_folder / "openvino")
+        self._fingerprint = ""
+        self._weights = sum(parameter.numel() for parameter in network.parameters())
+        self._executors = PerShape(self._build)
+
+    @property
+    def precision(self) -> str:
+        """`fp32` or `bf16`; with auto, the latter until a measurement speaks against it."""
+        return self._tries[0][0]
+
+    @property
+    def weight_bytes(self) -> int:
+        """The torch network, and one copy for each size that is compiled."""
+        return self._weights * (4 + len(self._executors) * BYTES_PER_WEIGHT[self.precision])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._executors.get((x.shape[2], x.shape[3]))(x)
+
+    def _tries_for(self, precision: str) -> list[tuple[str, parity.Difference]]:
+        """Precisions in the order in which they are tried, each with what it may differ from torch."""
+        if precision == "bf16":
+            return [("bf16", parity.ROUNDED)]
+        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        fp32 = ("fp32", parity.EXACT)
+        return [("bf16", parity.UNNOTICED), fp32] if precision == "auto" and has_bf16 else [fp32]
+
+    def _build(self, size: Size) -> Callable[[Tensor], Tensor]:
+        start_s = time.perf_counter()
+        x = parity.picture(*size)
+        expected = parity.reference(self.network, x)
+        converted = cache(lambda: self._convert(x))  # slow, and the same for every precision
+        while True:
+            precision, limit = self._tries[0]
+            executor, how = self._executor(size, precision, converted)
+            off = parity.difference(executor(x), expected)
+            if off.within(limit):
+                took_s = time.perf_counter() - start_s
+                logger.info("openvino %s for %dx%d in %s, %.1f s; off by %s", how, *size, precision, took_s, off)
+                return executor
+            if len(self._tries) == 1:
+                raise BackendError(
+                    f"openvino in {precision} at {size[0]}x{size[1]} departs from torch by {off}; allowed is {limit}"
+                )
+            logger.info("openvino in %s is off by %s with these weights; taking fp32", precision, off)
+            del self._tries[0]
+            self._executors.forget_built()
+
+    def _executor(self, size: Size, precision: str, converted: Callable[[], Any]) -> tuple[Executor, str]:
+        """Return what runs this size, and whether it was `loaded` or `compiled` from the `converted` network."""
+        config = {
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads(),
+            "NUM_STREAMS": 1,
+        }
+        depends_on = (*self._identity(), size, config)
+        try:
+            blob = self._cache.load(*depends_on)
+            if blob is not None:
+                return Executor(self._core.import_model(blob, "CPU", config)), "loaded"
+            model = converted() if precision == "fp32" else self._with_single_end(converted())
+            compiled = self._core.compile_model(model, "CPU", config)
+            self._cache.store(compiled.export_model().getvalue(), *depends_on)
+        except Exception as error:  # two libraries' worth of kinds
+            text = f"openvino cannot run the network at {size[0]}x{size[1]}"
+            raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
+        return Executor(compiled), "compiled"
+
+    def _identity(self) -> tuple[str, ...]:
+        """Everything but size and configuration that a compiled network depends on."""
+        self._fingerprint = self._fingerprint or fingerprint(self.network)
+        cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return self._fingerprint, self._openvino.get_version(), torch.__version__, cpu, *abilities
+
+    def _convert(self, x: Tensor) -> Any:
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of both libraries, about their own code
+            # The position embedding of this size was computed by the reference run, and is a constant here.
+            return self._openvino.convert_model(torch.export.export(self.network, (x,)))
+
+    def _with_single_end(self, model: Any) -> Any:
+        """Return a copy with the last convolution, 1x1 to one channel, written as a weighted sum.
+
+        OpenVINO runs every convolution in the reduced precision and rounds its result to it, but
+        leaves what follows the last one in float32.
+        """
+        opset, model = self._openvino.opset13, model.clone()
+        last = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
+        weighted = opset.multiply(last.input_value(0), opset.constant(self._last_weights()))
+        total = opset.reduce_sum(weighted, opset.constant(np.array([CHANNELS_AXIS], np.int64)), keep_dims=True)
+        for reader in list(last.output(0).get_target_inputs()):
+            reader.replace_source_output(total.output(0))
+        model.validate_nodes_and_infer_types()
+        return model
+
+    def _last_weights(self) -> Any:
+        """float32 (1, channels, 1, 1)."""
+        return self.network.state_dict()["depth_head.scratch.output_conv2.2.weight"].numpy()
+
+
+class Executor:
+    """One compiled network. Threads take turns: it has one stream, and one request is enough."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
+        self._lock = threading.Lock()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """float32 (1, 3, h, w) -> float32 (1, h, w)."""
+        with self._lock:
+            found = self._request.infer([x.contiguous().numpy()], share_inputs=True)[0]
+        return torch.from_numpy(found)
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would report every conversion to its makers unasked.
+
+    Raises:
+        BackendError: it is not installed, or does not load.
+    """
+    # None makes the import fail; OpenVINO then does without.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        return import_module("openvino")
+    except Exception as error:  # a broken installation fails in any way
+        raise BackendError(
+            f"OpenVINO cannot be imported ({error}): pip install 'depth_anything_ros[openvino]'"
+        ) from error

@@ -1,0 +1,77 @@
+"""Write the network as an ONNX file for one image size, checked against torch, for other machines to run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+HELP = "write the network as an ONNX file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `ENCODER DATASET --out FILE --height H --width W [...]`."""
+    from depth_anything_ros.settings import ModelSettings
+
+    parser.add_argument("encoder", metavar="ENCODER", help="vits, vitb or vitl")
+    parser.add_argument("dataset", metavar="DATASET", help="hypersim (indoor), vkitti (outdoor) or relative")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="file to write, FILE.onnx")
+    parser.add_argument("--height", metavar="H", type=int, required=True, help="height of the images in pixels")
+    parser.add_argument("--width", metavar="W", type=int, required=True, help="width of the images in pixels")
+    parser.add_argument(
+        "--input-size", metavar="N", type=int, default=ModelSettings.input_size, help="short side given to the network"
+    )
+    parser.add_argument("--dynamic-batch", action="store_true", help="leave the number of images open")
+    parser.add_argument("--checkpoint", metavar="FILE", help="weights to take instead of searching for them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, run the result in ONNX Runtime, write the file if it agrees; print one JSON line."""
+    import torch
+
+    from depth_anything_ros.backends import parity
+    from depth_anything_ros.backends.onnx_backend import OPSET, Session
+    from depth_anything_ros.onnx_files import check_content, export_file
+    from depth_anything_ros.preprocess import network_size
+    from depth_anything_ros.settings import InputLimits
+    from depth_anything_ros.weights import load_model
+
+    size = network_size(args.height, args.width, args.input_size, InputLimits())
+    loaded = load_model(args.encoder, args.dataset, args.checkpoint, download=False)
+    content = export_file(
+        loaded.network, args.encoder, args.dataset, size, loaded.sha256, dynamic_batch=args.dynamic_batch
+    )
+    checked = check_content(content, str(args.out), args.encoder, args.dataset)
+    x = parity.picture(*size)
+    found = Session(content, torch.device("cpu"), "fp32", None)(x)
+    off = parity.require(found, parity.reference(loaded.network, x), parity.EXACT, "the exported network")
+    write(args.out, content)
+    shape = ["batch" if args.dynamic_batch else 1, 3, *size]
+    print(
+        json.dumps(
+            {
+                "file": str(args.out),
+                "encoder": args.encoder,
+                "dataset": args.dataset,
+                "shape": shape,
+                "opset": OPSET,
+                "max_difference": float(f"{off.max:.2g}"),
+                "mean_difference": float(f"{off.mean:.2g}"),
+                "sha256": checked.sha256,
+            }
+        )
+    )
+    return 0
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is complete. Raises SettingsError where it cannot."""
+    from depth_anything_ros.errors import SettingsError
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
