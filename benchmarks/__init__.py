@@ -7,7 +7,7 @@ import os
 import platform
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from itertools import dropwhile
 from pathlib import Path
@@ -32,15 +32,25 @@ def versions(*distributions: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in distributions}}
 
 
-def paired(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[list[float], list[float]]:
-    """Time two callables turn by turn, so that both meet the same disturbances; seconds, after one run each."""
-    times: tuple[list[float], list[float]] = ([], [])
+def in_turn(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Time callables round by round, so that all meet the same disturbances; seconds, after one run each.
+
+    Every round starts with another one: nobody always follows the same neighbour.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
     for turn in range(repeats + 1):
-        for index in (0, 1) if turn % 2 else (1, 0):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
             start = perf_counter()
-            (first, second)[index]()
-            times[index].append(perf_counter() - start)
-    return times[0][1:], times[1][1:]
+            contenders[name]()
+            times[name].append(perf_counter() - start)
+    return {name: taken[1:] for name, taken in times.items()}
+
+
+def median_ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """Median over the rounds of how many times as long the others took."""
+    return round(statistics.median(other / own for own, other in zip(times, others, strict=True)), 2)
 
 
 def median_ms(times_s: Sequence[float]) -> float:

@@ -1,89 +1,117 @@
-"""`DepthEstimator.estimate` against Depth Anything in transformers, each with its own preprocessing.
+"""`DepthEstimator.estimate` on every backend against Depth Anything in transformers, each with its own preprocessing.
 
-Both carry the same random weights and take turns in one process. Speed is at 640x480. Accuracy is at
-518x518, the one size at which the two interpolate the position embedding alike; at any other size
+All carry the same random weights and take turns in one process. Speed is at 640x480. Accuracy is at
+518x518, the one size at which both interpolate the position embedding alike; at any other size
 transformers departs from the official implementation, so the difference there says nothing.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from importlib import metadata
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
 
-from benchmarks import median_ms, paired, report, versions
+from benchmarks import in_turn, median_ms, median_ratio, report, versions
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.dinov2 import reset_parameters
 from depth_anything_ros.model.registry import NATIVE_SIZE, PATCH_SIZE, dataset_spec, encoder_spec
 from depth_anything_ros.preprocess import MEAN, STD
 
 DATASET = "hypersim"
-Depth = NDArray[np.float32]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Depth: TypeAlias = NDArray[np.float32]
+Estimate: TypeAlias = Callable[[NDArray[np.uint8]], Depth]
+
+# Backend and precision, for each kind of device. The first of transformers is what the others are compared with.
+OURS = {
+    "cpu": [("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")],
+    "cuda": [("torch", "fp32"), ("torch", "fp16")],
+}
+THEIRS = {"cpu": ["fp32", "bf16"], "cuda": ["fp32", "fp16"]}
 
 
 def main(argv: list[str]) -> None:
     """Print one JSON line for every device: the CPU, and the first GPU where there is one."""
     parser = argparse.ArgumentParser(prog="benchmarks estimator", description=__doc__)
     parser.add_argument("--encoder", default="vits")
-    parser.add_argument("--repeats", type=int, default=7, help="measured turns, after one that is not")
+    parser.add_argument("--repeats", type=int, default=7, help="measured rounds, after one that is not")
     args = parser.parse_args(argv)
-    network = transformers_network(args.encoder)
-    measure(network, args.encoder, "cpu", "fp32", args.repeats)
+    measure(args.encoder, "cpu", args.repeats)
     if torch.cuda.is_available():
-        measure(network, args.encoder, "cuda", "fp16", args.repeats)
+        measure(args.encoder, "cuda", args.repeats)
 
 
-def measure(network: Any, encoder: str, device: str, precision: str, repeats: int) -> None:
-    """Compare both on one device and print what came out."""
-    processor = transformers_processor()
-    ours = estimator(network, encoder, device, precision)
-    theirs = transformers_estimate(network, processor, device, precision)
+def measure(encoder: str, device: str, repeats: int) -> None:
+    """Compare all on one device and print what came out; a backend whose library is missing is left out."""
+    network, processor = transformers_network(encoder), transformers_processor()
+    contenders: dict[str, Estimate] = {
+        f"{backend} {precision}": estimator(network, encoder, device, precision, backend)
+        for backend, precision in OURS[device]
+        if is_installed(backend)
+    }
+    for precision in THEIRS[device]:
+        own = transformers_network(encoder)  # seeded: the same weights
+        contenders[f"transformers {precision}"] = transformers_estimate(own, processor, device, precision)
     image, square = picture(480, 640), picture(NATIVE_SIZE, NATIVE_SIZE)
-    ours_s, theirs_s = paired(lambda: ours(image), lambda: theirs(image), repeats)
-    ratio = statistics.median(a / b for a, b in zip(ours_s, theirs_s, strict=True))
+    times_s = in_turn({name: partial(estimate, image) for name, estimate in contenders.items()}, repeats)
+    single, half = (times_s[f"transformers {precision}"] for precision in THEIRS[device])
+    reference = contenders["transformers fp32"](square)
+    results = {
+        name: {
+            "ms": median_ms(times_s[name]),
+            "times_as_fast_as_transformers_fp32": median_ratio(times_s[name], single),
+            f"times_as_fast_as_transformers_{THEIRS[device][1]}": median_ratio(times_s[name], half),
+            "difference_518x518": difference(estimate(square), reference),
+        }
+        for name, estimate in contenders.items()
+    }
     report(
         "estimator",
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
         threads=torch.get_num_threads(),
-        versions=versions("torch", "transformers", "numpy"),
+        versions=versions("torch", "transformers", "numpy", *filter(is_installed, ("openvino", "onnxruntime"))),
         encoder=encoder,
-        precision=precision,
         processor=type(processor).__name__,
         image="640x480",
         repeats=repeats,
-        estimate_ms=median_ms(ours_s),
-        transformers_ms=median_ms(theirs_s),
-        median_of_ratios=round(ratio, 3),
-        difference_518x518=difference(ours(square), theirs(square)),
+        results=results,
     )
 
 
-def difference(ours: Depth, theirs: Depth) -> dict[str, float]:
+def is_installed(distribution: str) -> bool:
+    """Whether a backend's library, which has the backend's name, is here."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def difference(found: Depth, reference: Depth) -> dict[str, float]:
     """Largest and mean difference, as fractions of the range that the depth covers."""
-    off = np.abs(ours - theirs) / np.ptp(theirs)
+    off = np.abs(found - reference) / np.ptp(reference)
     return {"max": float(f"{off.max():.2g}"), "mean": float(f"{off.mean():.2g}")}
 
 
-def estimator(network: Any, encoder: str, device: str, precision: str) -> Callable[[NDArray[np.uint8]], Depth]:
+def estimator(network: Any, encoder: str, device: str, precision: str, backend: str) -> Estimate:
     """Load the network's weights as anyone would load a `-hf` checkpoint, and return `estimate`."""
     with tempfile.TemporaryDirectory() as folder:
         network.save_pretrained(folder)
-        loaded = DepthEstimator.load(encoder, DATASET, folder, device=device, precision=precision, backend="torch")
+        loaded = DepthEstimator.load(encoder, DATASET, folder, device=device, precision=precision, backend=backend)
     return lambda image_bgr: loaded.estimate(image_bgr).values
 
 
-def transformers_estimate(
-    network: Any, processor: Any, device: str, precision: str
-) -> Callable[[NDArray[np.uint8]], Depth]:
+def transformers_estimate(network: Any, processor: Any, device: str, precision: str) -> Estimate:
     """Return a function from a BGR image to depth in metres that does all that `estimate` does."""
-    network = network.to(device, torch.float16 if precision == "fp16" else torch.float32)
+    network = network.to(device, DTYPES[precision])
 
     @torch.inference_mode()
     def estimate(image_bgr: NDArray[np.uint8]) -> Depth:
