@@ -4,38 +4,65 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 Frame = TypeVar("Frame")
 
 
 class FrameQueue(Generic[Frame]):
-    """Keeps the newest `size` frames; with size 1 it is a slot that holds the latest frame."""
+    """Keeps the newest frames of each camera, and gives the cameras their turns.
 
-    def __init__(self, size: int) -> None:
-        self._frames: deque[Frame] = deque(maxlen=size)
+    The camera whose turn is longest ago goes first, so none starves, however often others send; one that
+    sends nothing costs nothing.
+
+    Args:
+        sizes: how many frames wait at most, for each camera; 1 is a slot that holds the latest.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._waiting: list[deque[Frame]] = [deque(maxlen=size) for size in sizes]
+        self._turns = list(range(len(sizes)))  # cameras, the one whose turn is longest ago first
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, frame: Frame) -> bool:
-        """Add a frame without ever blocking. Returns True if the oldest waiting frame was dropped for it."""
+    def put(self, camera: int, frame: Frame) -> bool:
+        """Add a frame without ever blocking. Returns True if the camera's oldest was dropped for it."""
         with self._changed:
-            dropped = len(self._frames) == self._frames.maxlen
-            self._frames.append(frame)
+            waiting = self._waiting[camera]
+            dropped = len(waiting) == waiting.maxlen
+            waiting.append(frame)
             self._changed.notify()
             return dropped
 
-    def take(self) -> Frame | None:
-        """Wait for the oldest frame and remove it. Returns None once the queue is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._frames or self._closed)
-            return None if self._closed else self._frames.popleft()
+    def take(
+        self, limit: int = 1, kind: Callable[[Frame], Hashable] = lambda frame: None
+    ) -> list[tuple[int, Frame]] | None:
+        """Wait for a frame, and remove it and up to `limit - 1` that can be worked on together with it.
 
-    def clear(self) -> int:
-        """Drop every waiting frame. Returns how many there were."""
+        Args:
+            limit: how many at most; one for each camera.
+            kind: frames of the same kind go together; those of kind None go alone.
+
+        Returns:
+            Cameras and frames, in the order of their turns. None once the queue is closed.
+        """
         with self._changed:
-            count = len(self._frames)
-            self._frames.clear()
+            self._changed.wait_for(lambda: self._closed or any(self._waiting))
+            if self._closed:
+                return None
+            ready = [camera for camera in self._turns if self._waiting[camera]]
+            wanted = kind(self._waiting[ready[0]][0])
+            fitting = [camera for camera in ready[1:] if kind(self._waiting[camera][0]) == wanted is not None]
+            chosen = [ready[0], *fitting][:limit]
+            self._turns.sort(key=lambda camera: camera in chosen)  # stable: the others keep their order
+            return [(camera, self._waiting[camera].popleft()) for camera in chosen]
+
+    def clear(self, camera: int) -> int:
+        """Drop every waiting frame of a camera. Returns how many there were."""
+        with self._changed:
+            count = len(self._waiting[camera])
+            self._waiting[camera].clear()
             return count
 
     def close(self) -> None:

@@ -43,6 +43,7 @@ class ModelHolder:
         self._lock = threading.Lock()
         self._held: HeldModel | None = None
         self._wanted: ModelSettings | None = None
+        self._is_stale = False  # the model held is to be loaded anew
         self._thread: threading.Thread | None = None
 
     @property
@@ -69,9 +70,21 @@ class ModelHolder:
             if self._held is None:
                 return
             self._wanted = settings
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="model loader", daemon=True)
-                self._thread.start()
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="model loader", daemon=True)
+            self._thread.start()
+
+    def reload(self) -> bool:
+        """Load the model anew while the one held works on. Returns False where none is held."""
+        with self._lock:
+            if self._held is None:
+                return False
+            self._is_stale = True
+            self._start()
+            return True
 
     def release(self) -> None:
         """Let go of the model and its memory. A load under way is thrown away when it is done."""
@@ -101,10 +114,11 @@ class ModelHolder:
             wanted = self._wanted
             time.sleep(SETTLE_S)
             with self._lock:
-                if self._held is None or self._wanted == self._held.settings:
+                if self._held is None or (self._wanted == self._held.settings and not self._is_stale):
                     self._thread = None
                     return None
                 if self._wanted == wanted:
+                    self._is_stale = False
                     return wanted
 
     def _swap(self, model: HeldModel) -> None:

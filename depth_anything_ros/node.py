@@ -5,48 +5,42 @@ The executor's thread only takes messages in; one worker thread decodes, estimat
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from functools import wraps
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import torch
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from rclpy.task import Future
+from std_srvs.srv import SetBool, Trigger
+from torch import Tensor
 
 from depth_anything_ros import parameters
-from depth_anything_ros.camera_infos import CameraInfos
-from depth_anything_ros.conversions import compressed_to_bgr, image_to_bgr
-from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.camera_stream import CameraStream, Frame, FrameCounts
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.diagnostics import Health, Level, status_of
+from depth_anything_ros.errors import DeviceError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.frame_queue import FrameQueue
+from depth_anything_ros.hardware import device_bytes, hardware_name, resident_bytes
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.node_main import describe, run_node
-from depth_anything_ros.outputs import Outputs
-from depth_anything_ros.settings import ModelSettings, NodeSettings
+from depth_anything_ros.recovery import Recovery
+from depth_anything_ros.settings import ModelSettings
+from depth_anything_ros.snapshots import write_snapshot
 
 NODE_NAME = "depth_anything"
-CAMERA_INFO_QUEUE = 10
 DIAGNOSTICS_PERIOD_S = 1.0
-MAX_DISTINCT_COMPLAINTS = 1000
-
-ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
-
-
-@dataclass
-class FrameCounts:
-    """What became of every image received: `received` is the sum of the others and of those in hand."""
-
-    received: int = 0
-    processed: int = 0  # published, unless the node was deactivated meanwhile
-    dropped: int = 0  # gave way to a newer one before its turn
-    ignored: int = 0  # nobody listened
-    failed: int = 0  # unreadable, or inference failed
+SNAPSHOT_FOLDER = "depth_anything_snapshots"
 
 
 def _said_if_it_fails(transition: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
@@ -64,7 +58,7 @@ def _said_if_it_fails(transition: Callable[..., TransitionCallbackReturn]) -> Ca
 
 
 class DepthAnythingNode(LifecycleNode):
-    """Lifecycle node around one estimator.
+    """Lifecycle node around one estimator, for one camera or several.
 
     Args:
         load: makes the estimator from settings; tests put their own here.
@@ -80,24 +74,34 @@ class DepthAnythingNode(LifecycleNode):
     ) -> None:
         super().__init__(NODE_NAME, **node_arguments)
         parameters.declare(self)
-        self._wanted_model, self._settings = parameters.read(self)
+        self._configuration = parameters.read(self)
         self._load = load
-        self._image_size: tuple[int, int] | None = None
         self._models = ModelHolder(self._load_warm, self._on_model_loaded, self._on_model_failed)
+        self._recovery = Recovery()
+        self._model_problem = ""
+        self._inferring_since_s: float | None = None
         self._parameters_stale = self.create_guard_condition(self._show_running_model)
+        self._device_given_up = self.create_guard_condition(self._go_on_with_the_cpu)
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._camera_infos = CameraInfos(self.resolve_topic_name("camera_info"))
-        self._frames: FrameQueue[ImageMessage] = FrameQueue(1)
-        self._outputs: Outputs | None = None
+        self._streams = [
+            CameraStream(self, self, name, self._configuration.of_camera(name))
+            for name in self._configuration.node.cameras
+        ]
+        self._frames = self._new_queue()
         self._worker: threading.Thread | None = None
-        self._inputs: list[Any] = []
-        self._active = False
-        self.counts = FrameCounts()
-        self._said: set[str] = set()
-        self._model_problem = self._frame_problem = ""
-        self._problems: list[str] = []
+        self._enabled = True
+        self._files = ThreadPoolExecutor(1, "files")
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/snapshot", self._on_snapshot)
+        self.create_service(Trigger, "~/reload", self._on_reload)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+
+    @property
+    def counts(self) -> FrameCounts:
+        """What became of the frames of all cameras."""
+        names = [field.name for field in fields(FrameCounts)]
+        return FrameCounts(**{name: sum(getattr(stream.counts, name) for stream in self._streams) for name in names})
 
     # Lifecycle
 
@@ -105,17 +109,16 @@ class DepthAnythingNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, offer the topics, start the worker."""
         try:
-            held = self._models.load(self._wanted_model)
+            held = self._models.load(self._configuration.model)
         except Exception as error:  # a device can fail in any way
-            self._model_problem = f"cannot load {self._wanted_model.key}: {describe(error)}"
+            self._model_problem = f"cannot load {self._configuration.model.key}: {describe(error)}"
             self.get_logger().error(self._model_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
-        self._outputs = Outputs(self, self._camera_infos, self._complain)
-        self._frames = FrameQueue(self._queue_size())
-        self._worker = threading.Thread(
-            target=self._work, args=(self._frames, self._outputs), name="inference", daemon=True
-        )
+        for stream in self._streams:
+            stream.open()
+        self._frames = self._new_queue()
+        self._worker = threading.Thread(target=self._work, args=(self._frames,), name="inference", daemon=True)
         self._worker.start()
         return TransitionCallbackReturn.SUCCESS
 
@@ -123,16 +126,14 @@ class DepthAnythingNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start taking images."""
         result = super().on_activate(state)
-        self._active = True
-        compressed = self._settings.image_transport == "compressed"
-        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
-        self._subscribe(CompressedImage if compressed else Image, topic, self._on_image, self._queue_size())
-        self._subscribe(CameraInfo, "camera_info", self._camera_infos.add, CAMERA_INFO_QUEUE)
+        for stream in self._streams:
+            stream.start()
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop taking images; one that is being worked on is not published any more."""
-        self._stop_taking_images()
+        for stream in self._streams:
+            stream.stop()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -150,27 +151,15 @@ class DepthAnythingNode(LifecycleNode):
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    def _queue_size(self) -> int:
-        return self._settings.queue_size if self._settings.process_every_frame else 1
-
-    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
-        qos = QoSProfile(reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST, depth=depth)
-        options = QoSOverridingOptions.with_default_policies()
-        self._inputs.append(self.create_subscription(kind, topic, callback, qos, qos_overriding_options=options))
-
-    def _stop_taking_images(self) -> None:
-        self._active = False
-        for subscription in self._inputs:
-            self.destroy_subscription(subscription)
-        self._inputs.clear()
-        self.counts.dropped += self._frames.clear()
+    def _new_queue(self) -> FrameQueue[Frame]:
+        return FrameQueue([stream.queue_size for stream in self._streams])
 
     def _release(self) -> None:
-        self._stop_taking_images()
+        for stream in self._streams:
+            stream.stop()
         self._stop_working(timeout_s=None)
-        if self._outputs is not None:
-            self._outputs.destroy()
-            self._outputs = None
+        for stream in self._streams:
+            stream.close()
         self._models.release()
 
     def _stop_working(self, timeout_s: float | None) -> bool:
@@ -181,39 +170,41 @@ class DepthAnythingNode(LifecycleNode):
 
     def start(self) -> None:
         """Configure and activate, unless somebody else is to do that."""
-        if self.get_parameter("autostart").value and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if self._configuration.node.autostart and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def stop(self, timeout_s: float) -> bool:
         """Stop for good. Returns False if an inference or a load is still under way after the time."""
-        self._active = False
+        for stream in self._streams:
+            stream.silence()
         self._models.release()
         return self._stop_working(timeout_s) and self._models.join(timeout_s)
 
     # Parameters and the model
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        values = {change.name: change.value for change in changes}
+        before = self._configuration
         try:
-            model, settings = parameters.changed(self._wanted_model, self._settings, values)
+            self._configuration = parameters.changed(before, {change.name: change.value for change in changes})
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        self._settings = settings
-        is_another = model != self._wanted_model
-        self._wanted_model = model
-        if is_another:
-            self._models.request(model)
+        for stream in self._streams:
+            stream.settings = self._configuration.of_camera(stream.name)
+        if self._configuration.model != before.model:
+            self._models.request(self._configuration.model)
         return SetParametersResult(successful=True)
 
     def _load_warm(self, settings: ModelSettings) -> DepthEstimator:
-        """Load a model that has seen an image of the camera's size: a backend may compile for it, for seconds."""
+        """Load a model that has seen images of the cameras' sizes: what is compiled for a size takes seconds."""
         estimator = self._load(settings)
-        if self._image_size is not None:
-            estimator.warm_up(*self._image_size)
+        for size in dict.fromkeys(stream.expected_size for stream in self._streams):
+            if size is not None:
+                estimator.warm_up(*size)
         return estimator
 
     def _on_model_loaded(self, held: HeldModel) -> None:
-        self._model_problem = self._frame_problem = ""
+        self._model_problem = ""
+        self._recovery.succeeded()
         estimator = held.estimator
         backend = estimator.backend
         self.get_logger().info(
@@ -232,70 +223,158 @@ class DepthAnythingNode(LifecycleNode):
             values = parameters.to_ros(held.settings)
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
 
-    # Frames
+    # Frames, as the cameras see the node: `camera_stream.Host`
 
-    def _on_image(self, msg: ImageMessage) -> None:
-        self.counts.received += 1
+    def kind(self) -> Kind | None:
+        """Kind of depth that the model makes; None while none is to be made."""
         held = self._models.held
-        if self._outputs is None or held is None or not self._outputs.someone_listens(held.estimator.kind):
-            self.counts.ignored += 1
-        elif self._frames.put(msg):
-            self.counts.dropped += 1
+        return held.estimator.kind if held is not None and self._enabled else None
 
-    def _work(self, frames: FrameQueue[ImageMessage], outputs: Outputs) -> None:
-        while (msg := frames.take()) is not None:
+    def put(self, stream: CameraStream, frame: Frame) -> bool:
+        """Let a frame wait for its turn; True if an older one was dropped for it."""
+        return self._frames.put(self._streams.index(stream), frame)
+
+    def drop_waiting(self, stream: CameraStream) -> int:
+        """Drop the camera's waiting frames and return how many there were."""
+        return self._frames.clear(self._streams.index(stream))
+
+    # The worker
+
+    def _work(self, frames: FrameQueue[Frame]) -> None:
+        while (turns := frames.take()) is not None:
             held = self._models.held
-            if held is None:
-                self.counts.dropped += 1
-                return
-            self._problems = []
-            try:
-                self._process(msg, held.estimator, outputs, self._settings)
-                self.counts.processed += 1
-            except Exception as error:  # one frame is lost, whatever happened; the node is not
-                self.counts.failed += 1
-                if self._active:
-                    self._complain(f"frame dropped: {describe(error)}")
-            self._frame_problem = "; ".join(self._problems)
+            batch = [(self._streams[index], frame) for index, frame in turns]
+            if held is None or self._recovery.wait_s > 0:
+                for stream, _ in batch:
+                    stream.counts.dropped += 1
+            else:
+                self._process(batch, held.estimator)
 
-    def _process(self, msg: ImageMessage, estimator: DepthEstimator, outputs: Outputs, settings: NodeSettings) -> None:
-        image = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
-        depth = estimator.estimate_tensor(image, settings.max_depth)
-        self._image_size = image.shape[0], image.shape[1]
-        if not self._active:
+    def _process(self, batch: list[tuple[CameraStream, Frame]], estimator: DepthEstimator) -> None:
+        batch = [(stream, frame) for stream, frame in batch if stream.decode(frame)]
+        try:
+            depths = [self._infer(stream, frame, estimator) for stream, frame in batch]
+        except Exception as error:  # a device can fail in any way
+            if not isinstance(error, InputError):
+                self._on_inference_failed(error, estimator)
+            for stream, _ in batch:
+                stream.fail(error)
             return
-        if estimator.kind == "relative":
-            outputs.publish_relative(depth.cpu().numpy(), msg.header)
-        else:
-            outputs.publish_metric(depth, image, msg.header, settings, settings.max_depth or estimator.max_depth)
+        for (stream, frame), depth in zip(batch, depths, strict=True):
+            stream.publish(frame, depth, estimator)
+
+    def _infer(self, stream: CameraStream, frame: Frame, estimator: DepthEstimator) -> Tensor:
+        """Return depth, float32 (H, W) on the device."""
+        assert frame.image is not None
+        self._inferring_since_s = time.monotonic()
+        try:
+            with frame.watch.time("network"):
+                depth = estimator.estimate_tensor(frame.image, stream.settings.max_depth)
+                if not torch.isfinite(depth).all():
+                    raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
+        finally:
+            self._inferring_since_s = None
+        self._recovery.succeeded()
+        return depth
+
+    def _on_inference_failed(self, error: Exception, estimator: DepthEstimator) -> None:
+        self._recovery.failed(describe(error))
+        may_fall_back = self._configuration.node.cpu_fallback and estimator.device.type != "cpu"
+        if may_fall_back and self._recovery.is_hopeless:
+            self._device_given_up.trigger()
+
+    def _go_on_with_the_cpu(self) -> None:
+        """Ask for the same model on the CPU, by the parameter that says so to everybody."""
+        if self._configuration.model.device != "cpu":
+            self.get_logger().error(f"the device is given up, the CPU goes on: {self._recovery.reason}")
+            self.set_parameters_atomically([Parameter("device", value="cpu")])
+
+    # Services
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Work, or leave frames alone with the model at hand."""
+        self._enabled = request.data
+        response.success, response.message = True, "enabled" if request.data else "disabled"
+        return response
+
+    def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Load the model anew, from its file, while the present one works on."""
+        response.success = self._models.reload()
+        response.message = f"loading {self._configuration.model.key}" if response.success else "no model is loaded"
+        return response
+
+    async def _on_snapshot(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Write every camera's latest frame to files, beside the executor: a large cloud takes a second."""
+        latest = [stream.latest for stream in self._streams if stream.latest is not None]
+        if not latest:
+            response.success, response.message = False, "no frame with metric depth was published yet"
+            return response
+        folder = snapshot_folder(self._configuration.node.snapshot_folder)
+        written: Future[str] = Future(executor=self.executor)
+
+        def write() -> None:
+            try:
+                written.set_result(", ".join(str(write_snapshot(snapshot, folder)) for snapshot in latest))
+            except Exception as error:
+                written.set_exception(error)
+
+        self._files.submit(write)
+        try:
+            response.message = await written
+            response.success = True
+        except Exception as error:
+            response.success, response.message = False, describe(error)
+        return response
 
     # Telling people
 
-    def _complain(self, text: str) -> None:
-        """Warn once about each thing, however often it happens."""
-        self._problems.append(text)
-        if text not in self._said and len(self._said) < MAX_DISTINCT_COMPLAINTS:
-            self._said.add(text)
-            self.get_logger().warning(text)
-
     def _publish_diagnostics(self) -> None:
-        held = self._models.held
-        values: dict[str, object] = {f"frames_{name}": count for name, count in asdict(self.counts).items()}
-        if held is not None:
-            backend = held.estimator.backend
-            values |= {"model": held.estimator.key, "sha256": held.estimator.sha256, "device": held.estimator.device}
-            values |= {"backend": backend.name, "precision": backend.precision}
-        status = DiagnosticStatus(name=f"{self.get_fully_qualified_name()}: depth")
-        status.level, status.message = self._health(held)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-        array = DiagnosticArray(status=[status])
+        health, values = self._health(), self._values()
+        array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
+        for stream in self._streams:
+            own = health.with_warnings(stream.warnings())
+            name = f"{self.get_fully_qualified_name()}: {stream.name or 'depth'}"
+            array.status.append(status_of(name, own, {**stream.values(), **values}))
         self._diagnostics.publish(array)
 
-    def _health(self, held: HeldModel | None) -> tuple[bytes, str]:
-        if problem := self._model_problem or self._frame_problem:
-            return DiagnosticStatus.ERROR if held is None else DiagnosticStatus.WARN, problem
-        return DiagnosticStatus.OK, "active" if self._active else "inactive"
+    def _health(self) -> Health:
+        held, now_s, since_s = self._models.held, time.monotonic(), self._inferring_since_s
+        problems: list[tuple[Level, str]] = []
+        if self._model_problem:
+            problems.append((Level.ERROR if held is None else Level.WARN, self._model_problem))
+        if since_s is not None and now_s - since_s > self._configuration.node.stuck_after_s:
+            problems.append(
+                (Level.ERROR, f"the device is stuck: an inference has taken {now_s - since_s:.0f} s so far")
+            )
+        if failures := self._recovery.failures:
+            text = f"inference failed {failures} times in a row: {self._recovery.reason}"
+            problems.append((Level.ERROR, f"{text}; next try in {self._recovery.wait_s:.1f} s"))
+        is_active = any(stream.is_active for stream in self._streams)
+        state = ("active" if self._enabled else "disabled") if is_active else "inactive"
+        return Health(state, tuple(problems))
+
+    def _values(self) -> dict[str, object]:
+        values: dict[str, object] = {}
+        if (resident := resident_bytes()) is not None:
+            values["memory_mib"] = resident >> 20
+        held = self._models.held
+        if held is None:
+            return values
+        estimator, backend = held.estimator, held.estimator.backend
+        values |= {"model": estimator.key, "sha256": estimator.sha256, "device": estimator.device}
+        values |= {"backend": backend.name, "precision": backend.precision}
+        values |= {"hardware": hardware_name(estimator.device)}
+        if (used := device_bytes(estimator.device)) is not None:
+            values["device_memory_mib"] = used >> 20
+        return values
+
+
+def snapshot_folder(name: str | None) -> Path:
+    """Return the folder for snapshots; None is one of its own in the ROS home."""
+    return (
+        Path(name).expanduser() if name else Path(os.environ.get("ROS_HOME", "~/.ros")).expanduser() / SNAPSHOT_FOLDER
+    )
 
 
 def main(args: list[str] | None = None) -> None:

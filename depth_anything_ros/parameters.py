@@ -2,22 +2,26 @@
 
 The defaults come from the settings; this file only says what is allowed. ROS has no "none": an
 empty string or a zero stands for it where a setting is optional, and its description says so.
-A node with a table of its own declares and checks it with the same functions.
+Each camera may have its own value of a camera's parameter, `front.max_depth` beside `max_depth`; until it
+is given one, that parameter is not set. A node with a table of its own declares and checks it with the same
+functions.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 
 from depth_anything_ros.backends import BACKENDS, PRECISIONS
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.model.registry import DATASETS, ENCODERS
-from depth_anything_ros.settings import ModelSettings, NodeSettings
+from depth_anything_ros.settings import CameraSettings, ModelSettings, NodeSettings
 
 
 @dataclass(frozen=True)
@@ -68,12 +72,17 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     "accept_license": Parameter("Agree to the CC-BY-NC-4.0 licence of the Base and Large weights when downloading."),
 }
 
-NODE_PARAMETERS: dict[str, Parameter] = {
+CAMERA_PARAMETERS: dict[str, Parameter] = {
     "max_depth": Parameter(
         "Depth in metres at the network's full output. 0: the dataset's own (hypersim 20, vkitti 80, synthetic 10).",
         bounds=(0.0, 1000.0),
         unset=0.0,
     ),
+    "warm_up_width": Parameter(
+        "Width of the images to come: what is compiled for a size is compiled before the first. 0: at the first.",
+        bounds=(0, 16384),
+    ),
+    "warm_up_height": Parameter("Height of the images to come, as warm_up_width.", bounds=(0, 16384)),
     "image_transport": Parameter(
         "raw subscribes to image, compressed to image/compressed.", choices=("raw", "compressed"), fixed=True
     ),
@@ -96,15 +105,64 @@ NODE_PARAMETERS: dict[str, Parameter] = {
     "color_max_m": Parameter(
         "Depth at the far end of the colour picture. 0: max_depth.", bounds=(0.0, 1000.0), unset=0.0
     ),
-    "autostart": Parameter("Configure and activate at the start, without a lifecycle manager.", fixed=True),
+    "stale_after_s": Parameter(
+        "Images or CameraInfo that have not come for so many seconds are reported as stale.", bounds=(0.1, 3600.0)
+    ),
 }
 
-PARAMETERS = {**MODEL_PARAMETERS, **NODE_PARAMETERS}
+NODE_PARAMETERS: dict[str, Parameter] = {
+    "cameras": Parameter(
+        "Names of the cameras; each has its topics below its name and may have its own value of any camera's "
+        "parameter, such as front.max_depth. One empty name: one camera, without a name.",
+        fixed=True,
+    ),
+    "autostart": Parameter("Configure and activate at the start, without a lifecycle manager.", fixed=True),
+    "cpu_fallback": Parameter("Go on with the CPU where the device fails again and again."),
+    "stuck_after_s": Parameter(
+        "An inference that takes longer than so many seconds is reported as stuck.", bounds=(0.1, 3600.0)
+    ),
+    "snapshot_folder": Parameter(
+        "Folder for snapshots. Empty: depth_anything_snapshots in the ROS home.", unset="", fixed=True
+    ),
+}
+
+PARAMETERS = {**MODEL_PARAMETERS, **CAMERA_PARAMETERS, **NODE_PARAMETERS}
+CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What all parameters together say.
+
+    Attributes:
+        camera: for every camera, where it has no value of its own.
+        own: camera -> its own values, by the name of the setting.
+    """
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    node: NodeSettings = field(default_factory=NodeSettings)
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def of_camera(self, name: str) -> CameraSettings:
+        """Return the settings of one camera."""
+        return replace(self.camera, **self.own.get(name, {}))
 
 
 def declare(node: Node) -> None:
-    """Declare every parameter of the depth node. Raises as `declare_table`."""
-    declare_table(node, PARAMETERS, {**_values(ModelSettings()), **_values(NodeSettings())})
+    """Declare every parameter of the depth node, those of its cameras included. Raises as `declare_table`.
+
+    Raises:
+        SettingsError: a camera's name.
+    """
+    defaults = {**_values(ModelSettings()), **_values(CameraSettings()), **_values(NodeSettings())}
+    declare_table(node, PARAMETERS, defaults)
+    for camera in _checked_cameras(node.get_parameter("cameras").value):
+        for name, parameter in CAMERA_PARAMETERS.items() if camera else ():
+            default = defaults[name] if defaults[name] is not None else parameter.unset
+            kind = RosParameter.Type.from_parameter_value(default)
+            node.declare_parameter(f"{camera}.{name}", kind, _descriptor(parameter, default))
 
 
 def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
@@ -134,13 +192,19 @@ def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
     return descriptor
 
 
-def read(node: Node) -> tuple[ModelSettings, NodeSettings]:
-    """Return the settings that the node's parameters say.
+def read(node: Node) -> Configuration:
+    """Return what the node's parameters say.
 
     Raises:
         SettingsError: see `changed`.
     """
-    return changed(ModelSettings(), NodeSettings(), values_of(node, PARAMETERS))
+    values = values_of(node, PARAMETERS)
+    for camera in values["cameras"]:
+        for name in (f"{camera}.{name}" for name in CAMERA_PARAMETERS):
+            parameter = node.get_parameter_or(name)
+            if parameter.type_ != RosParameter.Type.NOT_SET:
+                values[name] = parameter.value
+    return changed(Configuration(), values)
 
 
 def values_of(node: Node, table: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -148,20 +212,58 @@ def values_of(node: Node, table: Mapping[str, Parameter]) -> dict[str, Any]:
     return {name: node.get_parameter(name).value for name in table}
 
 
-def changed(model: ModelSettings, node: NodeSettings, values: Mapping[str, Any]) -> tuple[ModelSettings, NodeSettings]:
-    """Return the settings with some parameters changed; names that are not ours are ignored.
+def changed(configuration: Configuration, values: Mapping[str, Any]) -> Configuration:
+    """Return the configuration with some parameters changed; names that are not ours are ignored.
 
     Raises:
         SettingsError: names the parameter, the value and what is allowed.
     """
     ours = checked(PARAMETERS, values)
-    model = replace(model, **{name: value for name, value in ours.items() if name in MODEL_PARAMETERS})
-    node = replace(node, **{name: value for name, value in ours.items() if name in NODE_PARAMETERS})
-    if node.min_range_m is not None and node.max_range_m is not None and node.min_range_m >= node.max_range_m:
+    result = replace(
+        configuration,
+        model=replace(configuration.model, **_of_table(MODEL_PARAMETERS, ours)),
+        node=replace(configuration.node, **_of_table(NODE_PARAMETERS, ours)),
+        camera=replace(configuration.camera, **_of_table(CAMERA_PARAMETERS, ours)),
+    )
+    result = replace(result, own={name: _own_values(result, name, values) for name in result.node.cameras})
+    for name in result.node.cameras:
+        _check_ranges(f"{name}." if name else "", result.of_camera(name))
+    return result
+
+
+def _of_table(table: Mapping[str, Parameter], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in table}
+
+
+def _own_values(configuration: Configuration, camera: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a camera has for itself: what it had, and what the values say."""
+    own = dict(configuration.own.get(camera, {}))
+    for name, parameter in CAMERA_PARAMETERS.items():
+        if (full_name := f"{camera}.{name}") in values:
+            own[name] = _checked(full_name, parameter, values[full_name])
+    return own
+
+
+def _check_ranges(prefix: str, camera: CameraSettings) -> None:
+    nearest, farthest = camera.min_range_m, camera.max_range_m
+    if nearest is not None and farthest is not None and nearest >= farthest:
         raise SettingsError(
-            f"parameter min_range_m is {node.min_range_m}; it must be less than max_range_m, {node.max_range_m}"
+            f"parameter {prefix}min_range_m is {nearest}; it must be less than {prefix}max_range_m, {farthest}"
         )
-    return model, node
+
+
+def _checked_cameras(names: Any) -> tuple[str, ...]:
+    """Return the names of the cameras. Raises SettingsError: one that cannot be one, or is there twice."""
+    if tuple(names) == ("",):
+        return ("",)
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name) or name in RESERVED_NAMES:
+            raise SettingsError(
+                f"parameter cameras has {name!r}; allowed are letters, digits and underscores, a letter first"
+            )
+    if not names or len(set(names)) < len(names):
+        raise SettingsError(f"parameter cameras is {list(names)}; allowed is one name or more, each once")
+    return tuple(names)
 
 
 def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,6 +276,8 @@ def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[s
 
 
 def _checked(name: str, parameter: Parameter, value: Any) -> Any:
+    if name == "cameras":
+        return _checked_cameras(value)
     if parameter.choices and value not in parameter.choices:
         raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
@@ -186,5 +290,5 @@ def to_ros(settings: ModelSettings) -> dict[str, Any]:
     return {name: PARAMETERS[name].unset if value is None else value for name, value in _values(settings).items()}
 
 
-def _values(settings: ModelSettings | NodeSettings) -> dict[str, Any]:
+def _values(settings: ModelSettings | CameraSettings | NodeSettings) -> dict[str, Any]:
     return {field.name: getattr(settings, field.name) for field in fields(settings)}

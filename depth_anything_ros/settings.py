@@ -64,8 +64,8 @@ class CacheSettings:
 
 
 @dataclass(frozen=True)
-class NodeSettings:
-    """What the node does with its model.
+class CameraSettings:
+    """What the node does with one camera's images; each camera of a node may have its own.
 
     Attributes:
         max_depth: metres at the network's full output; None is the dataset's own.
@@ -73,13 +73,15 @@ class NodeSettings:
         rectified: the images are rectified, so P describes them; otherwise K and D do.
         process_every_frame: queue frames instead of taking the latest only.
         queue_size: how many frames wait at most when they are queued.
+        warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
+            size is compiled before the first one; 0 leaves it to the first one.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
         min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
             None does not clip on that side.
         cloud_stride: the cloud takes every n-th row and column.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
-        autostart: configure and activate without being told to.
+        stale_after_s: input that has not come for so long is reported.
     """
 
     max_depth: float | None = None
@@ -87,13 +89,35 @@ class NodeSettings:
     rectified: bool = False
     process_every_frame: bool = False
     queue_size: int = 100
+    warm_up_width: int = 640
+    warm_up_height: int = 480
     depth_encoding: str = "32FC1"
     min_range_m: float | None = None
     max_range_m: float | None = None
     cloud_stride: int = 1
     cloud_rate_hz: float | None = None
     color_max_m: float | None = None
+    stale_after_s: float = 3.0
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What concerns the node as a whole.
+
+    Attributes:
+        cameras: names of the cameras, which their topics and their own parameters begin with; one
+            camera without a name by default.
+        autostart: configure and activate without being told to.
+        cpu_fallback: go on with the CPU where the device fails again and again.
+        stuck_after_s: an inference that takes longer is reported as stuck.
+        snapshot_folder: where snapshots are written; None is `depth_anything_snapshots` in the ROS home.
+    """
+
+    cameras: tuple[str, ...] = ("",)
     autostart: bool = True
+    cpu_fallback: bool = False
+    stuck_after_s: float = 30.0
+    snapshot_folder: str | None = None
 
 
 @dataclass(frozen=True)

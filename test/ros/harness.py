@@ -402,11 +402,12 @@ class HostedNode(Remote):
     ) -> None:
         super().__init__(unique("hosted"))
         self.backend = backend
+        calm = {"warm_up_width": 0}  # every inference is of an image that was sent
         self.node = DepthAnythingNode(
             load or (lambda settings: fake_estimator(backend, settings)),
             context=context,
             namespace=self.namespace,
-            parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
+            parameter_overrides=[Parameter(name, value=value) for name, value in {**calm, **parameters}.items()],
         )
         wanted = parameters.get("autostart", True)
         if wanted and self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS:

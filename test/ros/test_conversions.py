@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from harness import camera_info, image_message, new_header
 from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
@@ -19,12 +20,12 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.conversions import (
     LAYOUTS,
+    CloudMessage,
     bgr_to_image,
     camera_info_for,
     compressed_to_bgr,
     depth_to_image,
     image_to_bgr,
-    points_to_cloud,
 )
 from depth_anything_ros.errors import ImageError
 
@@ -259,9 +260,13 @@ def test_depth_is_published_in_metres_or_in_millimetres_with_0_for_invalid() -> 
     np.testing.assert_array_equal(np.frombuffer(millimetres.data, np.uint16).reshape(2, 4), expected)
 
 
-def cloud() -> tuple[NDArray[np.float32], PointCloud2]:
-    points = np.arange(6 * 8 * 3, dtype=np.float32).reshape(6, 8, 3)
-    return points, points_to_cloud(points, BGR, new_header())
+CAMERA = CameraModel(fx=5.0, fy=6.0, cx=2.0, cy=3.5, width=8, height=6)
+DEPTH = np.arange(1, 6 * 8 + 1, dtype=np.float32).reshape(6, 8)
+
+
+def cloud(depth: NDArray[np.float32] = DEPTH, stride: int = 1) -> tuple[NDArray[np.float32], PointCloud2]:
+    points = CAMERA.back_project(depth, stride=stride)
+    return points, CloudMessage().fill(depth, BGR, new_header(), CAMERA, stride)
 
 
 def test_a_cloud_is_organised_with_x_y_z_rgb_in_16_bytes() -> None:
@@ -296,9 +301,32 @@ def test_sensor_msgs_py_reads_the_cloud() -> None:
 
 
 def test_a_cloud_with_a_hole_is_not_dense() -> None:
-    points, _ = cloud()
-    points[3, 4] = np.nan
-    assert not points_to_cloud(points, BGR, new_header()).is_dense
+    depth = DEPTH.copy()
+    depth[3, 4] = np.nan
+    points, msg = cloud(depth)
+    assert not msg.is_dense
+    np.testing.assert_array_equal(np.frombuffer(msg.data, np.float32).reshape(6, 8, 4)[..., :3], points)
+
+
+@pytest.mark.parametrize("stride", [2, 3, 8])
+def test_a_decimated_cloud_takes_every_nth_row_and_column_with_its_colour(stride: int) -> None:
+    _, whole = cloud()
+    _, msg = cloud(stride=stride)
+    points = np.frombuffer(whole.data, np.uint32).reshape(6, 8, 4)[::stride, ::stride]
+    np.testing.assert_array_equal(np.frombuffer(msg.data, np.uint32).reshape(points.shape), points)
+
+
+def test_a_cloud_of_a_torch_tensor_is_that_of_its_numbers() -> None:
+    _, msg = cloud()
+    assert CloudMessage().fill(torch.from_numpy(DEPTH), BGR, new_header(), CAMERA).data == msg.data
+
+
+def test_one_cloud_after_the_other_is_made_in_the_same_memory() -> None:
+    message = CloudMessage()
+    first = message.fill(DEPTH, BGR, new_header(), CAMERA)
+    at, length = first.data.buffer_info()
+    assert message.fill(2 * DEPTH, BGR, new_header(), CAMERA).data.buffer_info() == (at, length)
+    np.testing.assert_array_equal(np.frombuffer(first.data, np.float32).reshape(6, 8, 4)[..., 2], 2 * DEPTH)
 
 
 def published_info(info: CameraInfo, width: int, height: int) -> CameraInfo:

@@ -16,7 +16,6 @@ from std_msgs.msg import Header
 from depth_anything_ros import model_holder
 from depth_anything_ros.camera_infos import KEPT, CameraInfos
 from depth_anything_ros.errors import CameraError, CheckpointNotFound
-from depth_anything_ros.frame_queue import FrameQueue
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.settings import ModelSettings
 
@@ -165,43 +164,6 @@ def test_a_released_holder_waits_for_load(loads: Loads) -> None:
     assert holder.join(20)
     assert loads.begun == []
     assert isinstance(holder.load(of("a")), HeldModel)
-
-
-def test_a_full_queue_gives_way_to_the_newest_and_says_so() -> None:
-    latest: FrameQueue[int] = FrameQueue(1)
-    assert [latest.put(frame) for frame in (1, 2, 3)] == [False, True, True]
-    assert latest.take() == 3
-
-
-def test_a_longer_queue_hands_frames_out_in_order() -> None:
-    queue: FrameQueue[int] = FrameQueue(3)
-    assert [queue.put(frame) for frame in (1, 2, 3, 4)] == [False, False, False, True]
-    assert [queue.take() for _ in range(3)] == [2, 3, 4]
-
-
-def test_take_waits_for_a_frame_and_close_ends_the_wait() -> None:
-    queue: FrameQueue[int] = FrameQueue(1)
-    taken: list[int | None] = []
-
-    def take_all() -> None:
-        while taken[-1:] != [None]:
-            taken.append(queue.take())
-
-    taker = threading.Thread(target=take_all)
-    taker.start()
-    queue.put(7)
-    eventually(lambda: taken == [7], "the frame")
-    queue.close()
-    taker.join(20)
-    assert taken == [7, None]
-
-
-def test_clear_drops_the_waiting_frames_and_counts_them() -> None:
-    queue: FrameQueue[int] = FrameQueue(5)
-    for frame in range(4):
-        queue.put(frame)
-    assert queue.clear() == 4
-    assert queue.clear() == 0
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ from harness import (
 )
 from sensor_msgs.msg import Image, PointCloud2
 
+from depth_anything_ros.camera_stream import FrameCounts
 from depth_anything_ros.errors import OutOfMemory
-from depth_anything_ros.node import FrameCounts
 
 Host = Callable[..., HostedNode]
-OK, WARN = 0, 1
+OK, WARN, ERROR = 0, 1, 2
 
 
 def settled(node: HostedNode) -> FrameCounts:
@@ -290,7 +290,7 @@ def test_a_failed_inference_costs_its_frame_only(
 # What diagnostics say
 
 
-def test_diagnostics_warn_as_long_as_frames_fail_and_calm_down_after(host: Host, peer: Peer) -> None:
+def test_diagnostics_tell_an_error_as_long_as_inference_fails_and_calm_down_after(host: Host, peer: Peer) -> None:
     node = host(FakeBackend(delay_s=0.1))
     node.backend.error = RuntimeError("unwell")
     with (
@@ -302,7 +302,7 @@ def test_diagnostics_warn_as_long_as_frames_fail_and_calm_down_after(host: Host,
         for _ in range(2):
             with sending(camera):
                 level, message, _ = report()
-            assert (level, message) == (WARN, "frame dropped: RuntimeError: unwell")
+            assert (level, message.count("times in a row: RuntimeError: unwell")) == (ERROR, 1)
         node.backend.error = None
         camera.ask(image_message(), depths, camera_info())
         level, message, values = report()

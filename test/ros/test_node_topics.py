@@ -154,7 +154,7 @@ def test_a_relative_model_publishes_relative_depth_and_nothing_metric(host: Host
         assert [len(boxes[name]) for name in METRIC] == [0, 0, 0, 0]
 
 
-MAKERS = {"~/depth/image": "depth_to_image", "~/depth/color": "bgr_to_image", "~/points": "points_to_cloud"}
+MAKERS = {"~/depth/image": "depth_to_image", "~/depth/color": "bgr_to_image", "~/points": "CloudMessage.fill"}
 
 
 @pytest.mark.parametrize("topic", MAKERS)

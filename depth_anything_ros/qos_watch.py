@@ -1,0 +1,80 @@
+"""Endpoints of other nodes whose quality of service does not fit, so that nothing comes: who, and what does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.topic_endpoint_info import TopicEndpointInfo
+
+POLICIES = ("reliability", "durability", "liveliness", "deadline")
+
+
+class QosWatch:
+    """Warns when the middleware reports an endpoint that does not fit, and knows how long it is there.
+
+    Args:
+        node: whose topics they are.
+        warn: told once about each mismatch.
+    """
+
+    def __init__(self, node: Node, warn: Callable[[str], None]) -> None:
+        self._node = node
+        self._warn = warn
+        self._reported: dict[tuple[str, bool], str] = {}
+
+    def of_subscription(self, topic: str) -> SubscriptionEventCallbacks:
+        """Return what `create_subscription` is to be given for a topic."""
+        name = self._node.resolve_topic_name(topic)
+        return SubscriptionEventCallbacks(incompatible_qos=lambda _: self._report(name, is_input=True))
+
+    def of_publisher(self, topic: str) -> PublisherEventCallbacks:
+        """Return what `create_publisher` is to be given for a topic."""
+        name = self._node.resolve_topic_name(topic)
+        return PublisherEventCallbacks(incompatible_qos=lambda _: self._report(name, is_input=False))
+
+    def problems(self) -> list[str]:
+        """Return what does not fit at this moment."""
+        for topic, is_input in list(self._reported):
+            self._report(topic, is_input)
+        return list(self._reported.values())
+
+    def _report(self, topic: str, is_input: bool) -> None:
+        text = "; ".join(dict.fromkeys(self._mismatches(topic, is_input)))
+        if not text:
+            self._reported.pop((topic, is_input), None)
+        elif self._reported.get((topic, is_input)) != text:
+            self._reported[topic, is_input] = text
+            self._warn(text)
+
+    def _mismatches(self, topic: str, is_input: bool) -> Iterator[str]:
+        publishers = self._node.get_publishers_info_by_topic(topic)
+        subscriptions = self._node.get_subscriptions_info_by_topic(topic)
+        for own in filter(self._is_own, subscriptions if is_input else publishers):
+            for other in publishers if is_input else subscriptions:
+                pair = (other, own) if is_input else (own, other)
+                fits, _ = qos_check_compatible(*(endpoint.qos_profile for endpoint in pair))
+                if fits == QoSCompatibility.ERROR:
+                    yield _describe(topic, own, other)
+
+    def _is_own(self, endpoint: TopicEndpointInfo) -> bool:
+        mine = (self._node.get_name(), self._node.get_namespace())
+        return (endpoint.node_name, endpoint.node_namespace) == mine
+
+
+def _describe(topic: str, own: TopicEndpointInfo, other: TopicEndpointInfo) -> str:
+    differing = [
+        f"{policy} is {_value(own.qos_profile, policy)} here and {_value(other.qos_profile, policy)} there"
+        for policy in POLICIES
+        if _value(own.qos_profile, policy) != _value(other.qos_profile, policy)
+    ]
+    name = f"{other.node_namespace.rstrip('/')}/{other.node_name}"
+    return f"{topic}: nothing passes between this node and {name}, {', '.join(differing)}"
+
+
+def _value(profile: QoSProfile, policy: str) -> Any:
+    value = getattr(profile, policy)
+    return getattr(value, "name", value)
