@@ -73,7 +73,8 @@ CLIENT = (
     "bridge.client_cli",
 )
 MAY_IMPORT_RCLPY = tuple(
-    f"depth_anything_ros.{name}" for name in ("node", "node_main", "outputs", "parameters", "synthetic_camera")
+    f"depth_anything_ros.{name}"
+    for name in ("node", "node_main", "camera_stream", "outputs", "parameters", "qos_watch", "synthetic_camera")
 )
 
 
