@@ -1,0 +1,85 @@
+"""One calibration: evidence of some frames, and the scale that fits all of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from depth_anything_ros.errors import FitRefused
+from depth_anything_ros.range_samples import Pairs
+from depth_anything_ros.sample_pool import SamplePool
+from depth_anything_ros.scale_fit import ScaleFit, fit_scale
+
+FRAMES = 30
+LONGEST_S = 15.0
+
+
+class CalibrationRun:
+    """Collects; then `result` is the fit, or why there is none.
+
+    Args:
+        done: called once, in whatever thread, when there is a result.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, done: Callable[[CalibrationRun], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._done = done
+        self._clock = clock
+        self._until_s = clock() + LONGEST_S
+        self._frames = 0
+        self._pool = SamplePool(math.inf)
+        self._fits: list[ScaleFit] = []
+        self._problem = "no frame came"
+        self.result: ScaleFit | FitRefused | None = None
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether the frames that were asked for have come."""
+        return self._frames >= FRAMES
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it has waited long enough."""
+        return self._clock() >= self._until_s
+
+    def add_pairs(self, stamp_s: float, pairs: Pairs) -> None:
+        """Take a frame's readings."""
+        self._frames += 1
+        self._pool.add(stamp_s, *pairs)
+
+    def add_fit(self, fit: ScaleFit) -> None:
+        """Take a frame's own fit."""
+        self._frames += 1
+        self._fits.append(fit)
+
+    def add_problem(self, text: str) -> None:
+        """Note why a frame says nothing."""
+        self._problem = text
+
+    def finish(self) -> None:
+        """Fit what there is."""
+        if self._fits:
+            self.result = middle(self._fits)
+        elif self._frames == 0:
+            self.result = FitRefused(f"no evidence: {self._problem}")
+        else:
+            try:
+                self.result = fit_scale(*self._pool.pairs())
+            except FitRefused as refused:
+                self.result = refused
+        self._done(self)
+
+    def give_up(self, why: str) -> None:
+        """End without a fit."""
+        self.result = FitRefused(why)
+        self._done(self)
+
+
+def middle(fits: list[ScaleFit]) -> ScaleFit:
+    """Return the fit with the median scale, over the samples of all."""
+    median = sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
+    residual_m, share = (float(np.median([getattr(fit, name) for fit in fits])) for name in ("residual_m", "inlier_share"))
+    return ScaleFit(median.scale, 0.0, residual_m, share, sum(fit.samples for fit in fits), median.remark)

@@ -1,0 +1,110 @@
+"""The range sensor beside a camera: its messages, where it is, and what it measured where the camera looked."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
+from std_msgs.msg import Header
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.errors import FitRefused
+from depth_anything_ros.qos_watch import QosWatch
+from depth_anything_ros.range_messages import depth_of
+from depth_anything_ros.range_samples import Pairs, compare, compare_image
+from depth_anything_ros.settings import CameraSettings
+from depth_anything_ros.stamps import stamp_s
+from depth_anything_ros.transform import SAME_FRAME, Transform
+
+# Name of a type of message -> the type.
+RANGE_TYPES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
+KEPT = 100  # messages: an image's own is still there after a slow inference
+
+
+class RangeInput:
+    """Subscription to one camera's range sensor, whose message nearest in time to an image is compared with its depth.
+
+    Args:
+        node: where the subscription lives.
+        prefix: what its topic begins with: empty, or the camera's name and a slash.
+        settings: its type, which has to be one of `RANGE_TYPES`.
+        qos_watch: looks after publishers whose quality of service does not fit.
+    """
+
+    def __init__(self, node: Node, prefix: str, settings: CameraSettings, qos_watch: QosWatch) -> None:
+        self.topic = node.resolve_topic_name(f"{prefix}range")
+        self._node = node
+        self._recent: deque[Any] = deque(maxlen=KEPT)
+        self._transforms = None if settings.range_extrinsics else _transform_buffer(node)
+        self._subscription = node.create_subscription(
+            RANGE_TYPES[settings.range_type],
+            self.topic,
+            self._recent.append,
+            qos_profile_sensor_data,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=qos_watch.of_subscription(self.topic),
+        )
+
+    def destroy(self) -> None:
+        """Stop listening."""
+        self._node.destroy_subscription(self._subscription)
+        self._recent.clear()
+
+    def pairs(
+        self, values: NDArray[np.float32], kind: Kind, header: Header, camera: CameraModel, settings: CameraSettings
+    ) -> Pairs | None:
+        """Compare an image's depth (H, W), as the model gives it, with the message nearest in time.
+
+        Returns:
+            What was predicted and measured; None where no message is near enough.
+
+        Raises:
+            InputError: a message that cannot be read, or a sensor of which nobody says where it is.
+        """
+        msg = self._nearest(header, settings.range_window_s)
+        if msg is None:
+            return None
+        if isinstance(msg, Image):
+            return compare_image(depth_of(msg), values, camera, kind)
+        return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
+
+    def _nearest(self, header: Header, window_s: float) -> Any:
+        image_s = stamp_s(header)
+        off_s = {index: abs(stamp_s(msg.header) - image_s) for index, msg in enumerate(recent := list(self._recent))}
+        nearest = min(off_s, key=off_s.__getitem__, default=None)
+        return recent[nearest] if nearest is not None and off_s[nearest] <= window_s else None
+
+    def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
+        if settings.range_extrinsics:
+            return Transform.from_xyz_rpy(settings.range_extrinsics)
+        if sensor.frame_id == camera.frame_id:
+            return SAME_FRAME
+        if self._transforms is None:
+            raise FitRefused("nobody says where the range sensor is: set range_extrinsics, or install tf2_ros")
+        try:
+            found = self._transforms.lookup_transform(
+                camera.frame_id, sensor.frame_id, Time.from_msg(sensor.stamp), Duration(seconds=0)
+            )
+        except Exception as error:  # tf2 has a dozen kinds
+            raise FitRefused(f"no transform from {sensor.frame_id!r} to {camera.frame_id!r}: {error}") from error
+        return Transform.from_message(found.transform)
+
+
+def _transform_buffer(node: Node) -> Any:
+    """Listen to TF where tf2 is installed, else return None."""
+    try:
+        from tf2_ros import Buffer, TransformListener
+    except Exception:  # absent, or its compiled part does not load
+        return None
+    buffer = Buffer()
+    TransformListener(buffer, node)
+    return buffer
