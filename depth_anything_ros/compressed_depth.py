@@ -26,7 +26,7 @@ INVERSE_DEPTH = 0  # compressionFormat INV_DEPTH: the plugin writes it for 16UC1
 # The plugin's own default. Depth nearer than z (z + 1) / 65535 = 0.15 m has no value of its own then.
 DEPTH_QUANTIZATION = 100.0
 JPEG_FORMAT = "bgr8; jpeg compressed bgr8"
-JPEG_QUALITY = 95  # the plugin's default
+JPEG_QUALITY = 95
 
 
 def encode(
