@@ -81,5 +81,7 @@ class CalibrationRun:
 def middle(fits: list[ScaleFit]) -> ScaleFit:
     """Return the fit with the median scale, over the samples of all."""
     median = sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
-    residual_m, share = (float(np.median([getattr(fit, name) for fit in fits])) for name in ("residual_m", "inlier_share"))
+    residual_m, share = (
+        float(np.median([getattr(fit, name) for fit in fits])) for name in ("residual_m", "inlier_share")
+    )
     return ScaleFit(median.scale, 0.0, residual_m, share, sum(fit.samples for fit in fits), median.remark)

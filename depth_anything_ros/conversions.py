@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel, binning, image_size, resize_factors
 from depth_anything_ros.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
+from depth_anything_ros.compressed_depth import JPEG_QUALITY, bgr_to_jpeg, encode
 from depth_anything_ros.errors import ImageError
 from depth_anything_ros.formats import depth_to_uint16
 
@@ -161,6 +162,36 @@ def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") ->
 def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
     """Float32 (H, W) -> Image: 32FC1 as it is, or 16UC1 in millimetres with 0 for invalid (REP 118)."""
     return _image(depth if encoding == "32FC1" else depth_to_uint16(depth), header, encoding)
+
+
+def depth_to_compressed(
+    depth: NDArray[np.float32], header: Header, encoding: str = "32FC1", *, depth_max_m: float
+) -> CompressedImage:
+    """Float32 (H, W) -> CompressedImage of a topic `.../compressedDepth`; depth beyond `depth_max_m` is lost.
+
+    Readers get an Image of `encoding`, invalid depth as NaN or 0: infinite depth has no code of its own there.
+
+    Raises:
+        InputError, SettingsError: as `compressed_depth.encode`.
+    """
+    format_, data = encode(depth, encoding, depth_max_m=depth_max_m)
+    return _compressed(format_, data, header)
+
+
+def bgr_to_compressed(image_bgr: BgrImage, header: Header, quality: int = JPEG_QUALITY) -> CompressedImage:
+    """uint8 (H, W, 3) BGR -> CompressedImage of a topic `.../compressed`: a JPEG of `quality` 1 to 100.
+
+    Raises:
+        InputError, SettingsError: as `compressed_depth.bgr_to_jpeg`.
+    """
+    format_, data = bgr_to_jpeg(image_bgr, quality)
+    return _compressed(format_, data, header)
+
+
+def _compressed(format_: str, data: bytes, header: Header) -> CompressedImage:
+    msg = CompressedImage(header=header, format=format_)
+    msg.data.frombytes(data)
+    return msg
 
 
 def _image(pixels: NDArray[Any], header: Header, encoding: str) -> Image:

@@ -52,7 +52,13 @@ class Scaling:
         return self._run is not None
 
     def apply(
-        self, depth: Tensor, model: object, kind: Kind, header: Header, camera: CameraModel | None, settings: CameraSettings
+        self,
+        depth: Tensor,
+        model: object,
+        kind: Kind,
+        header: Header,
+        camera: CameraModel | None,
+        settings: CameraSettings,
     ) -> Tensor | None:
         """Make metres of what a model said.
 

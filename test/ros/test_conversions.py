@@ -15,15 +15,19 @@ import pytest
 import torch
 from harness import camera_info, image_message, new_header
 from numpy.typing import NDArray
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
 
 from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.compressed_depth import decode
 from depth_anything_ros.conversions import (
     LAYOUTS,
     CloudMessage,
+    bgr_to_compressed,
     bgr_to_image,
     camera_info_for,
     compressed_to_bgr,
+    depth_to_compressed,
     depth_to_image,
     image_to_bgr,
 )
@@ -267,6 +271,34 @@ DEPTH = np.arange(1, 6 * 8 + 1, dtype=np.float32).reshape(6, 8)
 def cloud(depth: NDArray[np.float32] = DEPTH, stride: int = 1) -> tuple[NDArray[np.float32], PointCloud2]:
     points = CAMERA.back_project(depth, stride=stride)
     return points, CloudMessage().fill(depth, BGR, new_header(), CAMERA, stride)
+
+
+def test_a_picture_is_published_as_a_jpeg_that_the_node_itself_can_read() -> None:
+    smooth = cv2.resize(BGR, (64, 48), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    header = new_header()
+    msg = through_the_middleware(bgr_to_compressed(smooth, header))
+    assert (msg.header, msg.format) == (header, "bgr8; jpeg compressed bgr8")
+    assert np.abs(compressed_to_bgr(msg).astype(int) - smooth).mean() < 3
+    assert len(bgr_to_compressed(smooth, header, quality=20).data) < len(msg.data)
+
+
+@pytest.mark.parametrize("encoding", ["32FC1", "16UC1"])
+def test_compressed_depth_is_published_with_its_header_and_a_hole_for_what_is_invalid(encoding: str) -> None:
+    depth = np.array([[0.5, 1.0, 10.0], [np.nan, np.inf, 25.0]], np.float32)
+    header = new_header()
+    msg = through_the_middleware(depth_to_compressed(depth, header, encoding, depth_max_m=20.0))
+    assert (msg.header, msg.format) == (header, f"{encoding}; compressedDepth png")
+    read = decode(msg.format, bytes(msg.data))
+    np.testing.assert_allclose(read[0], depth[0], rtol=1e-3)
+    assert np.isnan(read[1]).all()
+    with pytest.raises(ImageError, match="holds depth"):
+        compressed_to_bgr(msg)
+
+
+def through_the_middleware(msg: CompressedImage) -> CompressedImage:
+    """What a subscriber gets."""
+    received: CompressedImage = deserialize_message(serialize_message(msg), CompressedImage)
+    return received
 
 
 def test_a_cloud_is_organised_with_x_y_z_rgb_in_16_bytes() -> None:
