@@ -6,7 +6,7 @@ Readings that are not finite, or outside the sensor's own limits, are none (REP 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,7 +69,8 @@ def points_of(msg: LaserScan | PointCloud2) -> FloatArray:
     Raises:
         RangeError: a message that contradicts itself.
     """
-    return scan_points(msg) if hasattr(msg, "ranges") else cloud_points(msg)
+    reader: Callable[[Any], FloatArray] = scan_points if hasattr(msg, "ranges") else cloud_points
+    return reader(msg)
 
 
 def scan_points(msg: LaserScan) -> FloatArray:
@@ -119,7 +120,7 @@ def cloud_points(msg: PointCloud2) -> FloatArray:
     cloud: NDArray[Any] = np.ndarray((msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=strides)
     with np.errstate(over="ignore"):  # a double beyond float32 is infinite, and no point
         points = np.stack([cloud[name].astype(np.float32).ravel() for name in "xyz"], axis=-1)
-    return points[np.isfinite(points).all(axis=-1)]
+    return np.asarray(points[np.isfinite(points).all(axis=-1)], np.float32)
 
 
 def _point_dtype(msg: PointCloud2) -> np.dtype[Any]:
@@ -166,6 +167,6 @@ def depth_of(msg: DepthImage) -> FloatArray:
     raw: NDArray[Any] = np.ndarray(
         (msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=(msg.step, pixel_bytes)
     )
-    depth = raw.astype(np.float32) / np.float32(MILLIMETRES_PER_METRE if kind == "u2" else 1.0)
+    depth: FloatArray = raw.astype(np.float32) / np.float32(MILLIMETRES_PER_METRE if kind == "u2" else 1.0)
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
     return depth

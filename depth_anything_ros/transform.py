@@ -88,7 +88,7 @@ class Transform:
 
     def apply(self, points: NDArray[Any]) -> Array:
         """Take points (..., 3) in metres from the sensor's frame into the camera's."""
-        return points @ self.rotation.T + self.translation
+        return np.asarray(points @ self.rotation.T + self.translation, np.float64)
 
 
 SAME_FRAME = Transform(np.eye(3), np.zeros(3))
