@@ -10,7 +10,7 @@ NAME = "depth_anything_ros"
 README = Path(__file__).resolve().with_name("README.md")
 
 # What runs the network. Separate, so that the REST client installs without torch.
-CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24", "tqdm>=4.66"]
+CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24", "tqdm>=4.66", "PyYAML>=6"]
 ROS = [
     "ros-rclpy[fastrtps]>=7.1",
     "ros-sensor-msgs>=5.3",

@@ -12,13 +12,8 @@ metric can be published then.
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused, InputError
@@ -123,7 +118,7 @@ class Alignment:
         return AlignmentState("aligned", applied, fit.residual_m, fit.inlier_share, fit.samples, 0.0, remark)
 
     def _smoothed(self, fit: Fit) -> Scale:
-        """First-order low pass of the scale's logarithm and of the shift; the first fit after none is taken as it is."""
+        """First-order low pass of the scale's logarithm and of the shift; a first fit is taken as it is."""
         scale, shift = fit.numbers
         before = self._state.applied
         if self._state.name in ("aligned", "holding") and before is not None:
@@ -149,41 +144,3 @@ class Alignment:
             return replace(state, name="fallback", applied=self._configured, age_s=age_s, reason=reason)
         name = state.name if refused is None else "holding"
         return replace(state, name=name, age_s=age_s, reason=reason)
-
-
-class SamplePool:
-    """Pairs of the last seconds, for sensors with few readings each and for calibration; for any threads.
-
-    Args:
-        window_s: older pairs are dropped, by the images' stamps.
-        max_samples: of one `add`; of more, an even choice is kept.
-    """
-
-    def __init__(self, window_s: float, max_samples: int = 2000) -> None:
-        self._window_s = window_s
-        self._max_samples = max_samples
-        self._pairs: deque[tuple[float, NDArray[np.float64]]] = deque()
-        self._lock = threading.Lock()
-
-    def add(self, stamp_s: float, predicted: ArrayLike, measured: ArrayLike) -> None:
-        """Add pairs (N,); a stamp that goes back empties the pool first."""
-        pairs = np.stack([np.asarray(predicted, np.float64), np.asarray(measured, np.float64)])
-        pairs = pairs[:, :: max(1, math.ceil(pairs.shape[1] / self._max_samples))]
-        with self._lock:
-            if self._pairs and stamp_s < self._pairs[-1][0]:
-                self._pairs.clear()
-            self._pairs.append((stamp_s, pairs))
-            while self._pairs[0][0] < stamp_s - self._window_s:
-                self._pairs.popleft()
-
-    def pairs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return predicted and measured, (M,) each."""
-        with self._lock:
-            parts = [pairs for _, pairs in self._pairs]
-        predicted, measured = np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
-        return predicted, measured
-
-    def clear(self) -> None:
-        """Drop all."""
-        with self._lock:
-            self._pairs.clear()

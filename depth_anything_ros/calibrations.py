@@ -15,9 +15,9 @@
 from __future__ import annotations
 
 import datetime
-import math
 import reprlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Calibration:
 
 
 # Name of a number -> what it may be, in words and as a test.
-_RULES = {
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "scale": ("a positive number", lambda number: number > 0),
     "shift_m": ("a number", lambda number: True),
     "residual_m": ("a number, 0 or more", lambda number: number >= 0),
@@ -135,8 +135,9 @@ def _entry(path: Path, camera: str, entry: Any) -> Calibration:
     for name, (allowed, holds) in _RULES.items():
         number = values[name]
         is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not is_number or not math.isfinite(number) or not holds(number):
+        if not is_number or not abs(number) <= sys.float_info.max or not holds(number):
             raise SettingsError(f"{where}: {name} must be {allowed}, got {reprlib.repr(number)}")
+        values[name] = number if name == "samples" else float(number)
     if isinstance(values["date"], datetime.date):  # YAML's own reading of a date without quotes
         values["date"] = values["date"].isoformat()
     for name in ("model", "date"):
