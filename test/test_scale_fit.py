@@ -66,7 +66,7 @@ def test_relative_values_become_metres_among_40_percent_outliers(
 def test_a_few_exact_samples_give_the_exact_line() -> None:
     true_m = np.linspace(1, 6, 25)
     fit = fit_scale((true_m - 0.2) / 1.3, true_m)
-    assert (fit.scale, fit.shift_m) == (pytest.approx(1.3, rel=1e-9), pytest.approx(0.2, abs=1e-9))
+    assert fit.numbers == pytest.approx((1.3, 0.2), abs=1e-9)
     assert fit.inlier_share == 1.0
     assert fit.residual_m < 1e-9
 
@@ -96,7 +96,8 @@ def test_exactly_one_predicted_depth_is_no_obstacle() -> None:
 def test_a_known_shift_is_kept_where_the_samples_do_not_tell_it() -> None:
     true_m = np.linspace(2.9, 3.1, 50)
     fit = fit_scale((true_m - 0.25) / 1.2, true_m, shift_m=0.25)
-    assert (fit.scale, fit.shift_m) == (pytest.approx(1.2), 0.25)
+    assert fit.numbers == pytest.approx((1.2, 0.25))
+    assert fit.shift_m == 0.25
 
 
 def test_few_noisy_samples_tell_no_shift_either() -> None:
@@ -117,7 +118,7 @@ def test_an_absurd_shift_is_not_believed() -> None:
 def test_the_scale_alone_is_fitted_where_that_is_asked() -> None:
     true_m = np.linspace(1.0, 8.0, 200)
     fit = fit_scale(true_m / 1.1, true_m, FitSettings(fit_shift=False))
-    assert (fit.scale, fit.shift_m) == (pytest.approx(1.1), 0.0)
+    assert fit.numbers == pytest.approx((1.1, 0.0))
     assert fit.remark == "only the scale was asked for"
 
 
