@@ -56,14 +56,8 @@ def test_the_first_fit_is_taken_as_it_is() -> None:
 def test_evidence_lost_is_held_then_given_up_and_taken_up_again() -> None:
     alignment = Alignment("metric", CONFIGURED, QUICK)
     names, applied = [], []
-    for stamp_s, result in [
-        (0.0, fit(2.0)),
-        (1.0, REFUSED),
-        (2.0, REFUSED),
-        (2.1, REFUSED),
-        (9.0, None),
-        (10.0, fit(3.0)),
-    ]:
+    results: list[ScaleFit | FitRefused | None] = [fit(2.0), REFUSED, REFUSED, REFUSED, None, fit(3.0)]
+    for stamp_s, result in zip([0.0, 1.0, 2.0, 2.1, 9.0, 10.0], results, strict=True):
         applied.append(alignment.update(result, stamp_s))
         names.append(alignment.state.name)
     assert names == ["aligned", "holding", "holding", "fallback", "fallback", "aligned"]

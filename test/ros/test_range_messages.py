@@ -108,13 +108,13 @@ def test_a_range_within_its_limits_is_a_reading(reading: float, expected: float 
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("name", "value"),
     [
-        {"field_of_view": 0.0},
-        {"field_of_view": math.nan},
-        {"field_of_view": 4.0},
-        {"min_range": 5.0},
-        {"max_range": math.nan},
+        ("field_of_view", 0.0),
+        ("field_of_view", math.nan),
+        ("field_of_view", 4.0),
+        ("min_range", 5.0),
+        ("max_range", math.nan),
     ],
 )
 def test_a_range_that_contradicts_itself_is_refused(name: str, value: float) -> None:
