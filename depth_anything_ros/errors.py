@@ -6,6 +6,8 @@
     ├── InputError                 what the caller handed over cannot be used
     │   ├── ImageError             image or image message: shape, dtype, encoding, size caps
     │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
+    │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
+    │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
     │   └── SettingsError          a setting or parameter: unknown name, value out of range
     ├── CheckpointError            weights
     │   ├── CheckpointNotFound     no file in any of the places searched
@@ -36,6 +38,14 @@ class ImageError(InputError):
 
 class CameraError(InputError):
     """A camera description that cannot be used to back-project."""
+
+
+class RangeError(InputError):
+    """A LaserScan, Range or PointCloud2 message that cannot be read."""
+
+
+class FitRefused(InputError):
+    """Samples that do not tell the scale of depth: too few, too far apart, or telling something absurd."""
 
 
 class SettingsError(InputError):

@@ -121,6 +121,68 @@ class NodeSettings:
 
 
 @dataclass(frozen=True)
+class FitSettings:
+    """How scale and shift are fitted to samples, and which fits are refused (docs/scale.md).
+
+    Attributes:
+        min_samples: fewer are no evidence.
+        tolerance: a sample agrees when it is off by at most this share of its depth,
+        min_tolerance_m: or by this much, whichever is more.
+        min_inlier_share: fewer agreeing samples of all are refused.
+        max_residual: the root mean square of what agreeing samples are off by, as a share of their depth.
+        min_scale, max_scale: a metric model's scale outside is refused.
+        fit_shift: False fits the scale alone.
+        max_shift: a larger shift, as a share of the median depth, is not believed.
+        min_spread: the agreeing samples' 90th percentile of depth over their 10th; below, they do not tell the shift.
+        max_shift_error: nor with a larger standard error of the shift, as a share of the median depth.
+        trials: how many lines or planes are tried.
+        seed: of the trials: the same samples always give the same fit.
+    """
+
+    min_samples: int = 20
+    tolerance: float = 0.15
+    min_tolerance_m: float = 0.02
+    min_inlier_share: float = 0.5
+    max_residual: float = 0.08
+    min_scale: float = 0.1
+    max_scale: float = 10.0
+    fit_shift: bool = True
+    max_shift: float = 0.5
+    min_spread: float = 1.5
+    max_shift_error: float = 0.05
+    trials: int = 128
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class GroundPlaneSettings:
+    """How the ground is found in depth.
+
+    Attributes:
+        max_tilt_deg: between the ground's normal and the direction that is down by the camera's pitch and roll.
+        max_points: how many of the picture's lower half are looked at.
+        fit: tolerance across the plane, and what is refused. Furniture stands on the ground: fewer points agree.
+    """
+
+    max_tilt_deg: float = 20.0
+    max_points: int = 4000
+    fit: FitSettings = FitSettings(min_samples=200, tolerance=0.05, min_inlier_share=0.3, max_residual=0.03)
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """How per-frame fits become what is applied.
+
+    Attributes:
+        time_constant_s: of the smoothing; 0 takes every fit as it is.
+        hold_s: how long the last scale is kept without new evidence.
+    """
+
+    time_constant_s: float = 1.0
+    hold_s: float = 5.0
+
+
+@dataclass(frozen=True)
 class SyntheticCameraSettings:
     """What the synthetic camera shows, and how it is published.
 

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.metrics import mean_metrics
 
     report = evaluate(args)
-    _say_what_is_missing(report)
+    say_what_is_missing(report)
     if not report.images:
         raise InputError("nothing could be evaluated")
     mean = mean_metrics(list(report.images.values()))
@@ -83,7 +83,7 @@ def evaluate(args: argparse.Namespace) -> Report:
     from depth_anything_ros.metrics import evaluate_depth
 
     report = Report()
-    for name, predicted, truth in _pairs(args.predicted, args.truth, report):
+    for name, predicted, truth in pairs(args.predicted, args.truth, report):
         try:
             report.images[name] = evaluate_depth(
                 read_depth(predicted, args.scale),
@@ -100,18 +100,18 @@ def evaluate(args: argparse.Namespace) -> Report:
     return report
 
 
-def _pairs(predicted: Path, truth: Path, report: Report) -> Iterator[tuple[str, Path, Path]]:
+def pairs(predicted: Path, truth: Path, report: Report) -> Iterator[tuple[str, Path, Path]]:
     """Yield (name, prediction, truth); put what has no partner into the report."""
     for path in (predicted, truth):
         if not path.exists():
             raise InputError(f"{path} does not exist")
     if predicted.is_dir() != truth.is_dir():
         raise InputError(f"{predicted} and {truth} must be two files or two folders")
-    _refuse_relative(predicted)
+    refuse_relative(predicted)
     if not predicted.is_dir():
         yield truth.stem, predicted, truth
         return
-    predictions, truths = _by_stem(_depth_folder(predicted)), _by_stem(truth)
+    predictions, truths = _by_stem(depth_folder(predicted)), _by_stem(truth)
     report.without_truth += sorted(predictions.keys() - truths.keys())
     for stem, files in truths.items():
         partners = predictions.get(stem, [])
@@ -136,7 +136,7 @@ def _names(paths: list[Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def _depth_folder(folder: Path) -> Path:
+def depth_folder(folder: Path) -> Path:
     """Find the depth in a folder that `predict` wrote, or one of its videos'; other folders are it themselves."""
     from depth_anything_ros.predictions import MANIFEST
 
@@ -145,7 +145,7 @@ def _depth_folder(folder: Path) -> Path:
     return next((folder / kind for kind in ("npy", "png") if (folder / kind).is_dir()), folder)
 
 
-def _refuse_relative(path: Path) -> None:
+def refuse_relative(path: Path) -> None:
     """Refuse what `predict` made with a relative model: larger is nearer there, without a unit."""
     from depth_anything_ros.predictions import OtherRun, read_manifest
 
@@ -161,7 +161,8 @@ def _refuse_relative(path: Path) -> None:
 # ---- output
 
 
-def _say_what_is_missing(report: Report) -> None:
+def say_what_is_missing(report: Report) -> None:
+    """Name what got no partner or could not be read, on standard error."""
     for name, reason in report.skipped.items():
         print(f"skipped: {name}: {reason}", file=sys.stderr)
     if report.without_truth:

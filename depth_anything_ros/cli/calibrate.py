@@ -1,0 +1,189 @@
+"""Fit a camera's scale and shift: predicted depth against reference depth, or against the ground.
+
+Predictions and references are files or folders as `evaluate` takes them. Prints one line of JSON; a bad fit
+is refused. docs/scale.md says what is fitted and when it is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depth_anything_ros.cli.evaluate import DEFAULT_SCALE, Report, depth_folder, pairs, say_what_is_missing
+from depth_anything_ros.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from depth_anything_ros.camera import CameraModel
+    from depth_anything_ros.scale_fit import ScaleFit
+
+HELP = "fit a camera's scale and shift"
+
+MAX_SAMPLES = 50_000
+SEED = 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `PRED [GT] [--out FILE --camera NAME]` and the options."""
+    parser.add_argument("predicted", metavar="PRED", type=Path, help="file, folder, or folder written by `predict`")
+    parser.add_argument("truth", metavar="GT", type=Path, nargs="?", help="reference: file or folder")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="YAML file of cameras to write the result into")
+    parser.add_argument("--camera", metavar="NAME", help="the camera's name there")
+    parser.add_argument("--model", metavar="KEY", help="model key; default: what `predict` wrote down")
+    parser.add_argument("--no-shift", action="store_true", help="fit the scale alone")
+    parser.add_argument("--min-depth", metavar="METRES", type=float, default=0.1, help="of GT; default: %(default)s")
+    parser.add_argument("--max-depth", metavar="METRES", type=float, default=80.0, help="of GT; default: %(default)s")
+    parser.add_argument(
+        "--pred-scale", metavar="N", type=float, default=DEFAULT_SCALE, help="levels per metre in PRED's .png"
+    )
+    parser.add_argument("--gt-scale", metavar="N", type=float, default=DEFAULT_SCALE, help="the same in GT's")
+    ground = parser.add_argument_group("ground plane, in place of GT")
+    ground.add_argument("--ground-plane", metavar="HEIGHT_M", type=float, help="the camera's height above the ground")
+    for name in ("fx", "fy", "cx", "cy"):
+        ground.add_argument(f"--{name}", metavar="PIXELS", type=float, help="intrinsics of pictures without distortion")
+    ground.add_argument("--pitch", metavar="DEGREES", type=float, default=0.0, help="how far the camera looks down")
+    ground.add_argument("--roll", metavar="DEGREES", type=float, default=0.0, help="how far it is turned clockwise")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, print, and write where asked. Returns 1 when a file had to be left out, else 0.
+
+    Raises:
+        FitRefused: the fit is bad; nothing is written. SettingsError: options that do not go together.
+    """
+    from depth_anything_ros.calibrations import Calibration, save_calibration
+
+    _check(args)
+    model = args.model or _model_of(args.predicted)
+    if args.out is not None and not model:
+        raise SettingsError(f"{args.predicted} does not say which model made it: say --model")
+    report = Report()
+    fit = _fit_pairs(args, report) if args.truth is not None else _fit_ground(args, report)
+    say_what_is_missing(report)
+    if args.out is not None:
+        save_calibration(args.out, args.camera, Calibration.of(fit, model, date.today().isoformat()))
+    out = {} if args.out is None else {"out": str(args.out), "camera": args.camera}
+    print(json.dumps({**asdict(fit), "model": model, **out}))
+    return 1 if report.skipped else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if (args.truth is None) == (args.ground_plane is None):
+        raise SettingsError("give either a reference GT or --ground-plane HEIGHT_M")
+    if args.ground_plane is not None and args.fx is None:
+        raise SettingsError("--ground-plane needs the camera: --fx, and where they are known --fy --cx --cy")
+    if (args.out is None) != (args.camera is None):
+        raise SettingsError("--out FILE and --camera NAME go together")
+    if not 0 < args.min_depth < args.max_depth:
+        raise SettingsError(f"the depth range must be 0 < minimum < maximum, got {args.min_depth} to {args.max_depth}")
+
+
+def _model_of(predicted: Path) -> str:
+    """Return the model key that `predict` wrote down; empty for what others made."""
+    from depth_anything_ros.predictions import OtherRun, read_manifest
+
+    for folder in [predicted, *predicted.absolute().parents][:4]:
+        try:
+            manifest = read_manifest(folder)
+        except OtherRun:
+            continue
+        if manifest is not None:
+            return str(manifest.model.get("key", ""))
+    return ""
+
+
+def _fit_pairs(args: argparse.Namespace, report: Report) -> ScaleFit:
+    """Fit to samples of all pairs of files."""
+    import numpy as np
+
+    from depth_anything_ros.scale_fit import fit_scale
+    from depth_anything_ros.settings import FitSettings
+
+    rng = np.random.default_rng(SEED)
+    files = list(pairs(args.predicted, args.truth, report))
+    samples = []
+    for name, predicted, truth in files:
+        try:
+            samples.append(_sampled(args, predicted, truth, math.ceil(MAX_SAMPLES / len(files)), rng))
+        except SettingsError:
+            raise
+        except InputError as error:
+            report.skipped[name] = str(error)
+    if not samples:
+        say_what_is_missing(report)
+        raise InputError("nothing to fit to")
+    p, t = np.concatenate(samples, axis=1)
+    return fit_scale(p, t, FitSettings(fit_shift=not args.no_shift))
+
+
+def _sampled(
+    args: argparse.Namespace, predicted: Path, truth: Path, count: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Predicted and measured depth, (2, N), at up to `count` pixels that have both and are at no edge of either."""
+    import numpy as np
+
+    from depth_anything_ros.media import read_depth
+    from depth_anything_ros.range_samples import sample_depth
+
+    p, t = read_depth(predicted, args.pred_scale), read_depth(truth, args.gt_scale)
+    if p.shape != t.shape:
+        raise InputError(f"prediction and truth must be of one size, got {p.shape} and {t.shape}")
+    with np.errstate(invalid="ignore"):
+        row, column = np.nonzero((p > 0) & np.isfinite(p) & (t >= args.min_depth) & (t <= args.max_depth))
+    chosen = rng.permutation(row.size)[:count]
+    u, v = column[chosen].astype(np.float64), row[chosen].astype(np.float64)
+    return np.stack([sample_depth(p, u, v), sample_depth(t, u, v)])
+
+
+def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
+    """Fit to the ground in every picture, and take the middle one of their scales."""
+    from depth_anything_ros.errors import FitRefused
+    from depth_anything_ros.ground_plane import fit_ground_plane
+    from depth_anything_ros.media import read_depth
+
+    pitch, roll = math.radians(args.pitch), math.radians(args.roll)
+    fits = []
+    for path in _predictions(args.predicted):
+        try:
+            depth = read_depth(path, args.pred_scale)
+            camera = _camera(args, *depth.shape)
+            fits.append(fit_ground_plane(depth, camera, args.ground_plane, pitch_rad=pitch, roll_rad=roll))
+        except SettingsError:
+            raise
+        except InputError as error:
+            report.skipped[path.stem] = str(error)
+    if len(fits) <= len(report.skipped):
+        say_what_is_missing(report)
+        raise FitRefused(f"the ground was found in {len(fits)} pictures and not in {len(report.skipped)}")
+    return sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
+
+
+def _predictions(predicted: Path) -> Iterator[Path]:
+    from depth_anything_ros.cli.evaluate import refuse_relative
+    from depth_anything_ros.media import DEPTH_SUFFIXES, files_in
+
+    if not predicted.exists():
+        raise InputError(f"{predicted} does not exist")
+    refuse_relative(predicted)
+    yield from files_in(depth_folder(predicted), DEPTH_SUFFIXES) if predicted.is_dir() else [predicted]
+
+
+def _camera(args: argparse.Namespace, height: int, width: int) -> CameraModel:
+    from depth_anything_ros.camera import CameraModel
+
+    return CameraModel(
+        fx=args.fx,
+        fy=args.fx if args.fy is None else args.fy,
+        cx=(width - 1) / 2 if args.cx is None else args.cx,
+        cy=(height - 1) / 2 if args.cy is None else args.cy,
+        width=width,
+        height=height,
+    )

@@ -1,0 +1,172 @@
+"""What range sensors send -> NumPy. Messages are read by the names of their fields, never by their class.
+
+Readings that are not finite, or outside the sensor's own limits, are none (REP 117: NaN, -Inf and +Inf).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depth_anything_ros.errors import ImageError, RangeError
+
+FloatArray = NDArray[np.float32]
+
+# sensor_msgs/PointField: datatype -> NumPy's name without the byte order.
+DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+MILLIMETRES_PER_METRE = 1000.0
+
+
+class LaserScan(Protocol):
+    """The part of sensor_msgs/LaserScan that is read."""
+
+    angle_min: float
+    angle_increment: float
+    range_min: float
+    range_max: float
+    ranges: Sequence[float]
+
+
+class Range(Protocol):
+    """The part of sensor_msgs/Range that is read."""
+
+    field_of_view: float
+    min_range: float
+    max_range: float
+    range: float
+
+
+class PointCloud2(Protocol):
+    """The part of sensor_msgs/PointCloud2 that is read."""
+
+    height: int
+    width: int
+    fields: Sequence[Any]  # sensor_msgs/PointField: name, offset, datatype, count
+    is_bigendian: bool
+    point_step: int
+    row_step: int
+    data: Any
+
+
+class DepthImage(Protocol):
+    """The part of sensor_msgs/Image that is read."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: int
+    step: int
+    data: Any
+
+
+def points_of(msg: LaserScan | PointCloud2) -> FloatArray:
+    """Return the points of a scan or cloud: float32 (N, 3), metres, sensor frame; NaN and infinity dropped.
+
+    Raises:
+        RangeError: a message that contradicts itself.
+    """
+    reader: Callable[[Any], FloatArray] = scan_points if hasattr(msg, "ranges") else cloud_points
+    return reader(msg)
+
+
+def scan_points(msg: LaserScan) -> FloatArray:
+    """Return a scan's points, z = 0. Raises RangeError for impossible angles or limits."""
+    ranges = np.asarray(msg.ranges, np.float64)
+    if not math.isfinite(msg.angle_min) or not math.isfinite(msg.angle_increment):
+        raise RangeError(f"angles of a scan must be finite, got {msg.angle_min} and steps of {msg.angle_increment}")
+    if msg.angle_increment == 0 and ranges.size > 1:
+        raise RangeError(f"a scan of {ranges.size} ranges has an angle_increment of 0")
+    _check_limits("scan", msg.range_min, msg.range_max)
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(ranges) & (ranges >= msg.range_min) & (ranges <= msg.range_max) & (ranges > 0)
+    angles = msg.angle_min + np.flatnonzero(good) * msg.angle_increment
+    x, y = ranges[good] * np.cos(angles), ranges[good] * np.sin(angles)
+    return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.float32)
+
+
+def range_reading(msg: Range) -> float | None:
+    """Return the distance of a Range in metres, None without one.
+
+    Raises:
+        RangeError: impossible limits, or a field of view outside (0, pi).
+    """
+    if not 0 < msg.field_of_view < math.pi:
+        raise RangeError(f"the field of view of a Range must be between 0 and pi, got {msg.field_of_view}")
+    _check_limits("Range", msg.min_range, msg.max_range)
+    inside = math.isfinite(msg.range) and msg.range > 0 and msg.min_range <= msg.range <= msg.max_range
+    return float(msg.range) if inside else None
+
+
+def _check_limits(what: str, low: float, high: float) -> None:
+    if not (0 <= low < math.inf and low <= high):  # NaN fails too; +Inf is no upper limit
+        raise RangeError(f"the limits of a {what} must be 0 <= minimum <= maximum, got {low} and {high}")
+
+
+def cloud_points(msg: PointCloud2) -> FloatArray:
+    """Return a cloud's points, whatever lies beside x, y and z. Raises RangeError for what does not fit together."""
+    if msg.width * msg.height == 0:
+        return np.empty((0, 3), np.float32)
+    dtype = _point_dtype(msg)
+    if msg.row_step < msg.width * msg.point_step or len(msg.data) < msg.height * msg.row_step:
+        raise RangeError(
+            f"a cloud of {msg.width}x{msg.height} points of {msg.point_step} bytes does not fit into rows of "
+            f"{msg.row_step} and {len(msg.data)} bytes"
+        )
+    strides = (msg.row_step, msg.point_step)
+    cloud: NDArray[Any] = np.ndarray((msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=strides)
+    with np.errstate(over="ignore"):  # a double beyond float32 is infinite, and no point
+        points = np.stack([cloud[name].astype(np.float32).ravel() for name in "xyz"], axis=-1)
+    return np.asarray(points[np.isfinite(points).all(axis=-1)], np.float32)
+
+
+def _point_dtype(msg: PointCloud2) -> np.dtype[Any]:
+    fields = {field.name: field for field in msg.fields}
+    missing = [name for name in "xyz" if name not in fields]
+    if missing:
+        raise RangeError(f"a cloud without {', '.join(missing)}; it has {', '.join(fields) or 'no fields'}")
+    order = ">" if msg.is_bigendian else "<"
+    formats, offsets = [], []
+    for name in "xyz":
+        field = fields[name]
+        kind = DATATYPES.get(field.datatype)
+        if kind is None or field.count > 1:
+            raise RangeError(f"field {name} of a cloud has datatype {field.datatype}, count {field.count}")
+        if not 0 <= field.offset <= msg.point_step - int(kind[1]):
+            raise RangeError(f"field {name} at byte {field.offset} does not fit into points of {msg.point_step} bytes")
+        formats.append(order + kind)
+        offsets.append(field.offset)
+    return np.dtype({"names": list("xyz"), "formats": formats, "offsets": offsets, "itemsize": msg.point_step})
+
+
+# Encoding -> type of a pixel (REP 118; TYPE_ names are OpenCV's).
+DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+
+
+def depth_of(msg: DepthImage) -> FloatArray:
+    """Read a depth camera's image: float32 (H, W), metres along its optical axis, NaN where it has none.
+
+    16UC1 is millimetres with 0 for none, 32FC1 metres (REP 118).
+
+    Raises:
+        ImageError: another encoding, zero size, or a step or data too short for it.
+    """
+    kind = DEPTH_ENCODINGS.get(msg.encoding)
+    if kind is None:
+        raise ImageError(f"depth image of encoding {msg.encoding!r}; known: {', '.join(DEPTH_ENCODINGS)}")
+    pixel_bytes = int(kind[1])
+    if msg.width < 1 or msg.height < 1 or msg.step < msg.width * pixel_bytes or len(msg.data) < msg.step * msg.height:
+        raise ImageError(
+            f"a {msg.width}x{msg.height} {msg.encoding} depth image does not fit into rows of {msg.step} and "
+            f"{len(msg.data)} bytes"
+        )
+    dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
+    raw: NDArray[Any] = np.ndarray(
+        (msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=(msg.step, pixel_bytes)
+    )
+    depth: FloatArray = raw.astype(np.float32) / np.float32(MILLIMETRES_PER_METRE if kind == "u2" else 1.0)
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth

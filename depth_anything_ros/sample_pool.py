@@ -1,0 +1,48 @@
+"""Pairs of predicted and measured values, kept for some seconds."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class SamplePool:
+    """Pairs of the last seconds, for sensors with few readings each and for calibration; for any threads.
+
+    Args:
+        window_s: older pairs are dropped, by the images' stamps.
+        max_samples: of one `add`; of more, an even choice is kept.
+    """
+
+    def __init__(self, window_s: float, max_samples: int = 2000) -> None:
+        self._window_s = window_s
+        self._max_samples = max_samples
+        self._pairs: deque[tuple[float, NDArray[np.float64]]] = deque()
+        self._lock = threading.Lock()
+
+    def add(self, stamp_s: float, predicted: ArrayLike, measured: ArrayLike) -> None:
+        """Add pairs (N,); a stamp that goes back empties the pool first."""
+        pairs = np.stack([np.asarray(predicted, np.float64), np.asarray(measured, np.float64)])
+        pairs = pairs[:, :: max(1, math.ceil(pairs.shape[1] / self._max_samples))]
+        with self._lock:
+            if self._pairs and stamp_s < self._pairs[-1][0]:
+                self._pairs.clear()
+            self._pairs.append((stamp_s, pairs))
+            while self._pairs[0][0] < stamp_s - self._window_s:
+                self._pairs.popleft()
+
+    def pairs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return predicted and measured, (M,) each."""
+        with self._lock:
+            parts = [pairs for _, pairs in self._pairs]
+        predicted, measured = np.concatenate(parts, axis=1) if parts else np.empty((2, 0))
+        return predicted, measured
+
+    def clear(self) -> None:
+        """Drop all."""
+        with self._lock:
+            self._pairs.clear()
