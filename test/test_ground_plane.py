@@ -80,6 +80,13 @@ def test_a_wall_is_no_ground() -> None:
         fit_ground_plane(np.full((120, 160), 2.0, np.float32), LEVEL, 1.0)
 
 
+def test_noise_does_not_let_a_plane_in_that_is_tilted_too_far() -> None:
+    """Some of its points make planes within the angle; all of them together do not."""
+    noise = 1 + 0.01 * np.random.default_rng(0).standard_normal((120, 160))
+    with pytest.raises(FitRefused, match="tilted by 21 degrees; allowed are 20"):
+        fit_ground_plane(floor_depth(math.radians(20.7), 0.0, 1.0) * noise, LEVEL, 1.0)
+
+
 def test_too_little_ground_is_refused() -> None:
     rng = np.random.default_rng(0)
     clutter = rng.uniform(0.5, 6, (120, 160)).astype(np.float32)
