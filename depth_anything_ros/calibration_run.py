@@ -18,14 +18,16 @@ LONGEST_S = 15.0
 
 
 class CalibrationRun:
-    """Collects; then `result` is the fit, or why there is none.
+    """Collects some frames' evidence, then says what it comes to.
 
     Args:
-        done: called once, in whatever thread, when there is a result.
+        done: called once with the fit, or why there is none, in whatever thread.
         clock: seconds that never go back.
     """
 
-    def __init__(self, done: Callable[[CalibrationRun], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, done: Callable[[ScaleFit | FitRefused], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._done = done
         self._clock = clock
         self._until_s = clock() + LONGEST_S
@@ -33,7 +35,6 @@ class CalibrationRun:
         self._pool = SamplePool(math.inf)
         self._fits: list[ScaleFit] = []
         self._problem = "no frame came"
-        self.result: ScaleFit | FitRefused | None = None
 
     @property
     def has_enough(self) -> bool:
@@ -61,21 +62,21 @@ class CalibrationRun:
 
     def finish(self) -> None:
         """Fit what there is."""
-        if self._fits:
-            self.result = middle(self._fits)
-        elif self._frames == 0:
-            self.result = FitRefused(f"no evidence: {self._problem}")
-        else:
-            try:
-                self.result = fit_scale(*self._pool.pairs())
-            except FitRefused as refused:
-                self.result = refused
-        self._done(self)
+        self._done(self._result())
 
     def give_up(self, why: str) -> None:
         """End without a fit."""
-        self.result = FitRefused(why)
-        self._done(self)
+        self._done(FitRefused(why))
+
+    def _result(self) -> ScaleFit | FitRefused:
+        if self._fits:
+            return middle(self._fits)
+        if self._frames == 0:
+            return FitRefused(f"no evidence: {self._problem}")
+        try:
+            return fit_scale(*self._pool.pairs())
+        except FitRefused as refused:
+            return refused
 
 
 def middle(fits: list[ScaleFit]) -> ScaleFit:

@@ -27,9 +27,13 @@ from depth_anything_ros.frame_statistics import FrameStatistics
 from depth_anything_ros.node_main import describe
 from depth_anything_ros.outputs import Outputs, clip_range
 from depth_anything_ros.qos_watch import QosWatch
+from depth_anything_ros.range_input import RangeInput
+from depth_anything_ros.scaling import Estimate, Scaling
 from depth_anything_ros.settings import CameraSettings
 from depth_anything_ros.snapshots import Snapshot
+from depth_anything_ros.stamps import stamp_ns, stamp_s
 from depth_anything_ros.stopwatch import Stopwatch
+from depth_anything_ros.temporal_filter import TemporalFilter
 
 CAMERA_INFO_QUEUE = 10
 MAX_DISTINCT_COMPLAINTS = 1000
@@ -90,6 +94,7 @@ class CameraStream:
         settings: replaced by the node when parameters change.
 
     Attributes:
+        scaling: what makes metres of the model's depth.
         latest: the last frame that was published with metric depth.
         problem: what was wrong with the last frame.
     """
@@ -106,7 +111,11 @@ class CameraStream:
         self._prefix = f"{name}/" if name else ""
         self._camera_infos = CameraInfos(node.resolve_topic_name(f"{self._prefix}camera_info"))
         self._qos = QosWatch(node, self._warn)
+        self.scaling = Scaling()
+        self._filter: TemporalFilter | None = None
+        self._filter_made_of: tuple[object, ...] = ()
         self._outputs: Outputs | None = None
+        self._range_input: RangeInput | None = None
         self._inputs: list[Any] = []
         self._active_since_s = math.inf
         self._image_size: tuple[int, int] | None = None
@@ -134,6 +143,9 @@ class CameraStream:
     def open(self) -> None:
         """Offer the topics."""
         self._outputs = Outputs(self._node, self._prefix, self._qos)
+        has_range = self.settings.range_type is not None
+        self._range_input = RangeInput(self._node, self._prefix, self.settings, self._qos) if has_range else None
+        self.scaling = Scaling(self._range_input)
 
     def start(self) -> None:
         """Start taking images."""
@@ -162,6 +174,9 @@ class CameraStream:
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None
+        if self._range_input is not None:
+            self._range_input.destroy()
+            self._range_input = None
 
     def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
         qos = QoSProfile(reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST, depth=depth)
@@ -181,14 +196,20 @@ class CameraStream:
         received_s = time.perf_counter()
         self.counts.received += 1
         self.statistics.received()
-        kind = self._host.kind()
-        if kind is None or self._outputs is None or not self._outputs.someone_listens(kind):
+        if not self._is_wanted():
             self.counts.ignored += 1
             return
         frame = Frame(msg, received_s)
         frame.watch.add("transport", self._seconds_since(msg.header))
         if self._host.put(self, frame):
             self.counts.dropped += 1
+
+    def _is_wanted(self) -> bool:
+        kind = self._host.kind()
+        if kind is None or self._outputs is None:
+            return False
+        is_metric = kind == "metric" or self.settings.alignment != "none"
+        return self._outputs.someone_listens(kind, is_metric=is_metric) or self.scaling.is_calibrating
 
     def decode(self, frame: Frame) -> bool:
         """Read the image of a frame whose turn has come. Returns False if it cannot be read; that was said then."""
@@ -216,41 +237,70 @@ class CameraStream:
         self._image_size = frame.image.shape[0], frame.image.shape[1]
         try:
             if self.is_active and self._outputs is not None:
-                if estimator.kind == "relative":
-                    self._publish_relative(frame, depth, self._outputs)
-                else:
-                    self._publish_metric(frame, depth, self._outputs, estimator.max_depth)
+                self._publish(frame, depth, estimator, self._outputs)
                 self.statistics.published(self._seconds_since(frame.msg.header), frame.watch.seconds)
             self.counts.processed += 1
             self.problem = "; ".join(self._complaints)
         except Exception as error:
             self.fail(error)
 
-    def _publish_relative(self, frame: Frame, depth: Tensor, outputs: Outputs) -> None:
-        with frame.watch.time("network"):
-            values = depth.cpu().numpy()
-        with frame.watch.time("publish"):
-            outputs.publish_relative(values, frame.msg.header)
+    def _publish(self, frame: Frame, depth: Tensor, estimator: DepthEstimator, outputs: Outputs) -> None:
+        header, watch, settings = frame.msg.header, frame.watch, self.settings
+        if estimator.kind == "relative":
+            with watch.time("publish"):
+                outputs.publish_relative(depth, header)
+            if settings.alignment == "none":
+                return
+        matched = self._match_camera(header, depth)
+        camera = None if matched is None else matched[1]
+        with watch.time("scale"):
+            metres = self.scaling.apply(Estimate(depth, estimator, estimator.kind, header, camera), settings)
+        if metres is None:
+            return
+        with watch.time("filter"):
+            metres = clip_range(self._smoothed(metres, header, estimator), settings)
+        with watch.time("network"):  # a GPU is done when its result is here
+            values: NDArray[np.float32] = metres.cpu().numpy()
+        self._publish_metric(frame, metres, values, matched, estimator.max_depth, outputs)
 
-    def _publish_metric(self, frame: Frame, depth: Tensor, outputs: Outputs, max_depth: float) -> None:
+    def _smoothed(self, metres: Tensor, header: Header, estimator: DepthEstimator) -> Tensor:
+        time_constant_s = self.settings.temporal_filter_s
+        if time_constant_s is None:
+            self._filter = None
+            return metres
+        made_of = (time_constant_s, estimator, self.settings.max_depth, self.settings.scale, self.settings.shift_m)
+        if self._filter is None or self._filter_made_of != made_of:
+            self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
+        return self._filter(metres, stamp_s(header))
+
+    def _publish_metric(
+        self,
+        frame: Frame,
+        metres: Tensor,
+        values: NDArray[np.float32],
+        matched: tuple[CameraInfo, CameraModel] | None,
+        max_depth: float,
+        outputs: Outputs,
+    ) -> None:
+        """Publish metres, the same on the device and in host memory; the quickest to make go first."""
         assert frame.image is not None
         settings, header, watch = self.settings, frame.msg.header, frame.watch
-        with watch.time("network"):  # a GPU is done when its result is here
-            depth = clip_range(depth, settings)
-            values: NDArray[np.float32] = depth.cpu().numpy()
+        far_m = settings.max_range_m or settings.max_depth or max_depth
         with watch.time("publish"):
             outputs.publish_depth(values, header, settings)
-        matched = self._match_camera(header, values)
+            if self.scaling.state is not None:
+                outputs.publish_residual(self.scaling.state.residual_m)
         if matched is not None:
             info, camera = matched
             outputs.publish_camera_info(info, camera, header)
-            outputs.publish_cloud(depth, frame.image, header, camera, settings, watch)
+            outputs.publish_cloud(metres, frame.image, header, camera, settings, watch)
         with watch.time("publish"):
-            outputs.publish_color(values, header, settings.color_max_m or settings.max_depth or max_depth)
+            outputs.publish_compressed_depth(values, header, settings, far_m)
+            outputs.publish_color(values, header, settings, max_depth)
         self.latest = Snapshot(self.name, stamp_ns(header), frame.image, values, *(matched or (None, None)))
 
-    def _match_camera(self, header: Header, values: NDArray[np.float32]) -> tuple[CameraInfo, CameraModel] | None:
-        height, width = values.shape
+    def _match_camera(self, header: Header, depth: Tensor) -> tuple[CameraInfo, CameraModel] | None:
+        height, width = depth.shape
         try:
             return self._camera_infos.match(header, width, height, rectified=self.settings.rectified)
         except CameraError as error:
@@ -277,7 +327,11 @@ class CameraStream:
     def warnings(self) -> list[str]:
         """Return everything that is not as it should be."""
         stale = self._stale_input() if self.is_active else None
-        return [text for text in (self.problem, stale, *self._qos.problems()) if text]
+        return [text for text in (self.problem, stale, self._unaligned(), *self._qos.problems()) if text]
+
+    def _unaligned(self) -> str | None:
+        state = self.scaling.state
+        return None if state is None or state.name == "aligned" else f"alignment is {state.name}: {state.reason}"
 
     def _stale_input(self) -> str | None:
         limit_s = self.settings.stale_after_s
@@ -296,9 +350,8 @@ class CameraStream:
         ages_s = {"image_age_s": self.statistics.age_s(), "camera_info_age_s": self._camera_infos.age_s()}
         measured = {**self.statistics.summary(), **{name: age for name, age in ages_s.items() if age is not None}}
         counts: dict[str, object] = {f"frames_{name}": count for name, count in vars(self.counts).items()}
-        return counts | {name: f"{value:.3g}" for name, value in measured.items()}
-
-
-def stamp_ns(header: Header) -> int:
-    """A header's stamp in nanoseconds."""
-    return int(header.stamp.sec) * 10**9 + int(header.stamp.nanosec)
+        values = counts | {name: f"{value:.3g}" for name, value in measured.items()}
+        state = self.scaling.state
+        if state is None:
+            return values | {"scale": self.settings.scale, "shift_m": self.settings.shift_m}
+        return values | {f"alignment_{name}": text for name, text in state.describe().items()}

@@ -5,6 +5,7 @@ The executor's thread only takes messages in; one worker thread decodes, estimat
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 import time
@@ -25,16 +26,18 @@ from std_srvs.srv import SetBool, Trigger
 from torch import Tensor
 
 from depth_anything_ros import parameters
+from depth_anything_ros.calibrations import Calibration, load_calibration, save_calibration
 from depth_anything_ros.camera_stream import CameraStream, Frame, FrameCounts
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.diagnostics import Health, Level, status_of
-from depth_anything_ros.errors import DeviceError, InputError, SettingsError
+from depth_anything_ros.errors import DeviceError, FitRefused, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.frame_queue import FrameQueue
 from depth_anything_ros.hardware import device_bytes, hardware_name, resident_bytes
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.recovery import Recovery
+from depth_anything_ros.scale_fit import DepthScale, ScaleFit
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.snapshots import write_snapshot
 
@@ -94,6 +97,7 @@ class DepthAnythingNode(LifecycleNode):
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/snapshot", self._on_snapshot)
         self.create_service(Trigger, "~/reload", self._on_reload)
+        self.create_service(Trigger, "~/calibrate", self._on_calibrate)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
 
@@ -115,6 +119,7 @@ class DepthAnythingNode(LifecycleNode):
             self.get_logger().error(self._model_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
+        self._load_calibrations()
         for stream in self._streams:
             stream.open()
         self._frames = self._new_queue()
@@ -326,9 +331,64 @@ class DepthAnythingNode(LifecycleNode):
             response.success, response.message = False, describe(error)
         return response
 
+    async def _on_calibrate(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Fit every camera's scale and shift to what its range sensor or the ground says about the next frames."""
+        held = self._models.held
+        if held is None or not any(stream.is_active for stream in self._streams):
+            response.success, response.message = False, "the node is not active"
+            return response
+        under_way = [(stream, self._calibration_of(stream)) for stream in self._streams]
+        found = [(stream, await calibration or FitRefused("no result")) for stream, calibration in under_way]
+        try:
+            for stream, fit in found:
+                if isinstance(fit, ScaleFit):
+                    self._take_over(stream, fit, held.estimator.key)
+            response.success = all(isinstance(fit, ScaleFit) for _, fit in found)
+            response.message = "; ".join(f"{stream.name or 'camera'}: {describe_fit(fit)}" for stream, fit in found)
+        except InputError as error:  # the file cannot be written
+            response.success, response.message = False, str(error)
+        self.get_logger().info(f"calibration: {response.message}")
+        return response
+
+    def _calibration_of(self, stream: CameraStream) -> Future[ScaleFit | FitRefused]:
+        ended: Future[ScaleFit | FitRefused] = Future(executor=self.executor)
+        stream.scaling.calibrate(ended.set_result)
+        return ended
+
+    def _take_over(self, stream: CameraStream, fit: ScaleFit, model_key: str) -> None:
+        """Set the camera's parameters, so that everybody sees what holds, and write it down."""
+        self._set_scale(stream, fit)
+        if (file := self._configuration.node.calibration_file) is not None:
+            today = datetime.date.today().isoformat()
+            save_calibration(Path(file).expanduser(), stream.name or "camera", Calibration.of(fit, model_key, today))
+
+    def _load_calibrations(self) -> None:
+        """Take each camera's scale and shift from the file, where it has them for this model and no parameter does."""
+        file = self._configuration.node.calibration_file
+        if file is None:
+            return
+        for stream in self._streams:
+            if (stream.settings.scale, stream.settings.shift_m) != (1.0, 0.0):
+                continue
+            try:
+                calibration = load_calibration(
+                    Path(file).expanduser(), stream.name or "camera", self._configuration.model.key
+                )
+            except SettingsError as error:
+                self.get_logger().warning(f"not calibrated: {error}")
+            else:
+                self._set_scale(stream, calibration.depth_scale)
+
+    def _set_scale(self, stream: CameraStream, found: DepthScale) -> None:
+        prefix = f"{stream.name}." if stream.name else ""
+        values = {"scale": found.scale, "shift_m": found.shift_m}
+        self.set_parameters_atomically([Parameter(prefix + name, value=value) for name, value in values.items()])
+
     # Telling people
 
     def _publish_diagnostics(self) -> None:
+        for stream in self._streams:
+            stream.scaling.check_time()
         health, values = self._health(), self._values()
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
@@ -368,6 +428,14 @@ class DepthAnythingNode(LifecycleNode):
         if (used := device_bytes(estimator.device)) is not None:
             values["device_memory_mib"] = used >> 20
         return values
+
+
+def describe_fit(fit: ScaleFit | FitRefused) -> str:
+    """Say what a calibration found."""
+    if not isinstance(fit, ScaleFit):
+        return f"refused, {fit}"
+    text = f"scale {fit.scale:.4f}, shift {fit.shift_m:+.3f} m, residual {fit.residual_m:.3f} m"
+    return f"{text}, {fit.inlier_share:.0%} of {fit.samples} samples agree{f' ({fit.remark})' if fit.remark else ''}"
 
 
 def snapshot_folder(name: str | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -10,13 +11,21 @@ import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import Header
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Float32, Header
 from torch import Tensor
 
 from depth_anything_ros.camera import CameraModel
-from depth_anything_ros.conversions import CloudMessage, bgr_to_image, camera_info_for, depth_to_image
+from depth_anything_ros.conversions import (
+    CloudMessage,
+    bgr_to_compressed,
+    bgr_to_image,
+    camera_info_for,
+    depth_to_compressed,
+    depth_to_image,
+)
 from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.edge_filter import mark_flying
 from depth_anything_ros.formats import colorize
 from depth_anything_ros.qos_watch import QosWatch
 from depth_anything_ros.settings import CameraSettings
@@ -44,7 +53,19 @@ class Outputs:
         self._points = self._publisher(PointCloud2, f"~/{prefix}points")
         self._color = self._publisher(Image, f"~/{prefix}depth/color")
         self._relative = self._publisher(Image, f"~/{prefix}relative/image")
-        self._all = (self._depth, self._camera_info, self._points, self._color, self._relative)
+        # Topics of image_transport: the base topic's name and the transport's.
+        self._compressed_depth = self._publisher(CompressedImage, f"~/{prefix}depth/image/compressedDepth")
+        self._compressed_color = self._publisher(CompressedImage, f"~/{prefix}depth/color/compressed")
+        self._residual = self._publisher(Float32, f"~/{prefix}alignment/residual")
+        self._metric = (
+            self._depth,
+            self._camera_info,
+            self._points,
+            self._color,
+            self._compressed_depth,
+            self._compressed_color,
+            self._residual,
+        )
 
     def _publisher(self, kind: type, topic: str) -> Any:
         return self._node.create_lifecycle_publisher(
@@ -57,27 +78,48 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
-        for publisher in self._all:
+        for publisher in (*self._metric, self._relative):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def someone_listens(self, kind: Kind) -> bool:
-        """Whether anything that this kind of depth is published on has a subscriber."""
-        metric = (self._depth, self._camera_info, self._points, self._color)
-        return any(_listened_to(topic) for topic in ((self._relative,) if kind == "relative" else metric))
+    def someone_listens(self, kind: Kind, *, is_metric: bool) -> bool:
+        """Whether anything that such depth is published on has a subscriber; `is_metric`: it has metres, too."""
+        topics = (*((self._relative,) if kind == "relative" else ()), *(self._metric if is_metric else ()))
+        return any(_listened_to(topic) for topic in topics)
 
-    def publish_relative(self, values: NDArray[np.float32], header: Header) -> None:
+    def publish_relative(self, depth: Tensor, header: Header) -> None:
         """Publish relative depth, float32 (H, W), on its own topic only: it has no metres."""
-        self._relative.publish(depth_to_image(values, header))
+        if _listened_to(self._relative):
+            self._relative.publish(depth_to_image(depth.cpu().numpy(), header))
 
     def publish_depth(self, values: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         """Publish metric depth, float32 (H, W)."""
         if _listened_to(self._depth):
             self._depth.publish(depth_to_image(values, header, settings.depth_encoding))
 
-    def publish_color(self, values: NDArray[np.float32], header: Header, far_m: float) -> None:
-        """Publish a picture of metric depth, float32 (H, W), for people; `far_m` is the far end of its colours."""
+    def publish_compressed_depth(
+        self, values: NDArray[np.float32], header: Header, settings: CameraSettings, far_m: float
+    ) -> None:
+        """Publish metric depth, float32 (H, W), for image_transport; depth beyond `far_m` is lost."""
+        if _listened_to(self._compressed_depth):
+            message = depth_to_compressed(values, header, settings.depth_encoding, depth_max_m=far_m)
+            self._compressed_depth.publish(message)
+
+    def publish_color(
+        self, values: NDArray[np.float32], header: Header, settings: CameraSettings, max_depth: float
+    ) -> None:
+        """Publish a picture of metric depth, float32 (H, W), for people; `max_depth` in metres is the model's."""
+        if not _listened_to(self._color) and not _listened_to(self._compressed_color):
+            return
+        picture = colorize(values, 0.0, settings.color_max_m or settings.max_depth or max_depth)
         if _listened_to(self._color):
-            self._color.publish(bgr_to_image(colorize(values, 0.0, far_m), header))
+            self._color.publish(bgr_to_image(picture, header))
+        if _listened_to(self._compressed_color):
+            self._compressed_color.publish(bgr_to_compressed(picture, header, settings.jpeg_quality))
+
+    def publish_residual(self, residual_m: float | None) -> None:
+        """Publish how far the alignment's readings are off, in metres; NaN before there was a fit."""
+        if _listened_to(self._residual):
+            self._residual.publish(Float32(data=math.nan if residual_m is None else residual_m))
 
     def publish_camera_info(self, info: CameraInfo, camera: CameraModel, header: Header) -> None:
         """Publish the CameraInfo of the depth."""
@@ -97,6 +139,8 @@ class Outputs:
         if not _listened_to(self._points) or not self._cloud_is_due(settings):
             return
         with watch.time("back_projection"):
+            if settings.edge_filter:
+                depth = mark_flying(depth)
             if settings.min_range_m is not None or settings.max_range_m is not None:
                 depth = torch.where(torch.isfinite(depth), depth, torch.nan)
             message = self._cloud.fill(depth, image_bgr, header, camera, settings.cloud_stride)

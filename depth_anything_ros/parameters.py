@@ -9,8 +9,9 @@ functions.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -31,6 +32,7 @@ class Parameter:
     Attributes:
         description: shown by `ros2 param describe`.
         choices: allowed strings; empty allows any.
+        numbers: length of an array of numbers, which is not set unless it is given.
         bounds: lowest and highest number.
         unset: the value that stands for None, where the setting is optional.
         fixed: read once, at the start.
@@ -38,6 +40,7 @@ class Parameter:
 
     description: str
     choices: tuple[str, ...] = ()
+    numbers: int = 0
     bounds: tuple[float, float] | None = None
     unset: str | float | None = None
     fixed: bool = False
@@ -71,6 +74,9 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     "download": Parameter("Download missing official weights from the Hugging Face Hub."),
     "accept_license": Parameter("Agree to the CC-BY-NC-4.0 licence of the Base and Large weights when downloading."),
 }
+
+ALIGNMENTS = ("none", "range", "ground_plane")
+RANGE_TYPES = ("LaserScan", "PointCloud2", "Range", "Image")
 
 CAMERA_PARAMETERS: dict[str, Parameter] = {
     "max_depth": Parameter(
@@ -108,6 +114,50 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "stale_after_s": Parameter(
         "Images or CameraInfo that have not come for so many seconds are reported as stale.", bounds=(0.1, 3600.0)
     ),
+    "jpeg_quality": Parameter("Quality of the compressed colour picture.", bounds=(1, 100)),
+    "scale": Parameter("What metric depth is multiplied by.", bounds=(0.01, 100.0)),
+    "shift_m": Parameter("What is added to metric depth after that, in metres.", bounds=(-100.0, 100.0)),
+    "alignment": Parameter(
+        "What tells scale and shift frame by frame: nothing, a range sensor on the topic range, or the ground below a "
+        "camera of known height.",
+        choices=ALIGNMENTS,
+    ),
+    "alignment_time_constant_s": Parameter(
+        "Time constant of the smoothing of scale and shift. 0: none.", bounds=(0.0, 3600.0)
+    ),
+    "alignment_hold_s": Parameter(
+        "For so long the last scale and shift are kept without new readings; then the configured ones hold.",
+        bounds=(0.0, 3600.0),
+    ),
+    "alignment_window_s": Parameter(
+        "For so long a range sensor's readings are used together: the fewer it has, the longer.", bounds=(0.0, 3600.0)
+    ),
+    "range_type": Parameter(
+        "Type of the messages on the topic range; Image: depth registered to the camera. Empty: no range sensor.",
+        choices=("", *RANGE_TYPES),
+        unset="",
+        fixed=True,
+    ),
+    "range_extrinsics": Parameter(
+        "[x, y, z, roll, pitch, yaw] of the range sensor in the camera's optical frame, metres and radians. "
+        "Not set: TF is asked.",
+        numbers=6,
+        fixed=True,
+    ),
+    "range_window_s": Parameter(
+        "A reading belongs to an image whose stamp is at most so many seconds from its own.", bounds=(0.0, 60.0)
+    ),
+    "camera_height_m": Parameter(
+        "Height of the camera's optical centre above the ground. 0: unknown.", bounds=(0.0, 100.0), unset=0.0
+    ),
+    "camera_pitch_rad": Parameter("Pitch the camera is mounted with; positive looks down.", bounds=(-1.5, 1.5)),
+    "camera_roll_rad": Parameter(
+        "Roll the camera is mounted with; positive is clockwise, seen from behind.", bounds=(-3.2, 3.2)
+    ),
+    "temporal_filter_s": Parameter(
+        "Time constant of the smoothing of depth over time. 0: none.", bounds=(0.0, 60.0), unset=0.0
+    ),
+    "edge_filter": Parameter("Leave points out of the cloud that hang between a foreground and its background."),
 }
 
 NODE_PARAMETERS: dict[str, Parameter] = {
@@ -123,6 +173,11 @@ NODE_PARAMETERS: dict[str, Parameter] = {
     ),
     "snapshot_folder": Parameter(
         "Folder for snapshots. Empty: depth_anything_snapshots in the ROS home.", unset="", fixed=True
+    ),
+    "calibration_file": Parameter(
+        "YAML file with the cameras' scale and shift: read at the start, written by ~/calibrate. Empty: none.",
+        unset="",
+        fixed=True,
     ),
 }
 
@@ -161,7 +216,8 @@ def declare(node: Node) -> None:
     for camera in _checked_cameras(node.get_parameter("cameras").value):
         for name, parameter in CAMERA_PARAMETERS.items() if camera else ():
             default = defaults[name] if defaults[name] is not None else parameter.unset
-            kind = RosParameter.Type.from_parameter_value(default)
+            of_default = RosParameter.Type.from_parameter_value(default)
+            kind = RosParameter.Type.DOUBLE_ARRAY if parameter.numbers else of_default
             node.declare_parameter(f"{camera}.{name}", kind, _descriptor(parameter, default))
 
 
@@ -176,7 +232,8 @@ def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[
     """
     for name, parameter in table.items():
         default = defaults[name] if defaults[name] is not None else parameter.unset
-        node.declare_parameter(name, default, _descriptor(parameter, default))
+        kind = RosParameter.Type.DOUBLE_ARRAY if parameter.numbers else None
+        node.declare_parameter(name, kind or default, _descriptor(parameter, default))
 
 
 def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
@@ -199,17 +256,14 @@ def read(node: Node) -> Configuration:
         SettingsError: see `changed`.
     """
     values = values_of(node, PARAMETERS)
-    for camera in values["cameras"]:
-        for name in (f"{camera}.{name}" for name in CAMERA_PARAMETERS):
-            parameter = node.get_parameter_or(name)
-            if parameter.type_ != RosParameter.Type.NOT_SET:
-                values[name] = parameter.value
-    return changed(Configuration(), values)
+    own = [f"{camera}.{name}" for camera in values["cameras"] for name in CAMERA_PARAMETERS]
+    return changed(Configuration(), {**values, **values_of(node, own)})
 
 
-def values_of(node: Node, table: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Return the values of a table's parameters."""
-    return {name: node.get_parameter(name).value for name in table}
+def values_of(node: Node, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of those parameters that are set."""
+    found = {name: node.get_parameter_or(name) for name in names}
+    return {name: parameter.value for name, parameter in found.items() if parameter.type_ != RosParameter.Type.NOT_SET}
 
 
 def changed(configuration: Configuration, values: Mapping[str, Any]) -> Configuration:
@@ -227,7 +281,7 @@ def changed(configuration: Configuration, values: Mapping[str, Any]) -> Configur
     )
     result = replace(result, own={name: _own_values(result, name, values) for name in result.node.cameras})
     for name in result.node.cameras:
-        _check_ranges(f"{name}." if name else "", result.of_camera(name))
+        _check_together(f"{name}." if name else "", result.of_camera(name))
     return result
 
 
@@ -244,12 +298,16 @@ def _own_values(configuration: Configuration, camera: str, values: Mapping[str, 
     return own
 
 
-def _check_ranges(prefix: str, camera: CameraSettings) -> None:
+def _check_together(prefix: str, camera: CameraSettings) -> None:
     nearest, farthest = camera.min_range_m, camera.max_range_m
     if nearest is not None and farthest is not None and nearest >= farthest:
         raise SettingsError(
             f"parameter {prefix}min_range_m is {nearest}; it must be less than {prefix}max_range_m, {farthest}"
         )
+    if camera.alignment == "range" and camera.range_type is None:
+        raise SettingsError(f"parameter {prefix}alignment is 'range'; it needs {prefix}range_type")
+    if camera.alignment == "ground_plane" and camera.camera_height_m is None:
+        raise SettingsError(f"parameter {prefix}alignment is 'ground_plane'; it needs {prefix}camera_height_m")
 
 
 def _checked_cameras(names: Any) -> tuple[str, ...]:
@@ -278,11 +336,20 @@ def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[s
 def _checked(name: str, parameter: Parameter, value: Any) -> Any:
     if name == "cameras":
         return _checked_cameras(value)
+    if parameter.numbers:
+        return _checked_numbers(name, parameter.numbers, value)
     if parameter.choices and value not in parameter.choices:
         raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
         raise SettingsError(f"parameter {name} is {value}; allowed: {parameter.bounds[0]:g} to {parameter.bounds[1]:g}")
     return None if parameter.unset is not None and value == parameter.unset else value
+
+
+def _checked_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
+    numbers = tuple(float(number) for number in value)
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise SettingsError(f"parameter {name} is {list(numbers)}; allowed are {count} finite numbers")
+    return numbers
 
 
 def to_ros(settings: ModelSettings) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from depth_anything_ros.settings import CameraSettings
 from depth_anything_ros.stamps import stamp_s
 from depth_anything_ros.transform import SAME_FRAME, Transform
 
-# Name of a type of message -> the type.
-RANGE_TYPES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
+# Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
+MESSAGES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
 KEPT = 100  # messages: an image's own is still there after a slow inference
 
 
@@ -36,7 +36,7 @@ class RangeInput:
     Args:
         node: where the subscription lives.
         prefix: what its topic begins with: empty, or the camera's name and a slash.
-        settings: its type, which has to be one of `RANGE_TYPES`.
+        settings: its type, which has to be one of `MESSAGES`.
         qos_watch: looks after publishers whose quality of service does not fit.
     """
 
@@ -46,7 +46,7 @@ class RangeInput:
         self._recent: deque[Any] = deque(maxlen=KEPT)
         self._transforms = None if settings.range_extrinsics else _transform_buffer(node)
         self._subscription = node.create_subscription(
-            RANGE_TYPES[settings.range_type],
+            MESSAGES[settings.range_type or ""],
             self.topic,
             self._recent.append,
             qos_profile_sensor_data,
@@ -78,10 +78,11 @@ class RangeInput:
         return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
 
     def _nearest(self, header: Header, window_s: float) -> Any:
-        image_s = stamp_s(header)
-        off_s = {index: abs(stamp_s(msg.header) - image_s) for index, msg in enumerate(recent := list(self._recent))}
-        nearest = min(off_s, key=off_s.__getitem__, default=None)
-        return recent[nearest] if nearest is not None and off_s[nearest] <= window_s else None
+        def off_s(msg: Any) -> float:
+            return abs(stamp_s(msg.header) - stamp_s(header))
+
+        nearest = min(list(self._recent), key=off_s, default=None)
+        return nearest if nearest is not None and off_s(nearest) <= window_s else None
 
     def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
         if settings.range_extrinsics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,32 @@ from depth_anything_ros.ground_plane import fit_ground_plane
 from depth_anything_ros.range_input import RangeInput
 from depth_anything_ros.range_samples import Pairs
 from depth_anything_ros.sample_pool import SamplePool
-from depth_anything_ros.scale_fit import DepthScale, Fit, fit_inverse, fit_scale
+from depth_anything_ros.scale_fit import DepthScale, Fit, ScaleFit, fit_inverse, fit_scale
 from depth_anything_ros.settings import AlignmentSettings, CameraSettings
 from depth_anything_ros.stamps import stamp_s
 
-NO_CAMERA = FitRefused("no CameraInfo: readings cannot be found in the picture")
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a model said about an image.
+
+    Attributes:
+        depth: float32 (H, W), any device: metres, or relative depth.
+        model: which one it was; another one starts an alignment anew.
+        camera: the image's, None where it is not known.
+    """
+
+    depth: Tensor
+    model: object
+    kind: Kind
+    header: Header
+    camera: CameraModel | None
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The depth in host memory."""
+        values: NDArray[np.float32] = self.depth.cpu().numpy()
+        return values
 
 
 class Scaling:
@@ -44,82 +66,61 @@ class Scaling:
     @property
     def state(self) -> AlignmentState | None:
         """What the alignment does; None without one."""
-        return self._alignment.state if self._alignment is not None else None
+        alignment = self._alignment
+        return alignment.state if alignment is not None else None
+
+    def apply(self, estimate: Estimate, settings: CameraSettings) -> Tensor | None:
+        """Return metres, float32 (H, W) on the estimate's device; None where relative depth has no scale."""
+        configured = DepthScale(settings.scale, settings.shift_m)
+        self._calibrate(estimate, settings)
+        if settings.alignment == "none":
+            self._alignment, self._made_of = None, ()
+            return configured.apply(estimate.depth) if estimate.kind == "metric" else None
+        alignment = self._current_alignment(estimate, configured, settings)
+        applied = alignment.update(self._evidence(estimate, settings), stamp_s(estimate.header))
+        return None if applied is None else applied.apply(estimate.depth)
+
+    def _current_alignment(self, estimate: Estimate, configured: DepthScale, settings: CameraSettings) -> Alignment:
+        smoothing = AlignmentSettings(settings.alignment_time_constant_s, settings.alignment_hold_s)
+        made_of = (estimate.model, configured, smoothing, settings.alignment, settings.alignment_window_s)
+        if self._alignment is None or made_of != self._made_of:
+            self._made_of = made_of
+            self._alignment = Alignment(estimate.kind, configured, smoothing)
+            # Relative depth has another scale and shift in every picture: readings of other pictures say nothing.
+            self._pool = SamplePool(settings.alignment_window_s if estimate.kind == "metric" else 0.0)
+        return self._alignment
+
+    def _evidence(self, estimate: Estimate, settings: CameraSettings) -> Fit | FitRefused | None:
+        """What this frame says about the scale; None where no reading was due."""
+        try:
+            if settings.alignment == "ground_plane":
+                return ground_fit(estimate, settings)
+            pairs = self._read_range(estimate, settings)
+            if pairs is None:
+                return None
+            self._pool.add(stamp_s(estimate.header), *pairs)
+            if estimate.kind == "relative":
+                return fit_inverse(*self._pool.pairs())
+            return fit_scale(*self._pool.pairs(), shift_m=settings.shift_m)
+        except FitRefused as refused:
+            return refused
+        except InputError as error:
+            return FitRefused(str(error))
+
+    def _read_range(self, estimate: Estimate, settings: CameraSettings) -> Pairs | None:
+        if self._range_input is None:
+            raise FitRefused("there is no range sensor: set range_type")
+        camera = known_camera(estimate)
+        return self._range_input.pairs(estimate.values, estimate.kind, estimate.header, camera, settings)
+
+    # Calibration
 
     @property
     def is_calibrating(self) -> bool:
         """Whether frames are wanted for a calibration, whoever listens."""
         return self._run is not None
 
-    def apply(
-        self,
-        depth: Tensor,
-        model: object,
-        kind: Kind,
-        header: Header,
-        camera: CameraModel | None,
-        settings: CameraSettings,
-    ) -> Tensor | None:
-        """Make metres of what a model said.
-
-        Args:
-            depth: float32 (H, W), any device: metres, or relative depth.
-            model: another one starts the alignment anew.
-
-        Returns:
-            Metres, float32 (H, W); None where relative depth has no scale.
-        """
-        configured = DepthScale(settings.scale, settings.shift_m)
-        self._calibrate(depth, kind, header, camera, settings)
-        if settings.alignment == "none":
-            self._alignment, self._made_of = None, ()
-            return configured.apply(depth) if kind == "metric" else None
-        alignment = self._current_alignment(model, kind, configured, settings)
-        applied = alignment.update(self._evidence(depth, kind, header, camera, settings), stamp_s(header))
-        return None if applied is None else applied.apply(depth)
-
-    def _current_alignment(
-        self, model: object, kind: Kind, configured: DepthScale, settings: CameraSettings
-    ) -> Alignment:
-        smoothing = AlignmentSettings(settings.alignment_time_constant_s, settings.alignment_hold_s)
-        made_of = (model, kind, configured, smoothing, settings.alignment, settings.alignment_window_s)
-        if self._alignment is None or made_of != self._made_of:
-            self._made_of = made_of
-            self._alignment = Alignment(kind, configured, smoothing)
-            # Relative depth has another scale and shift in every picture, so readings of others say nothing.
-            self._pool = SamplePool(settings.alignment_window_s if kind == "metric" else 0.0)
-        return self._alignment
-
-    def _evidence(
-        self, depth: Tensor, kind: Kind, header: Header, camera: CameraModel | None, settings: CameraSettings
-    ) -> Fit | FitRefused | None:
-        """What this frame says about the scale; None where no reading was due."""
-        if camera is None:
-            return NO_CAMERA
-        values: NDArray[np.float32] = depth.cpu().numpy()
-        try:
-            if settings.alignment == "ground_plane":
-                return ground_fit(values, kind, camera, settings)
-            pairs = self._read_range(values, kind, header, camera, settings)
-            if pairs is None:
-                return None
-            self._pool.add(stamp_s(header), *pairs)
-            return fit_scale(*self._pool.pairs()) if kind == "metric" else fit_inverse(*self._pool.pairs())
-        except FitRefused as refused:
-            return refused
-        except InputError as error:
-            return FitRefused(str(error))
-
-    def _read_range(
-        self, values: NDArray[np.float32], kind: Kind, header: Header, camera: CameraModel, settings: CameraSettings
-    ) -> Pairs | None:
-        if self._range_input is None:
-            raise FitRefused("there is no range sensor: set range_type")
-        return self._range_input.pairs(values, kind, header, camera, settings)
-
-    # Calibration
-
-    def calibrate(self, done: Callable[[CalibrationRun], None]) -> None:
+    def calibrate(self, done: Callable[[ScaleFit | FitRefused], None]) -> None:
         """Collect the next frames' evidence, then call `done`, in whatever thread. A run under way is given up."""
         with self._lock:
             given_up, self._run = self._run, CalibrationRun(done)
@@ -132,22 +133,19 @@ class Scaling:
         if run is not None and run.is_overdue:
             self._end(run)
 
-    def _calibrate(
-        self, depth: Tensor, kind: Kind, header: Header, camera: CameraModel | None, settings: CameraSettings
-    ) -> None:
+    def _calibrate(self, estimate: Estimate, settings: CameraSettings) -> None:
         run = self._run
         if run is None:
             return
         try:
-            if kind == "relative":
+            if estimate.kind == "relative":
                 raise FitRefused("relative depth has no scale that lasts: use alignment")
-            if camera is None:
-                raise NO_CAMERA
-            values: NDArray[np.float32] = depth.cpu().numpy()
             if self._range_input is None:
-                run.add_fit(ground_fit(values, kind, camera, settings))
-            elif (pairs := self._read_range(values, kind, header, camera, settings)) is not None:
-                run.add_pairs(stamp_s(header), pairs)
+                run.add_fit(ground_fit(estimate, settings))
+            elif (pairs := self._read_range(estimate, settings)) is not None:
+                run.add_pairs(stamp_s(estimate.header), pairs)
+            else:
+                run.add_problem(f"no message on {self._range_input.topic} near the image's stamp")
         except InputError as error:
             run.add_problem(str(error))
         if run.has_enough:
@@ -161,15 +159,22 @@ class Scaling:
         run.finish()
 
 
-def ground_fit(values: NDArray[np.float32], kind: Kind, camera: CameraModel, settings: CameraSettings) -> Fit:
-    """Fit the scale of metric depth (H, W) to the ground. Raises FitRefused."""
-    if kind == "relative":
+def known_camera(estimate: Estimate) -> CameraModel:
+    """Return the image's camera. Raises FitRefused where it is not known."""
+    if estimate.camera is None:
+        raise FitRefused("no CameraInfo: readings cannot be found in the picture")
+    return estimate.camera
+
+
+def ground_fit(estimate: Estimate, settings: CameraSettings) -> ScaleFit:
+    """Fit the scale of metric depth to the ground. Raises FitRefused."""
+    if estimate.kind == "relative":
         raise FitRefused("relative depth has no ground plane: use a range sensor")
     if settings.camera_height_m is None:
-        raise FitRefused("the camera's height is not known: set camera_height_m")
+        raise FitRefused("neither range_type nor camera_height_m is set")
     return fit_ground_plane(
-        values,
-        camera,
+        estimate.values,
+        known_camera(estimate),
         settings.camera_height_m,
         pitch_rad=settings.camera_pitch_rad,
         roll_rad=settings.camera_roll_rad,

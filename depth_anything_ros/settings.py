@@ -64,63 +64,6 @@ class CacheSettings:
 
 
 @dataclass(frozen=True)
-class CameraSettings:
-    """What the node does with one camera's images; each camera of a node may have its own.
-
-    Attributes:
-        max_depth: metres at the network's full output; None is the dataset's own.
-        image_transport: `raw` or `compressed`.
-        rectified: the images are rectified, so P describes them; otherwise K and D do.
-        process_every_frame: queue frames instead of taking the latest only.
-        queue_size: how many frames wait at most when they are queued.
-        warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
-            size is compiled before the first one; 0 leaves it to the first one.
-        depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
-        min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
-            None does not clip on that side.
-        cloud_stride: the cloud takes every n-th row and column.
-        cloud_rate_hz: at most this many clouds a second; None does not limit.
-        color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
-        stale_after_s: input that has not come for so long is reported.
-    """
-
-    max_depth: float | None = None
-    image_transport: str = "raw"
-    rectified: bool = False
-    process_every_frame: bool = False
-    queue_size: int = 100
-    warm_up_width: int = 640
-    warm_up_height: int = 480
-    depth_encoding: str = "32FC1"
-    min_range_m: float | None = None
-    max_range_m: float | None = None
-    cloud_stride: int = 1
-    cloud_rate_hz: float | None = None
-    color_max_m: float | None = None
-    stale_after_s: float = 3.0
-
-
-@dataclass(frozen=True)
-class NodeSettings:
-    """What concerns the node as a whole.
-
-    Attributes:
-        cameras: names of the cameras, which their topics and their own parameters begin with; one
-            camera without a name by default.
-        autostart: configure and activate without being told to.
-        cpu_fallback: go on with the CPU where the device fails again and again.
-        stuck_after_s: an inference that takes longer is reported as stuck.
-        snapshot_folder: where snapshots are written; None is `depth_anything_snapshots` in the ROS home.
-    """
-
-    cameras: tuple[str, ...] = ("",)
-    autostart: bool = True
-    cpu_fallback: bool = False
-    stuck_after_s: float = 30.0
-    snapshot_folder: str | None = None
-
-
-@dataclass(frozen=True)
 class FitSettings:
     """How scale and shift are fitted to samples, and which fits are refused (docs/scale.md).
 
@@ -180,6 +123,94 @@ class AlignmentSettings:
 
     time_constant_s: float = 1.0
     hold_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """What the node does with one camera's images; each camera of a node may have its own.
+
+    Attributes:
+        max_depth: metres at the network's full output; None is the dataset's own.
+        image_transport: `raw` or `compressed`.
+        rectified: the images are rectified, so P describes them; otherwise K and D do.
+        process_every_frame: queue frames instead of taking the latest only.
+        queue_size: how many frames wait at most when they are queued.
+        warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
+            size is compiled before the first one; 0 leaves it to the first one.
+        depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
+        min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
+            None does not clip on that side.
+        cloud_stride: the cloud takes every n-th row and column.
+        cloud_rate_hz: at most this many clouds a second; None does not limit.
+        color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
+        stale_after_s: input that has not come for so long is reported.
+        jpeg_quality: of the compressed colour picture, 1 to 100.
+        scale, shift_m: `scale * depth + shift_m` is what a metric model's depth is taken for.
+        alignment: `none`; or what tells scale and shift frame by frame: `range`, `ground_plane`.
+        alignment_time_constant_s, alignment_hold_s: as in `AlignmentSettings`.
+        alignment_window_s: readings of a range sensor are used together for so long.
+        range_type: name in `parameters.RANGE_TYPES` of what comes on the topic `range`; None: nothing does.
+        range_extrinsics: `[x, y, z, roll, pitch, yaw]` of the range sensor in the camera's optical frame, metres and
+            radians (`Transform.from_xyz_rpy`); None asks TF.
+        range_window_s: a reading belongs to an image whose stamp is at most so far from its own.
+        camera_height_m: of the optical centre above the ground; None is unknown.
+        camera_pitch_rad, camera_roll_rad: how the camera is mounted, as in `ground_plane.fit_ground_plane`.
+        temporal_filter_s: time constant of the smoothing over time; None does not smooth.
+        edge_filter: no points between a foreground and its background.
+    """
+
+    max_depth: float | None = None
+    image_transport: str = "raw"
+    rectified: bool = False
+    process_every_frame: bool = False
+    queue_size: int = 100
+    warm_up_width: int = 640
+    warm_up_height: int = 480
+    depth_encoding: str = "32FC1"
+    min_range_m: float | None = None
+    max_range_m: float | None = None
+    cloud_stride: int = 1
+    cloud_rate_hz: float | None = None
+    color_max_m: float | None = None
+    stale_after_s: float = 3.0
+    jpeg_quality: int = 95
+    scale: float = 1.0
+    shift_m: float = 0.0
+    alignment: str = "none"
+    alignment_time_constant_s: float = AlignmentSettings.time_constant_s
+    alignment_hold_s: float = AlignmentSettings.hold_s
+    alignment_window_s: float = 2.0
+    range_type: str | None = None
+    range_extrinsics: tuple[float, ...] | None = None
+    range_window_s: float = 0.1
+    camera_height_m: float | None = None
+    camera_pitch_rad: float = 0.0
+    camera_roll_rad: float = 0.0
+    temporal_filter_s: float | None = None
+    edge_filter: bool = False
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What concerns the node as a whole.
+
+    Attributes:
+        cameras: names of the cameras, which their topics and their own parameters begin with; one
+            camera without a name by default.
+        autostart: configure and activate without being told to.
+        cpu_fallback: go on with the CPU where the device fails again and again.
+        stuck_after_s: an inference that takes longer is reported as stuck.
+        snapshot_folder: where snapshots are written; None is `depth_anything_snapshots` in the ROS home.
+        calibration_file: YAML with the cameras' scale and shift, read at the start and written by calibrations;
+            None keeps none.
+    """
+
+    cameras: tuple[str, ...] = ("",)
+    autostart: bool = True
+    cpu_fallback: bool = False
+    stuck_after_s: float = 30.0
+    snapshot_folder: str | None = None
+    calibration_file: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.stopwatch": (0, "core"),
     "depth_anything_ros.frame_statistics": (0, "core"),
     "depth_anything_ros.recovery": (0, "core"),
+    "depth_anything_ros.stamps": (0, "core"),
+    "depth_anything_ros.calibration_run": (0, "core"),
     "depth_anything_ros.robust_line": (0, "core"),
     "depth_anything_ros.scale_fit": (0, "core"),
     "depth_anything_ros.projection": (0, "core"),
@@ -64,6 +66,8 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.model_holder": (3, "node"),
     "depth_anything_ros.outputs": (3, "node"),
     "depth_anything_ros.qos_watch": (3, "node"),
+    "depth_anything_ros.range_input": (3, "node"),
+    "depth_anything_ros.scaling": (3, "node"),
     "depth_anything_ros.camera_stream": (3, "node"),
     "depth_anything_ros.diagnostics": (3, "node"),
     "depth_anything_ros.node_main": (3, "node"),
@@ -87,7 +91,16 @@ CLIENT = (
 )
 MAY_IMPORT_RCLPY = tuple(
     f"depth_anything_ros.{name}"
-    for name in ("node", "node_main", "camera_stream", "outputs", "parameters", "qos_watch", "synthetic_camera")
+    for name in (
+        "node",
+        "node_main",
+        "camera_stream",
+        "outputs",
+        "parameters",
+        "qos_watch",
+        "range_input",
+        "synthetic_camera",
+    )
 )
 
 

@@ -37,6 +37,7 @@ def test_every_default_is_allowed_and_stays_the_default() -> None:
         field.name: PARAMETERS[field.name].unset if (value := getattr(settings(), field.name)) is None else value
         for _, settings in TABLES
         for field in fields(settings)
+        if not PARAMETERS[field.name].numbers  # an array is not set unless it is given
     }
     assert None not in defaults.values()
     assert changed(DEFAULT, defaults) == DEFAULT
