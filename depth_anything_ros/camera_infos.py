@@ -1,19 +1,34 @@
-"""Which CameraInfo belongs to an image."""
+"""Which CameraInfo belongs to an image, and what it says about that image. Messages are anything with their fields."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeAlias
 
-from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import Header
+import numpy as np
 
-from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.camera import CameraInfo as Intrinsics
+from depth_anything_ros.camera import CameraModel, binning, image_size, resize_factors
 from depth_anything_ros.errors import CameraError
 
 Source: TypeAlias = tuple[str, int, int]  # frame and stamp
 KEPT = 300  # ten seconds of a 30 Hz camera: an image's own is still there after a slow inference
 FALLBACKS = 10  # how many of the latest are tried where an image has none of its own, or one that does not fit
+
+
+class Header(Protocol):
+    """std_msgs/Header; its stamp has `sec` and `nanosec`."""
+
+    frame_id: str
+    stamp: Any
+
+
+class CameraInfo(Intrinsics, Protocol):
+    """The part of sensor_msgs/CameraInfo that is read."""
+
+    header: Any  # Header
+    r: Any
 
 
 class CameraInfos:
@@ -29,7 +44,7 @@ class CameraInfos:
 
     def add(self, info: CameraInfo) -> None:
         """Remember a message."""
-        self._recent.append((_source(info.header), info))
+        self._recent.append((source_of(info.header), info))
 
     def match(self, header: Header, width: int, height: int, *, rectified: bool) -> tuple[CameraInfo, CameraModel]:
         """Return the CameraInfo of an image and the camera it describes: the same stamp's, else the latest that fits.
@@ -41,7 +56,7 @@ class CameraInfos:
         recent = list(self._recent)
         if not recent:
             raise CameraError(f"waiting for CameraInfo on {self._topic}: depth is published, clouds need it")
-        wanted = _source(header)
+        wanted = source_of(header)
         own = [info for source, info in recent if source == wanted]
         latest = [info for source, info in reversed(recent) if source[0] == wanted[0]][:FALLBACKS]
         if not latest:
@@ -49,19 +64,55 @@ class CameraInfos:
                 f"the image's frame is {header.frame_id!r}, but CameraInfo on {self._topic} is of "
                 f"frame {recent[-1][1].header.frame_id!r}: no cloud without its own"
             )
-        return self._first_usable([*own, *latest], width, height, rectified)
-
-    def _first_usable(
-        self, candidates: list[CameraInfo], width: int, height: int, rectified: bool
-    ) -> tuple[CameraInfo, CameraModel]:
-        problem: CameraError | None = None
-        for info in candidates:
-            try:
-                return info, CameraModel.from_camera_info(info, rectified=rectified).scaled_to(width, height)
-            except CameraError as error:
-                problem = problem or error
-        raise CameraError(f"no cloud from CameraInfo on {self._topic}: {problem}") from problem
+        return first_usable([*own, *latest], width, height, rectified=rectified, topic=self._topic)
 
 
-def _source(header: Header) -> Source:
+def first_usable(
+    candidates: Iterable[CameraInfo], width: int, height: int, *, rectified: bool, topic: str
+) -> tuple[CameraInfo, CameraModel]:
+    """Return the first CameraInfo that can be true for an image of this size, and the camera it describes.
+
+    Raises:
+        CameraError: none can; it says what is wrong with the first.
+    """
+    problem: CameraError | None = None
+    for info in candidates:
+        try:
+            return info, CameraModel.from_camera_info(info, rectified=rectified).scaled_to(width, height)
+        except CameraError as error:
+            problem = problem or error
+    raise CameraError(f"no cloud from CameraInfo on {topic}: {problem}") from problem
+
+
+def source_of(header: Header) -> Source:
+    """Return what an image and its own CameraInfo have in common."""
     return header.frame_id, header.stamp.sec, header.stamp.nanosec
+
+
+def fields_for(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
+    """Return the fields of the CameraInfo that is true for an image with `camera`'s size, but for the header.
+
+    Where the image has the size that `info` describes, everything stays as it came, region of
+    interest and binning included. Where it was resized, K and P are scaled and those two are spent:
+    `roi` is None then, for one of zeros.
+    """
+    names = ("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x", "binning_y", "roi")
+    fields = {name: getattr(info, name) for name in names}
+    size = (camera.width, camera.height)
+    if image_size(info) == size:
+        return fields
+    factors = resize_factors(image_size(info), size)
+    fields |= {"k": _seen_by_image(info.k, 3, info, factors), "p": _seen_by_image(info.p, 4, info, factors)}
+    fields |= {"width": camera.width, "height": camera.height, "binning_x": 0, "binning_y": 0, "roi": None}
+    return fields
+
+
+def _seen_by_image(matrix: Any, columns: int, info: CameraInfo, factors: tuple[float, float]) -> list[float]:
+    """K or P for the image itself: cropped and binned as `info` says, then resized by `factors`."""
+    rows = np.array(matrix, np.float64).reshape(3, columns)
+    offsets = (info.roi.x_offset, info.roi.y_offset)
+    for row, offset, bins, factor in zip(rows[:2], offsets, binning(info), factors, strict=True):
+        row[2] -= offset
+        row *= factor / bins
+        row[2] += (factor - 1.0) / 2  # the outer edges coincide, not the centres of the first pixels
+    return [float(number) for number in rows.ravel()]

@@ -21,10 +21,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_anything_ros import parameters
 from depth_anything_ros.camera_infos import CameraInfos
-from depth_anything_ros.conversions import compressed_to_bgr, image_to_bgr
+from depth_anything_ros.conversions import image_to_bgr
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.frame_queue import FrameQueue
+from depth_anything_ros.image_encodings import compressed_to_bgr
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.outputs import Outputs
