@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol, TypeAlias
@@ -67,6 +68,48 @@ class CameraInfos:
         return first_usable([*own, *latest], width, height, rectified=rectified, topic=self._topic)
 
 
+class RecordedCameraInfos:
+    """All CameraInfo messages of a recorded topic: an image's own may have been recorded after it.
+
+    A message that says the same as the one before it, as nearly all do, is not kept a second time.
+
+    Args:
+        topic: name used in messages to people.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._own: dict[Source, CameraInfo] = {}
+        self._changes: dict[str, list[tuple[int, CameraInfo]]] = {}  # per frame, with log times
+
+    def add(self, info: CameraInfo, time_ns: int) -> None:
+        """Remember a message and its log time. They come in the order of the recording."""
+        changes = self._changes.setdefault(info.header.frame_id, [])
+        if not changes or _content(changes[-1][1]) != _content(info):
+            changes.append((time_ns, info))
+        self._own[source_of(info.header)] = changes[-1][1]
+
+    def match(
+        self, header: Header, time_ns: int, width: int, height: int, *, rectified: bool
+    ) -> tuple[CameraInfo, CameraModel]:
+        """Return what `CameraInfos.match` does; without the same stamp, the latest before the image, else the first.
+
+        Raises:
+            CameraError: there is none, none of this frame, or none of this frame can be used.
+        """
+        changes = self._changes.get(header.frame_id)
+        if changes is None:
+            frames = ", ".join(map(repr, self._changes)) or "none"
+            raise CameraError(
+                f"no CameraInfo on {self._topic} of the image's frame {header.frame_id!r}; there are: {frames}"
+            )
+        now = bisect_right(changes, time_ns, key=lambda change: change[0])
+        nearest = [*changes[max(0, now - FALLBACKS) : now][::-1], *changes[now : now + FALLBACKS]]
+        own = self._own.get(source_of(header))
+        candidates = [*([] if own is None else [own]), *(info for _, info in nearest)]
+        return first_usable(candidates, width, height, rectified=rectified, topic=self._topic)
+
+
 def first_usable(
     candidates: Iterable[CameraInfo], width: int, height: int, *, rectified: bool, topic: str
 ) -> tuple[CameraInfo, CameraModel]:
@@ -105,6 +148,14 @@ def fields_for(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
     fields |= {"k": _seen_by_image(info.k, 3, info, factors), "p": _seen_by_image(info.p, 4, info, factors)}
     fields |= {"width": camera.width, "height": camera.height, "binning_x": 0, "binning_y": 0, "roi": None}
     return fields
+
+
+def _content(info: CameraInfo) -> tuple[Any, ...]:
+    """What a message says, whenever it says it."""
+    roi = info.roi
+    numbers = (tuple(map(float, values)) for values in (info.d, info.k, info.r, info.p))
+    region = (roi.x_offset, roi.y_offset, roi.width, roi.height, roi.do_rectify)
+    return info.width, info.height, info.distortion_model, *numbers, info.binning_x, info.binning_y, region
 
 
 def _seen_by_image(matrix: Any, columns: int, info: CameraInfo, factors: tuple[float, float]) -> list[float]:
