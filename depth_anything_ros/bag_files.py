@@ -98,7 +98,7 @@ class Bag:
             raise DamagedMessage(f"damaged message: {error}") from error
 
     def _is_odd(self, connection: Connection) -> bool:
-        if connection.msgdef.format != MessageDefinitionFormat.MSG:
+        if connection.msgdef.format != MessageDefinitionFormat.MSG or not connection.msgdef.data:
             return False
         if connection.id not in self._odd:
             self._odd[connection.id] = not self._agrees(connection)
@@ -107,7 +107,7 @@ class Bag:
     def _agrees(self, connection: Connection) -> bool:
         try:
             own = get_types_from_msg(connection.msgdef.data, connection.msgtype)
-        except Exception:  # no definition at all
+        except Exception:  # what cannot be parsed agrees with nothing
             return False
         known = self._store.fielddefs
         return all(name in known and fields[1] == known[name][1] for name, fields in own.items())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +44,8 @@ class Tally:
 
     frames: int = 0
     estimated: int = 0
-    skipped: Counter[str] = field(default_factory=Counter)
-    without_camera: Counter[str] = field(default_factory=Counter)
+    skipped: dict[str, int] = field(default_factory=dict)
+    without_camera: dict[str, int] = field(default_factory=dict)
 
 
 class BagRun:
@@ -142,11 +141,11 @@ class BagRun:
         if problem is not None:
             self._count(tally.without_camera, f"depth only: {connection.topic}, frame {index}", problem)
 
-    def _count(self, reasons: Counter[str], what: str, reason: str) -> None:
+    def _count(self, reasons: dict[str, int], what: str, reason: str) -> None:
         """Count a reason, and say it the first time."""
-        if not reasons[reason]:
+        if reason not in reasons:
             tqdm.write(f"{what}: {reason}", file=sys.stderr)
-        reasons[reason] += 1
+        reasons[reason] = reasons.get(reason, 0) + 1
 
     def _depth(self, tally: Tally, topic: str, index: int, image: BgrImage) -> NDArray[np.float32]:
         """Return the depth of a frame, from the run that was stopped if it got so far."""
