@@ -52,9 +52,9 @@ class WorkFolder:
     """What lies beside a bag while it is made."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out
-        self.root = out.resolve().with_name(f".part-{out.resolve().name}")
-        self.bag = self.root / "bag" / out.resolve().name
+        self.out = out.resolve()
+        self.root = self.out.with_name(f".part-{self.out.name}")
+        self.bag = self.root / "bag" / self.out.name
 
     @classmethod
     @contextmanager

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from stand_in import stand_in_image
 
@@ -104,9 +104,17 @@ class Recording:
         """Replace what a message holds."""
         self.messages[number] = self.messages[number]._replace(data=data)
 
-    def save(self, path: Path, storage: str = "mcap", empty: tuple[tuple[str, str], ...] = ()) -> Path:
+    def save(
+        self,
+        path: Path,
+        storage: str = "mcap",
+        empty: tuple[tuple[str, str], ...] = (),
+        compression: CompressionMode = CompressionMode.NONE,
+    ) -> Path:
         """Write the bag; `empty` are topics and types without a message."""
-        with Writer(path, version=9, storage_plugin=STORAGES[storage]) as writer:
+        writer = Writer(path, version=9, storage_plugin=STORAGES[storage])
+        writer.set_compression(compression, CompressionFormat.ZSTD)
+        with writer:
             topics: dict[str, Connection] = {}
             for topic, type_ in [*((m.topic, m.type) for m in self.messages), *empty]:
                 if topic not in topics:

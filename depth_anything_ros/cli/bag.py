@@ -83,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
         run = {"bag": describe_source(bag), **describe_model(args, estimator, max_depth_m)}
         with WorkFolder.open(args.out, run, _say) as work:
             one = BagRun(estimator, bag, cameras, settings, work, max_depth=max_depth_m)
-            return _run(one, work)
+            return _run(one, work, args.out)
 
 
-def _run(one: BagRun, work: WorkFolder) -> int:
+def _run(one: BagRun, work: WorkFolder, out: Path) -> int:
     try:
         one.run()
         work.finish()
@@ -94,7 +94,7 @@ def _run(one: BagRun, work: WorkFolder) -> int:
         _say("stopped; the same command goes on from here")
         raise
     cameras = {topic: asdict(tally) for topic, tally in one.tallies.items()}
-    content = {"out": str(work.out), "messages": one.messages, "cameras": cameras, "ms_per_frame": one.ms_per_frame}
+    content = {"out": str(out), "messages": one.messages, "cameras": cameras, "ms_per_frame": one.ms_per_frame}
     print(json.dumps(content))
     return 1 if one.left_something_out else 0
 
