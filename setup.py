@@ -34,7 +34,7 @@ BRIDGE = [
 ]
 OPENVINO = ["openvino>=2024.6"]
 ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
-BAG = ["rosbags>=0.11"]
+BAG = ["rosbags>=0.11.9"]
 TEST = [
     *CORE,
     *OPENVINO,

@@ -5,6 +5,7 @@
     .part-OUT/run.json                    the bag that is read, the model
     .part-OUT/frames/TOPIC/00000000.npy   depth of a topic's frame, float32 (H, W); TOPIC with its slashes as %2F
     .part-OUT/bag/OUT/                    the bag; it is begun anew by every run, from the frames that are there
+    .part-OUT/replaced/                   the bag that was at OUT, while the new one takes its place
 
 When the bag is complete it moves to its place, and the folder goes.
 """
@@ -87,27 +88,27 @@ class WorkFolder:
 
     def finish(self) -> None:
         """Move the bag to its place, and remove the folder. Raises CannotWrite."""
-        try:
+        with _writing(self.out):
             if self.out.exists():
+                _remove(self.root / "replaced")
                 self.out.rename(self.root / "replaced")
             self.bag.rename(self.out)
             shutil.rmtree(self.root)
-        except OSError as error:
-            raise CannotWrite(f"{self.out} cannot be written: {error.strerror}") from error
 
     def _frame(self, topic: str, index: int) -> Path:
         return self.root / "frames" / quote(topic, safe="") / f"{index:08d}.npy"
 
     def _begin(self, run: dict[str, Any], say: Callable[[str], None]) -> None:
-        """Remove what this run cannot use: all bags, and the frames of another run."""
+        """Remove what this run cannot use: the bag that was begun, and the frames of another run."""
         earlier = self._earlier()
         differing = [name for name in sorted(earlier.keys() | run.keys()) if earlier.get(name) != run.get(name)]
-        useless = ["bag", "replaced", *(["frames"] if differing else [])]
         if earlier and differing:
             was = "; ".join(f"{name} was {earlier.get(name)}, now it is {run.get(name)}" for name in differing)
             say(f"an unfinished run was another: {was}. Starting anew.")
-        for name in useless:
-            shutil.rmtree(self.root / name, ignore_errors=True)
+        with _writing(self.root):
+            _remove(self.root / "bag")
+            if differing:
+                _remove(self.root / "frames")
         write_file(self.root / RUN, lambda temporary: temporary.write_text(json.dumps(run, indent=1) + "\n"))
 
     def _earlier(self) -> dict[str, Any]:
@@ -116,3 +117,16 @@ class WorkFolder:
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"{path} cannot be written: {error.strerror}") from error

@@ -9,12 +9,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from recorded_bags import (
     HEIGHT,
@@ -76,7 +77,6 @@ def bag(*arguments: object) -> int:
 
 
 def process(*command: object) -> subprocess.CompletedProcess[str]:
-    """Run with as many threads as here: another number of them sums in another order."""
     return subprocess.run(
         [sys.executable, "-c", *map(str, command), *MODEL],
         capture_output=True,
@@ -98,6 +98,16 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def ours(messages: list[Message]) -> list[Message]:
     return [message for message in messages if "/depth_anything/" in message.topic]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here and in child processes: bits are compared, and another number of threads sums in another order."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -362,6 +372,23 @@ def test_a_bag_that_is_there_is_replaced_on_request_only(
     assert not on(messages_of(out), POINTS)
     assert bag(source, out, "--cloud", "--overwrite") == 0
     assert on(messages_of(out), POINTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_the_old_bag_is_kept_until_the_new_one_is_there(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = front_camera(1).save(tmp_path / "in")
+    assert bag(source, out) == 0
+    before, replaced = hashes(out), tmp_path / ".part-out/replaced"
+    replaced.parent.mkdir()
+    out.rename(replaced)  # as a run leaves it that is killed between the two steps
+    with monkeypatch.context() as patched:
+        patched.setattr("depth_anything_ros.bag_work.WorkFolder.finish", _interrupt)
+        assert bag(source, out) == 130
+    assert hashes(replaced) == before
+    assert bag(source, out) == 0
+    assert hashes(out) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
