@@ -6,7 +6,7 @@ a node `depth_anything` in the camera's namespace.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rosbags.interfaces import Connection
@@ -51,44 +51,50 @@ def choose_cameras(bag: Bag, wanted: Sequence[str] = ()) -> list[Camera]:
     Raises:
         InputError: no such image topic, none at all, or no image on any of them.
     """
-    images = {connection.topic: connection for connection in bag.images()}
-    unknown = [topic for topic in wanted if topic not in images]
+    there = sorted({connection.topic for connection in bag.images()})
+    everything = ", ".join(sorted({connection.topic for connection in bag.connections})) or "none"
+    unknown = [topic for topic in wanted if topic not in there]
     if unknown:
-        there = ", ".join(images) or f"none, but {_listed(c.topic for c in bag.connections)}"
-        raise InputError(f"no images on {', '.join(unknown)} in {bag.path}; topics with images: {there}")
-    infos = {connection.topic for connection in bag.of_type(CAMERA_INFO)}
-    topics = list(dict.fromkeys(wanted)) or [
-        topic
-        for topic, connection in images.items()
-        if Camera(topic).info_topic in infos
-        and (topic.removesuffix(COMPRESSED) == topic or topic.removesuffix(COMPRESSED) not in images)
-        and not _holds_depth(bag, connection)
-    ]
+        known = ", ".join(there) or f"none, but {everything}"
+        raise InputError(f"no images on {', '.join(unknown)} in {bag.path}; topics with images: {known}")
+    topics = list(dict.fromkeys(wanted)) or [topic for topic in there if _is_camera(bag, topic, there)]
     if not topics:
         raise InputError(
             f"no camera in {bag.path}: no image topic with a camera_info beside it. "
-            f"--camera takes one without; topics: {_listed(c.topic for c in bag.connections)}"
+            f"--camera takes one without; topics: {everything}"
         )
-    if all(next(bag.messages([images[topic]]), None) is None for topic in topics):
+    if all(_first_image(bag, topic) is None for topic in topics):
         raise InputError(f"no frames in {bag.path} on {', '.join(topics)}")
     return [Camera(topic) for topic in topics]
 
 
-def _listed(topics: Iterable[str]) -> str:
-    return ", ".join(sorted(set(topics))) or "none"
+def _is_camera(bag: Bag, topic: str, images: Sequence[str]) -> bool:
+    """Whether a topic has a CameraInfo, is not another one's compressed twin, and no depth camera's."""
+    raw = topic.removesuffix(COMPRESSED)
+    if raw != topic and raw in images:
+        return False
+    has_info = any(connection.topic == Camera(topic).info_topic for connection in bag.of_type(CAMERA_INFO))
+    return has_info and not _holds_depth(bag, topic)
 
 
-def _holds_depth(bag: Bag, connection: Connection) -> bool:
+def _first_image(bag: Bag, topic: str) -> tuple[Connection, bytes] | None:
+    connections = [connection for connection in bag.images() if connection.topic == topic]
+    return next(((connection, data) for connection, _, data in bag.messages(connections)), None)
+
+
+def _holds_depth(bag: Bag, topic: str) -> bool:
     """Whether a topic's first message is of a depth camera."""
-    for _, _, data in bag.messages([connection]):
-        try:
-            message = bag.read(connection, data)
-        except DamagedMessage:
-            return False
-        if connection.msgtype == COMPRESSED_IMAGE:
-            return "compressedDepth" in message.format
-        return message.encoding in DEPTH_ENCODINGS
-    return False
+    first = _first_image(bag, topic)
+    if first is None:
+        return False
+    connection, data = first
+    try:
+        message = bag.read(connection, data)
+    except DamagedMessage:
+        return False
+    if connection.msgtype == COMPRESSED_IMAGE:
+        return "compressedDepth" in message.format
+    return message.encoding in DEPTH_ENCODINGS
 
 
 def check_outputs(bag: Bag, cameras: Sequence[Camera], kind: Kind, settings: BagSettings) -> None:

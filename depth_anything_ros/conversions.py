@@ -1,7 +1,8 @@
-"""ROS messages <-> NumPy. Needs the message classes, never rclpy.
+"""NumPy -> ROS messages, and back where cv_bridge has to help. Needs the message classes, never rclpy.
 
-cv_bridge is not needed for the encodings cameras really send: its compiled part breaks under NumPy 2
-on several distributions. Any other encoding is handed to it where it can be imported.
+What needs no message classes is in `image_encodings`. cv_bridge is not needed for the encodings cameras
+really send: its compiled part breaks under NumPy 2 on several distributions. Any other encoding is handed
+to it where it can be imported.
 """
 
 from __future__ import annotations
