@@ -34,10 +34,12 @@ BRIDGE = [
 ]
 OPENVINO = ["openvino>=2024.6"]
 ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
+BAG = ["rosbags>=0.11.9"]
 TEST = [
     *CORE,
     *OPENVINO,
     *ONNX,
+    *BAG,
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-timeout>=2.3",
@@ -73,6 +75,7 @@ setup(
         "core": CORE,
         "openvino": [*CORE, *OPENVINO],
         "onnx": [*CORE, *ONNX],
+        "bag": [*CORE, *BAG],
         "ros": ROS,
         "bridge": BRIDGE,
         "client": CLIENT,

@@ -19,11 +19,12 @@ from torch import Tensor
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.camera_infos import CameraInfos
-from depth_anything_ros.conversions import compressed_to_bgr, image_to_bgr
+from depth_anything_ros.conversions import image_to_bgr
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.frame_statistics import FrameStatistics
+from depth_anything_ros.image_encodings import compressed_to_bgr
 from depth_anything_ros.node_main import describe
 from depth_anything_ros.outputs import Outputs, clip_range
 from depth_anything_ros.qos_watch import QosWatch

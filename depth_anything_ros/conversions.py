@@ -1,13 +1,13 @@
-"""ROS messages <-> NumPy. Needs the message classes, never rclpy.
+"""NumPy -> ROS messages, and back where cv_bridge has to help. Needs the message classes, never rclpy.
 
-cv_bridge is not needed for the encodings cameras really send: its compiled part breaks under NumPy 2
-on several distributions. Any other encoding is handed to it where it can be imported.
+What needs no message classes is in `image_encodings`. cv_bridge is not needed for the encodings cameras
+really send: its compiled part breaks under NumPy 2 on several distributions. Any other encoding is handed
+to it where it can be imported.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -16,50 +16,14 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
 from std_msgs.msg import Header
 
-from depth_anything_ros.camera import CameraModel, binning, image_size, resize_factors
+from depth_anything_ros import image_encodings
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.camera_infos import fields_for
 from depth_anything_ros.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
 from depth_anything_ros.compressed_depth import JPEG_QUALITY, bgr_to_jpeg, encode
 from depth_anything_ros.errors import ImageError
-from depth_anything_ros.formats import depth_to_uint16
+from depth_anything_ros.image_encodings import LAYOUTS, BgrImage, depth_pixels, image_fields
 
-BgrImage = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How an encoding stores a pixel, and OpenCV's code that makes BGR of it (None: it is BGR)."""
-
-    bits: int
-    channels: int
-    to_bgr: int | None
-
-
-# sensor_msgs/image_encodings.hpp. OpenCV names a Bayer pattern by its second row, ROS by its first.
-_BAYER = {
-    "bayer_rggb": cv2.COLOR_BayerBG2BGR,
-    "bayer_bggr": cv2.COLOR_BayerRG2BGR,
-    "bayer_gbrg": cv2.COLOR_BayerGR2BGR,
-    "bayer_grbg": cv2.COLOR_BayerGB2BGR,
-}
-LAYOUTS: dict[str, Layout] = {
-    "mono8": Layout(8, 1, cv2.COLOR_GRAY2BGR),
-    "8UC1": Layout(8, 1, cv2.COLOR_GRAY2BGR),
-    "mono16": Layout(16, 1, cv2.COLOR_GRAY2BGR),
-    "16UC1": Layout(16, 1, cv2.COLOR_GRAY2BGR),
-    "bgr8": Layout(8, 3, None),
-    "8UC3": Layout(8, 3, None),
-    "rgb8": Layout(8, 3, cv2.COLOR_RGB2BGR),
-    "bgra8": Layout(8, 4, cv2.COLOR_BGRA2BGR),
-    "8UC4": Layout(8, 4, cv2.COLOR_BGRA2BGR),
-    "rgba8": Layout(8, 4, cv2.COLOR_RGBA2BGR),
-    "bgr16": Layout(16, 3, None),
-    "rgb16": Layout(16, 3, cv2.COLOR_RGB2BGR),
-    "yuv422": Layout(8, 2, cv2.COLOR_YUV2BGR_UYVY),
-    "uyvy": Layout(8, 2, cv2.COLOR_YUV2BGR_UYVY),
-    "yuv422_yuy2": Layout(8, 2, cv2.COLOR_YUV2BGR_YUYV),
-    "yuyv": Layout(8, 2, cv2.COLOR_YUV2BGR_YUYV),
-    **{f"{name}{bits}": Layout(bits, 1, code) for name, code in _BAYER.items() for bits in (8, 16)},
-}
 # What a BGR picture can be sent as, and OpenCV's code that makes it (None: it is BGR).
 FROM_BGR: dict[str, int | None] = {
     "bgr8": None,
@@ -74,49 +38,13 @@ FROM_BGR: dict[str, int | None] = {
 
 
 def image_to_bgr(msg: Image) -> BgrImage:
-    """Read an Image of any common encoding, either byte order, padded rows included.
-
-    Returns:
-        uint8 (H, W, 3) BGR: a view of the message's data for bgr8, else a new array. 16-bit pixels
-        keep their high byte.
+    """`image_encodings.image_to_bgr`, with cv_bridge for the encodings that it does not know.
 
     Raises:
-        ImageError: zero size, a step or data too short for the size, or an unknown encoding.
+        ImageError: as there, or cv_bridge cannot be imported or cannot convert the image.
     """
-    if msg.width == 0 or msg.height == 0:
-        raise ImageError(f"image of zero size: {msg.width}x{msg.height}")
-    layout = LAYOUTS.get(msg.encoding)
-    if layout is None:
-        return _by_cv_bridge(msg)
-    pixels = _pixels(msg, layout)
-    if layout.bits == 16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if layout.to_bgr is None:
-        return pixels
-    try:
-        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_bgr)  # type: ignore[return-value]
-    except cv2.error as error:
-        raise ImageError(f"a {msg.encoding} image cannot be {msg.width}x{msg.height} pixels") from error
-
-
-def _pixels(msg: Image, layout: Layout) -> NDArray[Any]:
-    """See the message's data as (H, W, channels), its own step and byte order respected, without a copy."""
-    pixel_bytes = layout.channels * layout.bits // 8
-    if msg.step < msg.width * pixel_bytes:
-        raise ImageError(
-            f"step of a {msg.width} pixels wide {msg.encoding} image is {msg.step} bytes; "
-            f"needed are {msg.width * pixel_bytes} or more"
-        )
-    if len(msg.data) < msg.step * msg.height:
-        raise ImageError(
-            f"data of a {msg.width}x{msg.height} {msg.encoding} image with step {msg.step} has {len(msg.data)} bytes; "
-            f"needed are {msg.step * msg.height}"
-        )
-    dtype = np.dtype(np.uint8) if layout.bits == 8 else np.dtype(">u2" if msg.is_bigendian else "<u2")
-    shape = (msg.height, msg.width, layout.channels)
-    strides = (msg.step, pixel_bytes, layout.bits // 8)
-    pixels: NDArray[Any] = np.ndarray(shape, dtype, buffer=memoryview(msg.data), strides=strides)
-    return pixels
+    known = msg.encoding in LAYOUTS or 0 in (msg.width, msg.height)
+    return image_encodings.image_to_bgr(msg) if known else _by_cv_bridge(msg)
 
 
 def _by_cv_bridge(msg: Image) -> BgrImage:
@@ -131,25 +59,6 @@ def _by_cv_bridge(msg: Image) -> BgrImage:
         raise ImageError(f"cv_bridge cannot convert encoding {msg.encoding!r} to bgr8") from error
 
 
-def compressed_to_bgr(msg: CompressedImage) -> BgrImage:
-    """Decode a JPEG or PNG CompressedImage to uint8 (H, W, 3) BGR; EXIF rotation is ignored, as CameraInfo does.
-
-    Raises:
-        ImageError: a compressedDepth message, or data that cannot be decoded.
-    """
-    if "compressedDepth" in msg.format:
-        raise ImageError(f"format {msg.format!r} holds depth, not a picture")
-    data = np.frombuffer(msg.data, np.uint8)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:  # OpenCV 4 raises for a header that announces too much
-        image = None
-    if image is None:
-        raise ImageError(f"compressed image of format {msg.format!r} and {data.size} bytes cannot be decoded")
-    return image  # type: ignore[return-value]
-
-
 def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") -> Image:
     """uint8 (H, W, 3) BGR -> Image of an encoding in `FROM_BGR`; alpha is full, 16-bit pixels span their range."""
     code = FROM_BGR[encoding]
@@ -161,7 +70,7 @@ def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") ->
 
 def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
     """Float32 (H, W) -> Image: 32FC1 as it is, or 16UC1 in millimetres with 0 for invalid (REP 118)."""
-    return _image(depth if encoding == "32FC1" else depth_to_uint16(depth), header, encoding)
+    return _image(depth_pixels(depth, encoding), header, encoding)
 
 
 def depth_to_compressed(
@@ -195,10 +104,7 @@ def _compressed(format_: str, data: bytes, header: Header) -> CompressedImage:
 
 
 def _image(pixels: NDArray[Any], header: Header, encoding: str) -> Image:
-    height, width = pixels.shape[:2]
-    msg = Image(header=header, height=height, width=width, encoding=encoding)
-    msg.is_bigendian = int(sys.byteorder == "big")
-    msg.step = width * pixels[0, 0].nbytes
+    msg = Image(header=header, **image_fields(pixels, encoding))
     # Into the array that is there: message classes copy what is assigned, some of them element by element.
     msg.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
     return msg
@@ -257,41 +163,7 @@ def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
 
 
 def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:
-    """CameraInfo that is true for an image with `camera`'s size, made from the source's own.
-
-    Where the image has the size that `info` describes, everything stays as it came, region of
-    interest and binning included. Where it was resized, K and P are scaled and those two are spent.
-    """
-    out = CameraInfo(
-        header=header,
-        height=info.height,
-        width=info.width,
-        distortion_model=info.distortion_model,
-        d=info.d,
-        k=info.k,
-        r=info.r,
-        p=info.p,
-        binning_x=info.binning_x,
-        binning_y=info.binning_y,
-        roi=info.roi,
-    )
-    if image_size(info) == (camera.width, camera.height):
-        return out
-    factors = resize_factors(image_size(info), (camera.width, camera.height))
-    out.k = _seen_by_image(info.k, 3, info, factors)
-    out.p = _seen_by_image(info.p, 4, info, factors)
-    out.width, out.height = camera.width, camera.height
-    out.binning_x = out.binning_y = 0
-    out.roi = RegionOfInterest(do_rectify=info.roi.do_rectify)
-    return out
-
-
-def _seen_by_image(matrix: Any, columns: int, info: CameraInfo, factors: tuple[float, float]) -> list[float]:
-    """K or P for the image itself: cropped and binned as `info` says, then resized by `factors`."""
-    rows = np.array(matrix, np.float64).reshape(3, columns)
-    offsets = (info.roi.x_offset, info.roi.y_offset)
-    for row, offset, bins, factor in zip(rows[:2], offsets, binning(info), factors, strict=True):
-        row[2] -= offset
-        row *= factor / bins
-        row[2] += (factor - 1.0) / 2  # the outer edges coincide, not the centres of the first pixels
-    return [float(number) for number in rows.ravel()]
+    """CameraInfo that is true for an image with `camera`'s size, see `camera_infos.fields_for`."""
+    fields = fields_for(info, camera)
+    roi = fields.pop("roi") or RegionOfInterest(do_rectify=info.roi.do_rectify)
+    return CameraInfo(header=header, roi=roi, **fields)

@@ -26,7 +26,6 @@ from std_srvs.srv import SetBool, Trigger
 from torch import Tensor
 
 from depth_anything_ros import parameters
-from depth_anything_ros.calibrations import Calibration, load_calibration, save_calibration
 from depth_anything_ros.camera_stream import CameraStream, Frame, FrameCounts
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.diagnostics import Health, Level, status_of
@@ -37,7 +36,8 @@ from depth_anything_ros.hardware import device_bytes, hardware_name, resident_by
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.recovery import Recovery
-from depth_anything_ros.scale_fit import DepthScale, ScaleFit
+from depth_anything_ros.scale.calibrations import Calibration, load_calibration, save_calibration
+from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.snapshots import write_snapshot
 

@@ -141,7 +141,7 @@ class PredictionFolder:
         Raises:
             OtherRun: it holds such results. CannotWrite: it cannot be made or written.
         """
-        with _locked(root):
+        with locked(root):
             yield cls(root, _continued(root, run, overwrite))
 
     def claim(self, files: Sequence[Path], *, overwrite: bool = False) -> dict[str, Path]:
@@ -275,7 +275,8 @@ def _free_name(stem: str, taken: Mapping[str, object]) -> str:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
+    """Make a folder that no other process gets meanwhile. Raises CannotWrite: it cannot be made, or another has it."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)

@@ -19,11 +19,11 @@ from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused
 from depth_anything_ros.qos_watch import QosWatch
-from depth_anything_ros.range_messages import depth_of
-from depth_anything_ros.range_samples import Pairs, compare, compare_image
+from depth_anything_ros.scale.range_messages import depth_of
+from depth_anything_ros.scale.range_samples import Pairs, compare, compare_image
+from depth_anything_ros.scale.transform import SAME_FRAME, Transform
 from depth_anything_ros.settings import CameraSettings
 from depth_anything_ros.stamps import stamp_s
-from depth_anything_ros.transform import SAME_FRAME, Transform
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
 MESSAGES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from std_msgs.msg import Header
 from torch import Tensor
 
-from depth_anything_ros.alignment import Alignment, AlignmentState
-from depth_anything_ros.calibration_run import CalibrationRun
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused, InputError
-from depth_anything_ros.ground_plane import fit_ground_plane
 from depth_anything_ros.range_input import RangeInput
-from depth_anything_ros.range_samples import Pairs
-from depth_anything_ros.sample_pool import SamplePool
-from depth_anything_ros.scale_fit import DepthScale, Fit, ScaleFit, fit_inverse, fit_scale
+from depth_anything_ros.scale.alignment import Alignment, AlignmentState
+from depth_anything_ros.scale.calibration_run import CalibrationRun
+from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_inverse, fit_scale
+from depth_anything_ros.scale.ground_plane import fit_ground_plane
+from depth_anything_ros.scale.range_samples import Pairs
+from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings, CameraSettings
 from depth_anything_ros.stamps import stamp_s
 

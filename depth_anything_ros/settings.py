@@ -214,6 +214,27 @@ class NodeSettings:
 
 
 @dataclass(frozen=True)
+class BagSettings:
+    """What is written beside the images of a bag.
+
+    Attributes:
+        cloud: write clouds, too.
+        cloud_stride: the cloud takes every n-th row and column.
+        rectified: the images are rectified, so P describes them; otherwise K and D do.
+        depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
+        storage: `mcap` or `sqlite3`; None is the input's own.
+        only_depth: leave the original messages out.
+    """
+
+    cloud: bool = False
+    cloud_stride: int = 1
+    rectified: bool = False
+    depth_encoding: str = "32FC1"
+    storage: str | None = None
+    only_depth: bool = False
+
+
+@dataclass(frozen=True)
 class SyntheticCameraSettings:
     """What the synthetic camera shows, and how it is published.
 

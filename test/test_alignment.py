@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depth_anything_ros.alignment import Alignment
 from depth_anything_ros.errors import FitRefused, InputError
-from depth_anything_ros.sample_pool import SamplePool
-from depth_anything_ros.scale_fit import DepthScale, InverseFit, InverseScale, ScaleFit
+from depth_anything_ros.scale.alignment import Alignment
+from depth_anything_ros.scale.fit import DepthScale, InverseFit, InverseScale, ScaleFit
+from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings
 
 CONFIGURED = DepthScale(1.1, 0.05)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depth_anything_ros.calibrations import Calibration, load_calibration, load_calibrations, save_calibration
 from depth_anything_ros.errors import InputError, SettingsError
 from depth_anything_ros.predictions import CannotWrite
-from depth_anything_ros.scale_fit import DepthScale, ScaleFit
+from depth_anything_ros.scale.calibrations import Calibration, load_calibration, load_calibrations, save_calibration
+from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 
 FRONT = Calibration(1.083, -0.041, 0.052, 0.91, 8000, "vits_hypersim_518", "2026-03-01")
 TEXT = """\

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from depth_anything_ros.calibrations import load_calibrations
 from depth_anything_ros.cli import main
 from depth_anything_ros.predictions import Manifest
+from depth_anything_ros.scale.calibrations import load_calibrations
 from depth_anything_ros.synthetic import SyntheticCamera
 
 SCALE, SHIFT_M = 1.25, 0.1

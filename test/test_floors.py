@@ -22,8 +22,10 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.allocator": (0, "core"),
     "depth_anything_ros.depth_map": (0, "core"),
     "depth_anything_ros.camera": (0, "core"),
+    "depth_anything_ros.camera_infos": (0, "core"),
     "depth_anything_ros.formats": (0, "core"),
     "depth_anything_ros.compressed_depth": (0, "core"),
+    "depth_anything_ros.image_encodings": (0, "core"),
     "depth_anything_ros.metrics": (0, "core"),
     "depth_anything_ros.media": (0, "core"),
     "depth_anything_ros.predictions": (0, "core"),
@@ -34,17 +36,7 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.frame_statistics": (0, "core"),
     "depth_anything_ros.recovery": (0, "core"),
     "depth_anything_ros.stamps": (0, "core"),
-    "depth_anything_ros.calibration_run": (0, "core"),
-    "depth_anything_ros.robust_line": (0, "core"),
-    "depth_anything_ros.scale_fit": (0, "core"),
-    "depth_anything_ros.projection": (0, "core"),
-    "depth_anything_ros.transform": (0, "core"),
-    "depth_anything_ros.range_messages": (0, "core"),
-    "depth_anything_ros.range_samples": (0, "core"),
-    "depth_anything_ros.ground_plane": (0, "core"),
-    "depth_anything_ros.sample_pool": (0, "core"),
-    "depth_anything_ros.alignment": (0, "core"),
-    "depth_anything_ros.calibrations": (0, "core"),
+    "depth_anything_ros.scale": (0, "core"),
     "depth_anything_ros.model": (1, "core"),
     "depth_anything_ros.backends": (1, "core"),
     "depth_anything_ros.hardware": (1, "core"),
@@ -59,9 +51,9 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.estimator": (2, "core"),
     "depth_anything_ros.model_cache": (2, "core"),
     "depth_anything_ros.batch": (2, "core"),
+    "depth_anything_ros.bag": (2, "core"),
     "depth_anything_ros.conversions": (3, "node"),
     "depth_anything_ros.parameters": (3, "node"),
-    "depth_anything_ros.camera_infos": (3, "node"),
     "depth_anything_ros.frame_queue": (3, "node"),
     "depth_anything_ros.model_holder": (3, "node"),
     "depth_anything_ros.outputs": (3, "node"),
@@ -77,7 +69,14 @@ GROUPS: dict[str, tuple[int, str]] = {
     "bridge": (3, "bridge"),
 }
 # The only packages whose name stands for all the modules in them.
-WHOLE_PACKAGES = ("depth_anything_ros.model", "depth_anything_ros.backends", "depth_anything_ros.cli", "bridge")
+WHOLE_PACKAGES = (
+    "depth_anything_ros.scale",
+    "depth_anything_ros.model",
+    "depth_anything_ros.backends",
+    "depth_anything_ros.bag",
+    "depth_anything_ros.cli",
+    "bridge",
+)
 # The client installs without torch, ROS or a web server. Each of these may import the ground floor and
 # those before it here.
 CLIENT = (

@@ -10,7 +10,7 @@ import pytest
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, FitRefused, SettingsError
-from depth_anything_ros.ground_plane import down_direction, fit_ground_plane
+from depth_anything_ros.scale.ground_plane import down_direction, fit_ground_plane
 from depth_anything_ros.settings import FitSettings, GroundPlaneSettings
 from depth_anything_ros.synthetic import SyntheticCamera, SyntheticFrame
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, FitRefused, SettingsError
-from depth_anything_ros.projection import project
-from depth_anything_ros.range_samples import compare, compare_image, pairs_at, sample_depth
 from depth_anything_ros.ray_caster import nearest, stack_scenes
-from depth_anything_ros.scale_fit import fit_inverse, fit_scale
+from depth_anything_ros.scale.fit import fit_inverse, fit_scale
+from depth_anything_ros.scale.projection import project
+from depth_anything_ros.scale.range_samples import compare, compare_image, pairs_at, sample_depth
+from depth_anything_ros.scale.transform import SAME_FRAME, Transform
 from depth_anything_ros.synthetic import SyntheticCamera, SyntheticFrame
-from depth_anything_ros.transform import SAME_FRAME, Transform
 
 SAME_VIEW = Transform.from_xyz_rpy([0, 0, 0, math.pi / 2, -math.pi / 2, 0])
 PINHOLE = CameraModel(50.0, 60.0, 31.5, 23.25, 64, 48)

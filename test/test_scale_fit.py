@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.scale_fit import DepthScale, InverseScale, fit_inverse, fit_scale
+from depth_anything_ros.scale.fit import DepthScale, InverseScale, fit_inverse, fit_scale
 from depth_anything_ros.settings import FitSettings
 
 Array = NDArray[np.float64]

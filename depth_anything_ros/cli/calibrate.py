@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from depth_anything_ros.camera import CameraModel
-    from depth_anything_ros.scale_fit import ScaleFit
+    from depth_anything_ros.scale.fit import ScaleFit
 
 HELP = "fit a camera's scale and shift"
 
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         FitRefused: the fit is bad; nothing is written. SettingsError: options that do not go together.
     """
-    from depth_anything_ros.calibrations import Calibration, save_calibration
+    from depth_anything_ros.scale.calibrations import Calibration, save_calibration
 
     _check(args)
     model = args.model or _model_of(args.predicted)
@@ -104,7 +104,7 @@ def _fit_pairs(args: argparse.Namespace, report: Report) -> ScaleFit:
     """Fit to samples of all pairs of files."""
     import numpy as np
 
-    from depth_anything_ros.scale_fit import fit_scale
+    from depth_anything_ros.scale.fit import fit_scale
     from depth_anything_ros.settings import FitSettings
 
     rng = np.random.default_rng(SEED)
@@ -131,7 +131,7 @@ def _sampled(
     import numpy as np
 
     from depth_anything_ros.media import read_depth
-    from depth_anything_ros.range_samples import sample_depth
+    from depth_anything_ros.scale.range_samples import sample_depth
 
     p, t = read_depth(predicted, args.pred_scale), read_depth(truth, args.gt_scale)
     if p.shape != t.shape:
@@ -146,8 +146,8 @@ def _sampled(
 def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
     """Fit to the ground in every picture, and take the middle one of their scales."""
     from depth_anything_ros.errors import FitRefused
-    from depth_anything_ros.ground_plane import fit_ground_plane
     from depth_anything_ros.media import read_depth
+    from depth_anything_ros.scale.ground_plane import fit_ground_plane
 
     pitch, roll = math.radians(args.pitch), math.radians(args.roll)
     fits = []

@@ -86,6 +86,7 @@ def examine() -> Iterator[Finding]:
     yield from core
     yield check_library("OpenVINO", "openvino", "on a CPU networks run on torch, which is slower")
     yield check_library("ONNX Runtime", "onnxruntime", "only backend onnxruntime and .onnx files need it")
+    yield check_library("rosbags", "rosbags", "only `depth_anything bag` needs it")
     yield check_rclpy()
     yield check_cv_bridge()
     if all(finding.state != "missing" for finding in core):
@@ -117,7 +118,7 @@ def check_core() -> Iterator[Finding]:
 
 
 def check_library(name: str, distribution: str, without: str) -> Finding:
-    """Version of a backend's library; its import is heavy and nothing depends on it."""
+    """Version of a library that one thing needs; importing it may be heavy."""
     version = installed_version(distribution)
     if version is None:
         return Finding(name, "optional", f"not installed; {without}", pip(distribution))

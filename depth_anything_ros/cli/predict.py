@@ -39,11 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--formats", metavar="LIST", default=DEFAULT_FORMATS, help="of npy, png, color and ply; default: all"
     )
     parser.add_argument("--overwrite", action="store_true", help="do again what is done; replace another run's results")
-    _add_model_arguments(parser)
+    add_model_arguments(parser)
     _add_cloud_arguments(parser)
 
 
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which model, and its maximum depth."""
     defaults = ModelSettings()
     model = parser.add_argument_group("model")
     model.add_argument("--encoder", metavar="NAME", default=defaults.encoder, help="default: %(default)s")
@@ -91,13 +92,11 @@ def run(args: argparse.Namespace) -> int:
     spec = dataset_spec(args.dataset)
     formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
     cloud = _cloud_settings(args)
-    max_depth_m = spec.max_depth_m if args.max_depth is None else args.max_depth
-    if not 0 < max_depth_m < math.inf:
-        raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth_m}")
+    max_depth_m = max_depth(args)
     files = find_media(args.paths)
     if not files:
         raise InputError(f"no pictures or videos in {', '.join(map(str, args.paths))}")
-    estimator = DepthEstimator.from_settings(_model_settings(args))
+    estimator = DepthEstimator.from_settings(model_settings(args))
     _say(*_remarks(args, spec.kind, formats, max_depth_m, cloud))
     manifest = _manifest(args, estimator, max_depth_m, cloud if "ply" in formats else None)
     with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
@@ -121,7 +120,8 @@ def _run(batch: Batch, files: dict[str, Path], out: Path) -> int:
     return 1 if outcome.failed else 0
 
 
-def _model_settings(args: argparse.Namespace) -> ModelSettings:
+def model_settings(args: argparse.Namespace) -> ModelSettings:
+    """Read the options of `add_model_arguments`."""
     return ModelSettings(
         encoder=args.encoder,
         dataset=args.dataset,
@@ -132,6 +132,28 @@ def _model_settings(args: argparse.Namespace) -> ModelSettings:
         backend=args.backend,
         download=not args.no_download,
     )
+
+
+def max_depth(args: argparse.Namespace) -> float:
+    """Return the maximum depth in metres: the option's, else the dataset's. Raises SettingsError."""
+    from depth_anything_ros.model.registry import dataset_spec
+
+    max_depth_m: float = dataset_spec(args.dataset).max_depth_m if args.max_depth is None else args.max_depth
+    if not 0 < max_depth_m < math.inf:
+        raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth_m}")
+    return max_depth_m
+
+
+def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float) -> dict[str, Any]:
+    """Describe the model: what has to be the same for results to belong together."""
+    return {
+        "key": estimator.key,
+        "kind": estimator.kind,
+        "sha256": estimator.sha256 or estimator.source,
+        "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
+        "precision": args.precision,
+        "backend": args.backend,
+    }
 
 
 def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
@@ -147,17 +169,9 @@ def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
 def _manifest(
     args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float, cloud: CloudSettings | None
 ) -> Manifest:
-    """Describe the run: what has to be the same for results to lie in one folder."""
     from depth_anything_ros.predictions import Manifest
 
-    model = {
-        "key": estimator.key,
-        "kind": estimator.kind,
-        "sha256": estimator.sha256 or estimator.source,
-        "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
-        "precision": args.precision,
-        "backend": args.backend,
-    }
+    model = describe_model(args, estimator, max_depth_m)
     return Manifest(model, checkpoint=estimator.source, cloud=None if cloud is None else cloud.describe())
 
 

@@ -21,17 +21,16 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.compressed_depth import decode
 from depth_anything_ros.conversions import (
-    LAYOUTS,
     CloudMessage,
     bgr_to_compressed,
     bgr_to_image,
     camera_info_for,
-    compressed_to_bgr,
     depth_to_compressed,
     depth_to_image,
     image_to_bgr,
 )
 from depth_anything_ros.errors import ImageError
+from depth_anything_ros.image_encodings import LAYOUTS, compressed_to_bgr
 
 BGR = np.random.default_rng(1).integers(0, 256, (6, 8, 3), np.uint8)
 GRAY = BGR[..., 0]

@@ -18,10 +18,10 @@ from sensor_msgs.msg import Image, LaserScan, PointCloud2, PointField, Range
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.conversions import CloudMessage, depth_to_image
 from depth_anything_ros.errors import DepthAnythingError, ImageError, RangeError
-from depth_anything_ros.range_messages import depth_of, points_of, range_reading
-from depth_anything_ros.range_samples import compare
-from depth_anything_ros.scale_fit import fit_scale
-from depth_anything_ros.transform import SAME_FRAME, Transform
+from depth_anything_ros.scale.fit import fit_scale
+from depth_anything_ros.scale.range_messages import depth_of, points_of, range_reading
+from depth_anything_ros.scale.range_samples import compare
+from depth_anything_ros.scale.transform import SAME_FRAME, Transform
 
 POINTS = np.random.default_rng(0).uniform(-5, 5, (6, 4, 3)).astype(np.float32)
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.robust_line import Line, LineSamples, fit_line, fit_slope
+from depth_anything_ros.scale.robust_line import Line, LineSamples, fit_line, fit_slope
 from depth_anything_ros.settings import FitSettings
 
 Array = NDArray[np.float64]

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.range_samples import Pairs
-from depth_anything_ros.sample_pool import SamplePool
-from depth_anything_ros.scale_fit import ScaleFit, fit_scale
+from depth_anything_ros.scale.fit import ScaleFit, fit_scale
+from depth_anything_ros.scale.range_samples import Pairs
+from depth_anything_ros.scale.sample_pool import SamplePool
 
 FRAMES = 30
 LONGEST_S = 15.0

@@ -17,7 +17,7 @@ from typing import Literal
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused, InputError
-from depth_anything_ros.scale_fit import DepthScale, Fit, InverseScale
+from depth_anything_ros.scale.fit import DepthScale, Fit, InverseScale
 from depth_anything_ros.settings import AlignmentSettings
 
 StateName = Literal["waiting", "aligned", "holding", "fallback"]

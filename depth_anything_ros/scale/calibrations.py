@@ -26,7 +26,7 @@ import yaml
 
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.predictions import write_file
-from depth_anything_ros.scale_fit import DepthScale, ScaleFit
+from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import FitRefused, SettingsError
-from depth_anything_ros.robust_line import SCORED_SAMPLES, STEPS, biweight
-from depth_anything_ros.scale_fit import ScaleFit, check_fit
+from depth_anything_ros.scale.fit import ScaleFit, check_fit
+from depth_anything_ros.scale.robust_line import SCORED_SAMPLES, STEPS, biweight
 from depth_anything_ros.settings import GroundPlaneSettings
 
 Array = NDArray[np.float64]

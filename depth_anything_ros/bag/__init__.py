@@ -1,0 +1,1 @@
+"""Recorded bags: reading them without ROS, and depth beside their original messages."""

@@ -1,0 +1,114 @@
+"""Depth for a recorded bag: of every frame of its cameras, beside the original messages, with the original stamps.
+
+Reads and writes MCAP and SQLite bags without ROS. A run that was stopped is taken up by the same command.
+docs/command_line.md says which topics are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depth_anything_ros.cli.predict import add_model_arguments, describe_model, max_depth, model_settings
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.settings import BagSettings
+
+if TYPE_CHECKING:
+    from depth_anything_ros.bag.run import BagRun
+    from depth_anything_ros.bag.work import WorkFolder
+
+HELP = "depth for a recorded bag, as another one"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `IN OUT` and the options; their defaults are those of the settings."""
+    defaults = BagSettings()
+    parser.add_argument("source", metavar="IN", type=Path, help="bag: a folder, or an .mcap or .db3 file")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the bag to write")
+    parser.add_argument(
+        "--camera",
+        metavar="TOPIC",
+        action="append",
+        default=[],
+        help="images to take, can be repeated; default: every image topic with a camera_info beside it",
+    )
+    parser.add_argument("--only-depth", action="store_true", help="leave the original messages out")
+    parser.add_argument(
+        "--storage", choices=("mcap", "sqlite3"), default=defaults.storage, help="default: as IN has it"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the bag OUT")
+    parser.add_argument(
+        "--depth-encoding",
+        choices=("32FC1", "16UC1"),
+        default=defaults.depth_encoding,
+        help="metres, or millimetres with 0 for invalid; default: %(default)s",
+    )
+    parser.add_argument(
+        "--rectified", action="store_true", help="the images are rectified: P describes them, not K and D"
+    )
+    parser.add_argument("--cloud", action="store_true", help="write clouds, too")
+    parser.add_argument(
+        "--cloud-stride",
+        metavar="N",
+        type=int,
+        default=defaults.cloud_stride,
+        help="the cloud takes every n-th row and column, default: %(default)s",
+    )
+    add_model_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the bag. Prints one line of JSON; returns 1 when frames were left out, else 0."""
+    try:
+        import rosbags  # noqa: F401
+    except ImportError as error:
+        raise SettingsError("bags need the library rosbags: pip install 'depth_anything_ros[bag]'") from error
+    from depth_anything_ros.bag.cameras import check_outputs, choose_cameras
+    from depth_anything_ros.bag.files import Bag
+    from depth_anything_ros.bag.run import BagRun, describe_source
+    from depth_anything_ros.bag.work import WorkFolder, check_target
+    from depth_anything_ros.estimator import DepthEstimator
+    from depth_anything_ros.model.registry import dataset_spec
+
+    settings, max_depth_m = _bag_settings(args), max_depth(args)
+    check_target(args.out, args.source, overwrite=args.overwrite)
+    with Bag.open(args.source) as bag:
+        cameras = choose_cameras(bag, args.camera)
+        check_outputs(bag, cameras, dataset_spec(args.dataset).kind, settings)
+        estimator = DepthEstimator.from_settings(model_settings(args))
+        run = {"bag": describe_source(bag), **describe_model(args, estimator, max_depth_m)}
+        with WorkFolder.open(args.out, run, _say) as work:
+            one = BagRun(estimator, bag, cameras, settings, work, max_depth=max_depth_m)
+            return _run(one, work, args.out)
+
+
+def _run(one: BagRun, work: WorkFolder, out: Path) -> int:
+    try:
+        one.run()
+        work.finish()
+    except KeyboardInterrupt:
+        _say("stopped; the same command goes on from here")
+        raise
+    cameras = {topic: asdict(tally) for topic, tally in one.tallies.items()}
+    content = {"out": str(out), "messages": one.messages, "cameras": cameras, "ms_per_frame": one.ms_per_frame}
+    print(json.dumps(content))
+    return 1 if one.left_something_out else 0
+
+
+def _bag_settings(args: argparse.Namespace) -> BagSettings:
+    return BagSettings(
+        cloud=args.cloud,
+        cloud_stride=args.cloud_stride,
+        rectified=args.rectified,
+        depth_encoding=args.depth_encoding,
+        storage=args.storage,
+        only_depth=args.only_depth,
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
