@@ -64,6 +64,9 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
         "What runs the network. auto is torch on CUDA; on a CPU openvino where it is installed and agrees with torch.",
         choices=BACKENDS,
     ),
+    "compile": Parameter(
+        "Let torch.compile rewrite the network: takes minutes for each image size, and a C++ compiler."
+    ),
     "download": Parameter("Download missing official weights from the Hugging Face Hub."),
     "accept_license": Parameter("Agree to the CC-BY-NC-4.0 licence of the Base and Large weights when downloading."),
 }

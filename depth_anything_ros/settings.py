@@ -34,6 +34,7 @@ class ModelSettings:
             OpenVINO runs the network, the processor has it and it departs by 1 % of the range at most.
         backend: `auto` (torch on CUDA; on a CPU OpenVINO where it is installed and agrees with torch,
             else torch), `torch`, `openvino`, `onnxruntime`.
+        compile: let torch.compile rewrite the network for each batch and size: minutes, a C++ compiler, backend torch.
         download: fetch a missing official checkpoint from the Hugging Face Hub.
         accept_license: agree to the non-commercial licence of Base and Large beforehand.
     """
@@ -45,6 +46,7 @@ class ModelSettings:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
+    compile: bool = False
     # How weights are fetched makes no other model of it.
     download: bool = field(default=True, compare=False)
     accept_license: bool = field(default=False, compare=False)
@@ -57,10 +59,14 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """How much `ModelCache` keeps. `max_bytes` counts weights; None means no limit."""
+    """How much `ModelCache` keeps. `max_bytes` counts weights; None means no limit.
+
+    `max_batch` is the largest batch that is tried on a GPU; what is used is measured.
+    """
 
     max_models: int = 4
     max_bytes: int | None = None
+    max_batch: int = 8
 
 
 @dataclass(frozen=True)

@@ -283,7 +283,7 @@ def test_position_embeddings_follow_new_weights() -> None:
 class FakeBackend:
     """Answers with a constant, or fails as often as it is told to."""
 
-    name, precision, device, weight_bytes = "fake", "fp32", CPU, 0
+    name, precision, device, weight_bytes, max_batch = "fake", "fp32", CPU, 0, 1
 
     def __init__(self, failure: Exception | None = None, times: int = 1) -> None:
         self.failure, self.times = failure, times

@@ -31,6 +31,7 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.backends": (1, "core"),
     "depth_anything_ros.ray_caster": (1, "core"),
     "depth_anything_ros.synthetic": (1, "core"),
+    "depth_anything_ros.transfer": (1, "core"),
     "depth_anything_ros.hf_names": (2, "core"),
     "depth_anything_ros.weights": (2, "core"),
     "depth_anything_ros.preprocess": (2, "core"),

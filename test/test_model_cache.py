@@ -26,7 +26,7 @@ HYPERSIM, VKITTI, RELATIVE = (ModelSettings("toy", dataset) for dataset in ("hyp
 
 
 class FakeBackend:
-    name, precision, device = "fake", "fp32", torch.device("cpu")
+    name, precision, device, max_batch = "fake", "fp32", torch.device("cpu"), 1
 
     def __init__(self, weight_bytes: int) -> None:
         self.weight_bytes = weight_bytes

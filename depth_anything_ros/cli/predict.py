@@ -64,6 +64,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
     model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
+    model.add_argument("--compile", action="store_true", help="let torch.compile rewrite the network, for minutes")
     model.add_argument(
         "--max-depth", metavar="METRES", type=float, help="at the network's full output; default: the dataset's"
     )
@@ -130,6 +131,7 @@ def _model_settings(args: argparse.Namespace) -> ModelSettings:
         device=args.device,
         precision=args.precision,
         backend=args.backend,
+        compile=args.compile,
         download=not args.no_download,
     )
 
