@@ -115,7 +115,7 @@ class CompiledNetwork:
         encoder = network.pretrained
         # What it keeps for each size would be a reason to compile all sizes anew whenever one is added.
         kept: Callable[[int, int], Tensor] = torch.compiler.disable(encoder.pos_embed_for)  # type: ignore[no-untyped-call]
-        encoder.pos_embed_for = kept  # type: ignore[method-assign]
+        encoder.pos_embed_for = kept  # type: ignore[assignment, method-assign]
         self._run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
         self._lock = threading.Lock()
         self._failure = ""

@@ -88,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.media import find_media
     from depth_anything_ros.model.registry import dataset_spec
     from depth_anything_ros.predictions import PredictionFolder
+    from depth_anything_ros.threads import share_cores
 
+    share_cores(opencv_threads=0)  # here the network waits while files are read and written
     spec = dataset_spec(args.dataset)
     formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
     cloud = _cloud_settings(args)
