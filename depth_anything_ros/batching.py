@@ -146,12 +146,14 @@ class Batcher:
         if len(batch) == 1:
             batch[0].future.set_exception(error)
             return
-        part = 1
-        if isinstance(error, OutOfMemory):
-            part = self.max_batch = _power_of_two_within(len(batch) - 1)
-            logger.warning("no memory for %d images at once; at most %d from here on", len(batch), part)
-        for first in range(0, len(batch), part):
-            self._run(batch[first : first + part])
+        is_full = isinstance(error, OutOfMemory)
+        if is_full:
+            self.max_batch = _power_of_two_within(len(batch) - 1)
+            logger.warning("no memory for %d images at once; %d at most from here on", len(batch), self.max_batch)
+        while batch:
+            part = self.max_batch if is_full else 1  # the former may fall further meanwhile
+            self._run(batch[:part])
+            batch = batch[part:]
 
 
 def _power_of_two_within(number: int) -> int:
