@@ -177,7 +177,7 @@ class DepthEstimator:
         """`estimate_batch`, with the float32 (B, H, W) result left on the device."""
         height, width = check_images(images_bgr)
         size = network_size(height, width, self.input_size, self.limits)
-        scales = [self._scale(max_depth) for max_depth in max_depths or [None] * len(images_bgr)]
+        scales = self._scales(len(images_bgr), max_depths)
         with memory_errors(self.device), torch.inference_mode():
             images = upload(images_bgr, self.device)
             x = preprocess(images, size)
@@ -201,6 +201,12 @@ class DepthEstimator:
         """Run the network on as many images at a time as the backend takes."""
         parts = [self.backend(part) for part in torch.split(x, self.backend.max_batch)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _scales(self, count: int, max_depths: Sequence[float | None] | None) -> list[float]:
+        wanted = [None] * count if max_depths is None else max_depths
+        if len(wanted) != count:
+            raise SettingsError(f"there are {count} images, and a max_depth for {len(wanted)}")
+        return [self._scale(max_depth) for max_depth in wanted]
 
     def _scale(self, max_depth: float | None) -> float:
         if max_depth is None or self.kind == "relative":

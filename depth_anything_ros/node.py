@@ -32,6 +32,7 @@ from depth_anything_ros.settings import ModelSettings, NodeSettings
 
 NODE_NAME = "depth_anything"
 CAMERA_INFO_QUEUE = 10
+COMMON_SIZE = (480, 640)
 DIAGNOSTICS_PERIOD_S = 1.0
 MAX_DISTINCT_COMPLAINTS = 1000
 
@@ -206,10 +207,15 @@ class DepthAnythingNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
     def _load_warm(self, settings: ModelSettings) -> DepthEstimator:
-        """Load a model that has seen an image of the camera's size: a backend may compile for it, for seconds."""
+        """Load a model that has seen an image of the camera's size: a backend may compile for it, for seconds.
+
+        Before the first image a GPU is shown one of a common size, for its libraries take seconds to start.
+        """
         estimator = self._load(settings)
         if self._image_size is not None:
             estimator.warm_up(*self._image_size)
+        elif estimator.device.type == "cuda":
+            estimator.warm_up(*COMMON_SIZE)
         return estimator
 
     def _on_model_loaded(self, held: HeldModel) -> None:

@@ -129,7 +129,7 @@ class CompiledNetwork:
             try:
                 return self._run(x)
             except TorchDynamoException as error:
-                reason = str(error).strip().partition("\n")[0]
+                reason = " ".join(str(error).partition("\n\n")[0].split())
                 self._failure = f"torch.compile failed: {reason} (compile: false does without)"
                 raise BackendError(self._failure) from error
 

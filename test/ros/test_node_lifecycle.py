@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from harness import FakeBackend, HostedNode, NodeProcess, Peer, camera_info, eventually, fake_estimator, image_message
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -179,6 +180,21 @@ def test_whatever_fails_while_loading_is_said(
     node = host(load=load)
     assert node.state(peer) == "unconfigured"
     assert capfd.readouterr().err.count(said) == 1
+
+
+def test_a_gpu_has_seen_an_image_before_the_node_is_configured(host: Host) -> None:
+    backend, seen = FakeBackend(), list[tuple[int, int]]()
+
+    def load(settings: ModelSettings) -> DepthEstimator:
+        estimator = fake_estimator(backend, settings)
+        estimator.warm_up = lambda height, width: seen.append((height, width))  # type: ignore[method-assign, assignment, misc]
+        return estimator
+
+    host(load=load)
+    assert seen == [], "a CPU has nothing to start"
+    backend.device = torch.device("cuda")
+    host(load=load)
+    assert seen == [(480, 640)]
 
 
 def test_a_transition_that_fails_half_way_is_said_and_undone(
