@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_anything_ros.depth_map import DepthMap
-from depth_anything_ros.errors import OutOfMemory
+from depth_anything_ros.errors import ImageError, OutOfMemory
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.registry import encoder_spec
+from depth_anything_ros.preprocess import network_size
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +189,17 @@ def find_plan(time_s: Callable[[int], float], start: int, limit: int) -> BatchPl
 
 
 def measure_plan(estimator: DepthEstimator, limit: int) -> BatchPlan:
-    """Measure on a GPU, which warms it up for every batch that is tried. On a CPU it is one image, unmeasured."""
+    """Measure on a GPU, which warms it up for every batch that is tried. On a CPU it is one image, unmeasured.
+
+    Raises:
+        OutOfMemory: there is no room for one image.
+    """
     if estimator.device.type != "cuda":
+        return BatchPlan()
+    try:
+        network_size(*MEASURED_SIZE, estimator.input_size, estimator.limits)
+    except ImageError as error:
+        logger.info("%s: one image at once, for batches cannot be measured: %s", estimator.key, error)
         return BatchPlan()
 
     def time_s(batch: int) -> float:

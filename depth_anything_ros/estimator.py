@@ -17,6 +17,7 @@ from torch import Tensor
 
 from depth_anything_ros.allocator import trim_freed_memory
 from depth_anything_ros.backends import Backend, create_backend
+from depth_anything_ros.backends.cuda_graphs import empty_cache
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import BackendError, DeviceError, ImageError, OutOfMemory, SettingsError
 from depth_anything_ros.model.dpt import resize
@@ -279,7 +280,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
         if not _is_out_of_memory(error):
             raise
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            empty_cache()
         raise OutOfMemory(f"{device} has no memory left for this model and image size") from error
 
 
@@ -287,7 +288,7 @@ def free_unused_memory() -> None:
     """Give back what a model left behind once nothing refers to it: the device's cache and the C library's."""
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        empty_cache()
     trim_freed_memory()
 
 

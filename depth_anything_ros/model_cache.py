@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from depth_anything_ros.batching import Batcher, BatchPlan, measure_plan
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import OutOfMemory
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, free_unused_memory
 from depth_anything_ros.settings import CacheSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
@@ -202,8 +202,7 @@ class ModelCache:
                     del self._entries[other]
             if not idle:
                 raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_unused_memory()
         return self._load_planned(settings)
 
     def _load_planned(self, settings: ModelSettings) -> tuple[DepthEstimator, BatchPlan]:

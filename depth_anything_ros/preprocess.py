@@ -61,6 +61,7 @@ def preprocess(images_bgr: Tensor, size: tuple[int, int]) -> Tensor:
 
 def normalise(images_bgr: Tensor) -> Tensor:
     """Float32 BGR (B, 3, h, w) in [0, 255] -> normalised RGB, a new tensor on the same device."""
-    mean = images_bgr.new_tensor(MEAN).mul_(255).view(1, 3, 1, 1)
-    std = images_bgr.new_tensor(STD).mul_(255).view(1, 3, 1, 1)
-    return images_bgr.flip(1).sub_(mean).div_(std)
+    images_rgb = images_bgr.flip(1)
+    for channel, mean, std in zip(images_rgb.unbind(1), MEAN, STD, strict=True):
+        channel.sub_(255 * mean).div_(255 * std)  # plain numbers: tensors would be copied to the device, each time
+    return images_rgb

@@ -20,7 +20,8 @@ def upload(images_bgr: Sequence[NDArray[np.uint8]], device: torch.device) -> Ten
     On a CPU a single image is a view of the caller's memory where torch can have one.
     """
     if device.type == "cuda":
-        staging = torch.empty((len(images_bgr), *images_bgr[0].shape), dtype=torch.uint8, pin_memory=True)
+        with torch.cuda.device(device):  # else pinning would set up the first GPU, too
+            staging = torch.empty((len(images_bgr), *images_bgr[0].shape), dtype=torch.uint8, pin_memory=True)
         return stage(images_bgr, staging).to(device, non_blocking=True)
     if len(images_bgr) > 1:
         return stage(images_bgr, torch.empty((len(images_bgr), *images_bgr[0].shape), dtype=torch.uint8)).to(device)

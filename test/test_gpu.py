@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,16 @@ def test_graphs_outlive_what_the_network_forgets(toy_weights: Weights) -> None:
     junk = [torch.full_like(backend.network.pretrained.pos_embed, 1e3) for _ in range(64)]
     torch.testing.assert_close(backend(x), first, rtol=0, atol=1e-6)
     del junk
+
+
+@on_gpu
+def test_a_backend_that_is_let_go_takes_its_weights_along(toy_weights: Weights) -> None:
+    backend = TorchBackend(network(toy_weights), CUDA, "fp32")
+    for _ in range(3):
+        backend(parity.picture(*SIZE).to(CUDA))
+    gone = weakref.ref(backend.network)
+    del backend
+    assert gone() is None, "without the garbage collector: the next model may need the room"
 
 
 @on_gpu

@@ -22,6 +22,9 @@ Key = tuple[int, ...]  # batch, h, w
 MAX_GRAPHS = 8  # four batches of two sizes
 SIDE_RUNS = 3  # before a capture: libraries choose algorithms and take workspaces at the first ones
 
+# Held while anything is captured or cached memory is given back, on whatever device: torch gives that of all
+# devices back together, and fails where one of them captures.
+_capturing = threading.Lock()
 _guard = threading.Lock()
 _turns: dict[torch.device, threading.RLock] = {}
 
@@ -30,6 +33,12 @@ def turn_on(device: torch.device) -> threading.RLock:
     """Return the device's one lock, for all models on it: held while a network is launched, captured or replayed."""
     with _guard:
         return _turns.setdefault(device, threading.RLock())
+
+
+def empty_cache() -> None:
+    """Give the memory that torch keeps for later back, on all devices."""
+    with _capturing:
+        torch.cuda.empty_cache()
 
 
 class Graph(Protocol):
@@ -124,7 +133,7 @@ class CapturedGraph:
                 run(self._input)
         current.wait_stream(stream)
         # Other threads upload and download meanwhile: only this one has to keep to what a capture allows.
-        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with _capturing, torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._output = run(self._input)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class TorchBackend:
         self._turn: AbstractContextManager[object] = nullcontext()
         if device.type == "cuda":
             self._turn = turn_on(device)
-            self._run = graphs_on(device, self._run, self._kept_for) if graphs else self._run
+            self._run = graphs_on(device, self._run, _kept_by(self.network)) if graphs else self._run
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.device.type == "cpu":
@@ -75,9 +75,11 @@ class TorchBackend:
         with self._turn, torch.cuda.device(self.device), torch.inference_mode():
             return self._run(x)
 
-    def _kept_for(self, h: int, w: int) -> Tensor:
-        """The position embedding of a size, which the network keeps for the last few sizes only."""
-        return self.network.pretrained.pos_embed_for(h // PATCH_SIZE, w // PATCH_SIZE)
+
+def _kept_by(network: DepthAnythingV2) -> Callable[[int, int], Tensor]:
+    """From (h, w) to the position embedding, which the network keeps for the last few sizes only."""
+    encoder = network.pretrained
+    return lambda h, w: encoder.pos_embed_for(h // PATCH_SIZE, w // PATCH_SIZE)
 
 
 def in_half(network: DepthAnythingV2, device: torch.device) -> tuple[DepthAnythingV2, str]:
