@@ -57,7 +57,8 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
     "precision": Parameter(
-        "auto is fp16 on CUDA; on a CPU fp32, or bf16 where OpenVINO finds that it costs next to nothing.",
+        "auto is fp16 on CUDA, or bf16 where fp16 overflows; on a CPU fp32, or bf16 where OpenVINO finds that it "
+        "costs next to nothing.",
         choices=PRECISIONS,
     ),
     "backend": Parameter(

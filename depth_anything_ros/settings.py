@@ -30,8 +30,9 @@ class ModelSettings:
             of `depth_anything export` is run by ONNX Runtime.
         input_size: short side given to the network, in pixels.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
-        precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA; on a CPU fp32, or bf16 where
-            OpenVINO runs the network, the processor has it and it departs by 1 % of the range at most.
+        precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA, or bf16 where these weights
+            overflow it; on a CPU fp32, or bf16 where OpenVINO runs the network, the processor has it and it departs by
+            1 % of the range at most.
         backend: `auto` (torch on CUDA; on a CPU OpenVINO where it is installed and agrees with torch,
             else torch), `torch`, `openvino`, `onnxruntime`.
         compile: let torch.compile rewrite the network for each batch and size: minutes, a C++ compiler, backend torch.

@@ -232,8 +232,8 @@ def test_threads_are_all_answered_and_an_unused_batcher_ends() -> None:
     [thread] = [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
     gone = weakref.ref(batcher)
     del batcher, askers
-    assert gone() is None, "without the garbage collector: it holds a model"
     thread.join(WAIT_S)
+    assert gone() is None, "without the garbage collector: it holds a model"
     assert threading.active_count() == before
 
 

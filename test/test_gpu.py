@@ -13,9 +13,10 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from stand_in import Weights, save_official, stand_in_image
 from torch import Tensor
 
 from depth_anything_ros.backends import create_backend, parity, torch_backend
-from depth_anything_ros.backends.cuda_graphs import Graphs, turn_on
+from depth_anything_ros.backends.cuda_graphs import CapturedGraph, Graphs, graphs_on, turn_on
 from depth_anything_ros.backends.torch_backend import CompiledNetwork, TorchBackend, in_half, is_finite
 from depth_anything_ros.batching import measure_plan
 from depth_anything_ros.errors import BackendError, OutOfMemory, SettingsError
@@ -126,6 +127,82 @@ def test_where_a_capture_fails_the_network_runs_without_and_says_so_once(
     assert answers(graphs, *[shape(), shape(2)] * 4) == [1] * 8
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert f"no CUDA graph for 1x14x28, going on without: {failure}" in caplog.text
+
+
+class FakeStream:
+    """In torch.cuda.Stream's place; the CPU does everything in order anyway."""
+
+    def __init__(self, *_: object) -> None:
+        self.waits = 0
+
+    def wait_stream(self, _: FakeStream) -> None:
+        self.waits += 1
+
+    def synchronize(self) -> None:
+        self.waits += 1
+
+
+class FakeCudaGraph:
+    """Replays what was run while it was captured, into the same output."""
+
+    replays: ClassVar[list[Callable[[], object]]] = []
+    was_reset = False
+
+    def replay(self) -> None:
+        self.replays[-1]()
+
+    def reset(self) -> None:
+        self.was_reset = True
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Replace the CUDA calls of a capture; returns what `torch.cuda.graph` was last given."""
+    given: dict[str, Any] = {}
+
+    def capture(graph: object, **options: object) -> AbstractContextManager[None]:
+        given.update(options)
+        return nullcontext()
+
+    current = FakeStream()
+    monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeCudaGraph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: current)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    return given
+
+
+def test_a_graph_copies_in_and_out_of_its_own_buffers(fake_cuda: dict[str, Any]) -> None:
+    inputs: list[Tensor] = []
+
+    def run(x: Tensor) -> Tensor:
+        inputs.append(x)
+        return x.sum(1)
+
+    first = torch.ones(1, 3, 2, 2)
+    side, pool = FakeStream(), object()
+    graph = CapturedGraph(run, first, side, pool, None)  # type: ignore[arg-type]
+    assert len({x.data_ptr() for x in inputs}) == 1, "the same input at every run"
+    assert inputs[0].data_ptr() != first.data_ptr(), "and not the caller's"
+    assert side.waits == 1
+    assert fake_cuda == {"pool": pool, "stream": side, "capture_error_mode": "thread_local"}
+    FakeCudaGraph.replays.append(lambda: graph._output.copy_(run(graph._input)))
+    results = [graph(torch.full((1, 3, 2, 2), float(value))) for value in range(4)]
+    assert [float(result[0, 0, 0]) for result in results] == [0, 3, 6, 9], "no replay overwrites an earlier result"
+    graph.release()
+    assert graph._graph.was_reset  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("fake_cuda")
+def test_a_graph_keeps_what_the_network_keeps_for_its_size() -> None:
+    graphs = graphs_on(CPU, lambda x: x.sum(1), lambda h, w: (h, w))
+    for x in (shape(1, 14, 28), shape(2, 28, 14)):
+        graphs(x)
+        graphs._graphs[tuple(x.shape[:1] + x.shape[2:])] = graphs._capture(x)
+    first, second = graphs._graphs.values()
+    assert (first._kept, second._kept) == ((14, 28), (28, 14))  # type: ignore[attr-defined]
 
 
 def test_a_device_has_one_lock_for_all_models() -> None:
