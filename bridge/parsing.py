@@ -97,6 +97,7 @@ def model_settings(
         input_size=input_size or settings.default_input_size,
         precision=settings.precision,
         backend=settings.backend,
+        compile=settings.compile,
         download=settings.download,
         accept_license=settings.accept_license,
     )

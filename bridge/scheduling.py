@@ -1,6 +1,7 @@
 """Who runs when: a bounded, fair queue in front of the devices.
 
-Each device runs one inference at a time, for two at once only share its speed and double its memory.
+A CPU runs one inference at a time, for two at once only share its speed and double its memory; a GPU is
+given as many as the model cache puts into one batch.
 The next images are decoded while it runs. Threads do all of that; the event loop only waits.
 """
 
@@ -47,20 +48,20 @@ class Scheduler:
     """Places to wait in, and the threads that work.
 
     Args:
-        devices: number of inferences that run at once.
+        at_once: number of inferences that are under way at once.
         max_waiting: requests beyond those that may be in work; one more is QueueFull.
         timeout_s: longest wait for a turn; longer is DeadlineExceeded.
     """
 
-    def __init__(self, devices: int, max_waiting: int, timeout_s: float, metrics: Metrics) -> None:
-        self._capacity = devices + max_waiting
-        self._devices = devices
+    def __init__(self, at_once: int, max_waiting: int, timeout_s: float, metrics: Metrics) -> None:
+        self._capacity = at_once + max_waiting
+        self._at_once = at_once
         self._timeout_s = timeout_s
         self._metrics = metrics
         self._taken = 0
-        self._inference_turn = asyncio.Semaphore(devices)
-        self._decode_turn = asyncio.Semaphore(devices + 1)
-        self._inference_threads = ThreadPoolExecutor(devices, "inference")
+        self._inference_turn = asyncio.Semaphore(at_once)
+        self._decode_turn = asyncio.Semaphore(at_once + 1)
+        self._inference_threads = ThreadPoolExecutor(at_once, "inference")
         self._codec_threads = ThreadPoolExecutor(CODEC_THREADS, "codec")
 
     def change_taken(self, change: int) -> None:
@@ -69,7 +70,7 @@ class Scheduler:
             raise QueueFull("too many requests are waiting")
         self._taken += change
         self._metrics.in_flight.set(self._taken)
-        self._metrics.waiting.set(max(0, self._taken - self._devices))
+        self._metrics.waiting.set(max(0, self._taken - self._at_once))
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run something short, such as parsing or encoding, beside the event loop."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -95,7 +96,8 @@ class Bridge:
         self._fetcher = fetcher
         self._fetches = asyncio.Semaphore(MAX_FETCHES)
         self._worker_id = worker_id
-        self._scheduler = Scheduler(len(cache.devices), settings.max_waiting, settings.queue_timeout_s, self.metrics)
+        at_once = len(cache.devices) * cache.max_batch
+        self._scheduler = Scheduler(at_once, settings.max_waiting, settings.queue_timeout_s, self.metrics)
         self._to_load = [parse_preload(text, settings) for text in settings.preload]
         self._served = 0
         for model in (model_settings(settings), *self._to_load):
@@ -196,11 +198,16 @@ class Bridge:
             return Picture(decode_image(job.image, self.settings.image_limits))
 
         def infer(picture: Picture) -> Picture:
-            with self._cache.acquire(job.model) as estimator:
-                return replace(picture, depth=estimator.estimate(picture.image, scale_of(job.options)))
+            pending.append(self._cache.submit(job.model, picture.image, scale_of(job.options)))
+            return replace(picture, depth=pending[0].result())
 
+        pending: list[Future[DepthMap]] = []
         try:
             return await self._scheduler.run(decode, infer, watch)
+        except asyncio.CancelledError:
+            for depth in pending:  # it leaves its batch, if that has not begun
+                depth.cancel()
+            raise
         except RuntimeError as error:
             if not is_poisoned(error):
                 raise

@@ -89,6 +89,8 @@ class BridgeSettings(BaseSettings):
     """`auto`, `fp32`, `bf16` or `fp16`."""
     backend: str = ModelSettings.backend
     """`auto`, `torch`, `openvino` or `onnxruntime`."""
+    compile: bool = ModelSettings.compile
+    """Let torch.compile rewrite the network: minutes for each image size, and a C++ compiler."""
     preload: Names = ()
     """Models to load at start, such as vits:hypersim:518; until then readyz says no."""
     max_models: Count = CacheSettings.max_models

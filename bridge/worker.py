@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -12,7 +11,6 @@ from multiprocessing.connection import wait
 from socket import socket
 from types import FrameType
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 
@@ -29,6 +27,7 @@ from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.estimator import DepthEstimator, select_device
 from depth_anything_ros.model_cache import ModelCache, available_devices
 from depth_anything_ros.settings import CacheSettings, ModelSettings
+from depth_anything_ros.threads import share_cores
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +56,7 @@ def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> No
     """Serve until told to end; entry point of a worker process. Exits with the status the supervisor reads."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor passes it on
     keep_freed_memory()
+    share_cores(settings.workers)
     configure_logging(settings.log_level)
     try:
         app = build_app(settings, worker_id)
@@ -78,8 +78,6 @@ def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
         SettingsError, DeviceError: what the settings ask for cannot be had.
     """
     devices = devices_of(settings, worker_id)
-    if devices == ["cpu"] and settings.workers > 1:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.workers))
     keys = KeyRing(settings)
     signal.signal(signal.SIGHUP, lambda *_: keys.reload())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor held it back

@@ -6,7 +6,7 @@ import gc
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,18 +17,21 @@ from torch import Tensor
 
 from depth_anything_ros.allocator import trim_freed_memory
 from depth_anything_ros.backends import Backend, create_backend
+from depth_anything_ros.backends.cuda_graphs import empty_cache
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import BackendError, DeviceError, ImageError, OutOfMemory, SettingsError
 from depth_anything_ros.model.dpt import resize
 from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_spec
 from depth_anything_ros.preprocess import network_size, preprocess
 from depth_anything_ros.settings import InputLimits, ModelSettings
+from depth_anything_ros.transfer import to_host, upload
 from depth_anything_ros.weights import cache_folder, load_model
 
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = ModelSettings()
 ONNX_SUFFIX = ".onnx"
+WARM_UP_RUNS = {"cpu": 1, "cuda": 2}  # a graph is captured at the second
 # What the CPU's allocator, the CUDA runtime and cuBLAS say in a plain RuntimeError.
 PLAIN_MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -78,6 +81,7 @@ class DepthEstimator:
         precision: str = _DEFAULTS.precision,
         backend: str = _DEFAULTS.backend,
         *,
+        compile: bool = _DEFAULTS.compile,
         download: bool = _DEFAULTS.download,
         accept_license: bool = _DEFAULTS.accept_license,
         limits: InputLimits | None = None,
@@ -85,7 +89,7 @@ class DepthEstimator:
         """Load a model; the arguments are those of `settings.ModelSettings`.
 
         Raises:
-            SettingsError: unknown encoder, dataset or precision, or an input size below 14.
+            SettingsError: unknown encoder, dataset or precision, an input size below 14, or `compile` without torch.
             CheckpointError: one of its kinds, see `weights.load_model`.
             DeviceError: no such device here. OutOfMemory: the model does not fit on it.
             BackendError: unknown backend, or it cannot run here.
@@ -93,12 +97,14 @@ class DepthEstimator:
         spec, largest = dataset_spec(dataset), encoder_spec(encoder).max_input_size
         target = select_device(device)
         if checkpoint is not None and Path(checkpoint).suffix == ONNX_SUFFIX:
+            if compile:
+                raise SettingsError(f"compile is torch.compile, for backend torch; {checkpoint} is run by ONNX Runtime")
             running, source, sha256 = _load_onnx(Path(checkpoint), encoder, dataset, target, precision, backend)
         else:
             loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
             source, sha256 = loaded.source, loaded.sha256
             with memory_errors(target):
-                running = create_backend(backend, loaded.network, target, precision, cache_folder())
+                running = create_backend(backend, loaded.network, target, precision, cache_folder(), compile=compile)
         return cls(
             running,
             key=f"{encoder}_{dataset}_{input_size}",
@@ -121,6 +127,7 @@ class DepthEstimator:
             device=settings.device,
             precision=settings.precision,
             backend=settings.backend,
+            compile=settings.compile,
             download=settings.download,
             accept_license=settings.accept_license,
         )
@@ -151,28 +158,56 @@ class DepthEstimator:
             SettingsError: a max_depth that is not a positive number.
             OutOfMemory: the device's memory is full; what was taken is given back.
         """
-        values = self.estimate_tensor(image_bgr, max_depth).cpu().numpy()
-        return DepthMap(values, self.kind, self.key)
+        return self.estimate_batch([image_bgr], [max_depth])[0]
+
+    def estimate_batch(
+        self, images_bgr: Sequence[NDArray[np.uint8]], max_depths: Sequence[float | None] | None = None
+    ) -> list[DepthMap]:
+        """`estimate` for images of one shape together, each with its own `max_depth`; None is the dataset's for all."""
+        depth = self.estimate_tensors(images_bgr, max_depths)
+        with memory_errors(self.device):
+            return [DepthMap(values, self.kind, self.key) for values in to_host(depth)]
 
     def estimate_tensor(self, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> Tensor:
         """`estimate`, with the float32 (H, W) result left on the device."""
-        height, width = check_image(image_bgr)
-        size = network_size(height, width, self.input_size, self.limits)
-        scale = self._scale(max_depth)
-        with memory_errors(self.device), torch.inference_mode():
-            image = upload(image_bgr, self.device)
-            x = preprocess(image, size)
-            depth = self.backend(x)
-            depth = resize(depth.unsqueeze(1), (height, width))[0, 0]
-            return depth.mul_(scale)
+        return self.estimate_tensors([image_bgr], [max_depth])[0]
 
-    def warm_up(self, height: int, width: int) -> None:
-        """Estimate an empty image of this size, so that what is compiled per size is there for the first real one.
+    def estimate_tensors(
+        self, images_bgr: Sequence[NDArray[np.uint8]], max_depths: Sequence[float | None] | None = None
+    ) -> Tensor:
+        """`estimate_batch`, with the float32 (B, H, W) result left on the device."""
+        height, width = check_images(images_bgr)
+        size = network_size(height, width, self.input_size, self.limits)
+        scales = self._scales(len(images_bgr), max_depths)
+        with memory_errors(self.device), torch.inference_mode():
+            images = upload(images_bgr, self.device)
+            x = preprocess(images, size)
+            depth = self._infer(x)
+            depth = resize(depth.unsqueeze(1), (height, width)).squeeze(1)
+            for image_depth, scale in zip(depth, scales, strict=True):
+                image_depth.mul_(scale)
+            return depth
+
+    def warm_up(self, height: int, width: int, batch: int = 1) -> None:
+        """Estimate empty images of this size, so that what is made for a size is there for the first real one.
 
         Raises:
             DepthAnythingError: as `estimate`.
         """
-        self.estimate_tensor(np.zeros((height, width, 3), np.uint8))
+        images = [np.zeros((height, width, 3), np.uint8)] * batch
+        for _ in range(WARM_UP_RUNS[self.device.type]):
+            self.estimate_batch(images)
+
+    def _infer(self, x: Tensor) -> Tensor:
+        """Run the network on as many images at a time as the backend takes."""
+        parts = [self.backend(part) for part in torch.split(x, self.backend.max_batch)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _scales(self, count: int, max_depths: Sequence[float | None] | None) -> list[float]:
+        wanted = [None] * count if max_depths is None else max_depths
+        if len(wanted) != count:
+            raise SettingsError(f"there are {count} images, and a max_depth for {len(wanted)}")
+        return [self._scale(max_depth) for max_depth in wanted]
 
     def _scale(self, max_depth: float | None) -> float:
         if max_depth is None or self.kind == "relative":
@@ -207,11 +242,13 @@ def check_image(image_bgr: NDArray[np.uint8]) -> tuple[int, int]:
     return image_bgr.shape[0], image_bgr.shape[1]
 
 
-def upload(image_bgr: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Put uint8 (H, W, 3) on the device; a view of the caller's memory on a CPU where torch can."""
-    if not image_bgr.flags.writeable or any(stride < 0 for stride in image_bgr.strides):
-        image_bgr = image_bgr.copy()
-    return torch.from_numpy(image_bgr).to(device)
+def check_images(images_bgr: Sequence[NDArray[np.uint8]]) -> tuple[int, int]:
+    """Return (H, W) of images that have it in common. Raises ImageError where they do not, or there are none."""
+    sizes = [check_image(image) for image in images_bgr]
+    if len(set(sizes)) != 1:
+        found = ", ".join(f"{width}x{height}" for height, width in dict.fromkeys(sizes))
+        raise ImageError(f"the images of a batch must have one size, got {found or 'none'}")
+    return sizes[0]
 
 
 def select_device(name: str) -> torch.device:
@@ -243,7 +280,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
         if not _is_out_of_memory(error):
             raise
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            empty_cache()
         raise OutOfMemory(f"{device} has no memory left for this model and image size") from error
 
 
@@ -251,7 +288,7 @@ def free_unused_memory() -> None:
     """Give back what a model left behind once nothing refers to it: the device's cache and the C library's."""
     gc.collect()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        empty_cache()
     trim_freed_memory()
 
 

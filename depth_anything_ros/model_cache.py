@@ -1,4 +1,7 @@
-"""ModelCache: one estimator per model and device, loaded once, shared, evicted least recently used."""
+"""ModelCache: one estimator per model and device, loaded once, shared, evicted least recently used.
+
+On a GPU each has a `Batcher` in front of it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from depth_anything_ros.batching import Batcher, BatchPlan, measure_plan
+from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import OutOfMemory
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, free_unused_memory
 from depth_anything_ros.settings import CacheSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
@@ -30,6 +38,7 @@ def available_devices() -> list[str]:
 class _Entry:
     future: Future[DepthEstimator] = field(default_factory=Future)
     users: int = 0
+    batcher: Batcher | None = None
 
 
 class ModelCache:
@@ -43,6 +52,7 @@ class ModelCache:
         settings: limits on the number of models and on the bytes of their weights.
         devices: devices to spread `device="auto"` requests over; None takes what is there.
         load: makes an estimator from settings with a concrete device.
+        plan: finds out how many images at once are worth it on a GPU, at most so many; warms it up as it does.
     """
 
     def __init__(
@@ -50,10 +60,12 @@ class ModelCache:
         settings: CacheSettings | None = None,
         devices: Sequence[str] | None = None,
         load: Callable[[ModelSettings], DepthEstimator] = DepthEstimator.from_settings,
+        plan: Callable[[DepthEstimator, int], BatchPlan] = measure_plan,
     ) -> None:
         self._settings = settings or CacheSettings()
         self._devices = list(devices) if devices is not None else available_devices()
         self._load = load
+        self._plan = plan
         self._lock = threading.Lock()
         self._entries: OrderedDict[ModelSettings, _Entry] = OrderedDict()  # least recently used first
         self._in_flight = dict.fromkeys(self._devices, 0)
@@ -63,6 +75,12 @@ class ModelCache:
     def devices(self) -> list[str]:
         """Devices that requests are spread over."""
         return list(self._devices)
+
+    @property
+    def max_batch(self) -> int:
+        """How many images for one device are worth submitting at once: 1 without a GPU."""
+        has_gpu = any(_is_gpu(device) for device in self._devices)
+        return self._settings.max_batch if has_gpu else 1
 
     def models_loaded(self) -> list[str]:
         """Model key of every loaded instance, once per device it is on, oldest use first."""
@@ -86,6 +104,33 @@ class ModelCache:
             DepthAnythingError: what `DepthEstimator.load` raises; every thread that waited for the
                 same load gets the same error.
         """
+        with self._lent(settings) as entry:
+            yield entry.future.result()
+
+    def submit(
+        self, settings: ModelSettings, image_bgr: NDArray[np.uint8], max_depth: float | None = None
+    ) -> Future[DepthMap]:
+        """Ask the model of these settings for an image's depth, loading it first if need be.
+
+        On a GPU the image joins a batch, and leaves it when the future is cancelled in time; on a CPU its
+        depth is estimated here and now. What `DepthEstimator.estimate` raises, the future raises.
+
+        Raises:
+            DepthAnythingError: as `acquire`.
+        """
+        with ExitStack() as stack:
+            entry = stack.enter_context(self._lent(settings))
+            estimator = entry.future.result()
+            if entry.batcher is None:
+                return _done(estimator, image_bgr, max_depth)
+            future = entry.batcher.submit(image_bgr, max_depth)
+            lending = stack.pop_all()
+        future.add_done_callback(lambda _: lending.close())
+        return future
+
+    @contextmanager
+    def _lent(self, settings: ModelSettings) -> Iterator[_Entry]:
+        """Count a user of an entry, and make one that is not there."""
         with self._lock:
             device = self._choose_device(settings.device)
             self._in_flight[device] = self._in_flight.get(device, 0) + 1
@@ -94,7 +139,7 @@ class ModelCache:
         try:
             if is_mine:
                 self._fill(concrete, entry)
-            yield entry.future.result()
+            yield entry
         finally:
             with self._lock:
                 entry.users -= 1
@@ -134,17 +179,21 @@ class ModelCache:
 
     def _fill(self, settings: ModelSettings, entry: _Entry) -> None:
         try:
-            entry.future.set_result(self._load_making_room(settings))
+            estimator, plan = self._load_making_room(settings)
+            if plan.max_batch > 1:
+                in_flight = partial(self._in_flight.__getitem__, settings.device)
+                entry.batcher = Batcher(estimator.estimate_batch, plan, in_flight)
+            entry.future.set_result(estimator)
         except BaseException as error:
             with self._lock:
                 if self._entries.get(settings) is entry:
                     del self._entries[settings]
             entry.future.set_exception(error)
 
-    def _load_making_room(self, settings: ModelSettings) -> DepthEstimator:
+    def _load_making_room(self, settings: ModelSettings) -> tuple[DepthEstimator, BatchPlan]:
         """Load; where the device has no memory left, give up its idle models and try once more."""
         try:
-            return self._load(settings)
+            return self._load_planned(settings)
         except OutOfMemory:
             with self._lock:
                 idle = [s for s, entry in self._entries.items() if s.device == settings.device and entry.users == 0]
@@ -153,9 +202,14 @@ class ModelCache:
                     del self._entries[other]
             if not idle:
                 raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return self._load(settings)
+        free_unused_memory()
+        return self._load_planned(settings)
+
+    def _load_planned(self, settings: ModelSettings) -> tuple[DepthEstimator, BatchPlan]:
+        estimator = self._load(settings)
+        if not _is_gpu(settings.device):
+            return estimator, BatchPlan()
+        return estimator, self._plan(estimator, self._settings.max_batch)
 
     def _evict(self) -> None:
         """Drop least recently used idle models until the limits hold."""
@@ -172,6 +226,20 @@ class ModelCache:
 
     def _loaded_bytes(self) -> int:
         return sum(entry.future.result().weight_bytes for entry in self._entries.values() if _is_loaded(entry))
+
+
+def _is_gpu(device: str) -> bool:
+    return device.startswith("cuda")
+
+
+def _done(estimator: DepthEstimator, image_bgr: NDArray[np.uint8], max_depth: float | None) -> Future[DepthMap]:
+    """Estimate now, and return the outcome as a future."""
+    future: Future[DepthMap] = Future()
+    try:
+        future.set_result(estimator.estimate(image_bgr, max_depth))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def _is_loaded(entry: _Entry) -> bool:

@@ -33,6 +33,7 @@ from depth_anything_ros.errors import DeviceError, FitRefused, InputError, Setti
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.frame_queue import FrameQueue
 from depth_anything_ros.hardware import device_bytes, hardware_name, resident_bytes
+from depth_anything_ros.model.registry import encoder_spec
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.recovery import Recovery
@@ -202,10 +203,17 @@ class DepthAnythingNode(LifecycleNode):
     def _load_warm(self, settings: ModelSettings) -> DepthEstimator:
         """Load a model that has seen images of the cameras' sizes: what is compiled for a size takes seconds."""
         estimator = self._load(settings)
-        for size in dict.fromkeys(stream.expected_size for stream in self._streams):
-            if size is not None:
-                estimator.warm_up(*size)
+        expected = dict.fromkeys(stream.expected_size for stream in self._streams)
+        for height, width in (size for size in expected if size is not None):
+            for batch in range(1, self._max_batch(estimator) + 1):
+                estimator.warm_up(height, width, batch)
         return estimator
+
+    def _max_batch(self, estimator: DepthEstimator) -> int:
+        """How many cameras' frames are estimated together: on a GPU only."""
+        if estimator.device.type != "cuda":
+            return 1
+        return min(len(self._streams), encoder_spec(estimator.key.partition("_")[0]).gpu_batch)
 
     def _on_model_loaded(self, held: HeldModel) -> None:
         self._model_problem = ""
@@ -246,7 +254,7 @@ class DepthAnythingNode(LifecycleNode):
     # The worker
 
     def _work(self, frames: FrameQueue[Frame]) -> None:
-        while (turns := frames.take()) is not None:
+        while (turns := frames.take(self._batch_limit(), kind=lambda frame: frame.size)) is not None:
             held = self._models.held
             batch = [(self._streams[index], frame) for index, frame in turns]
             if held is None or self._recovery.wait_s > 0:
@@ -255,10 +263,16 @@ class DepthAnythingNode(LifecycleNode):
             else:
                 self._process(batch, held.estimator)
 
+    def _batch_limit(self) -> int:
+        held = self._models.held
+        return 1 if held is None else self._max_batch(held.estimator)
+
     def _process(self, batch: list[tuple[CameraStream, Frame]], estimator: DepthEstimator) -> None:
         batch = [(stream, frame) for stream, frame in batch if stream.decode(frame)]
+        if not batch:
+            return
         try:
-            depths = [self._infer(stream, frame, estimator) for stream, frame in batch]
+            depths = self._infer(batch, estimator)
         except Exception as error:  # a device can fail in any way
             if not isinstance(error, InputError):
                 self._on_inference_failed(error, estimator)
@@ -268,19 +282,21 @@ class DepthAnythingNode(LifecycleNode):
         for (stream, frame), depth in zip(batch, depths, strict=True):
             stream.publish(frame, depth, estimator)
 
-    def _infer(self, stream: CameraStream, frame: Frame, estimator: DepthEstimator) -> Tensor:
-        """Return depth, float32 (H, W) on the device."""
-        assert frame.image is not None
+    def _infer(self, batch: list[tuple[CameraStream, Frame]], estimator: DepthEstimator) -> Tensor:
+        """Return depth of decoded frames of one size, float32 (B, H, W) on the device."""
         self._inferring_since_s = time.monotonic()
         try:
-            with frame.watch.time("network"):
-                depth = estimator.estimate_tensor(frame.image, stream.settings.max_depth)
-                if not torch.isfinite(depth).all():
-                    raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
+            images = [frame.image for _, frame in batch if frame.image is not None]
+            depths = estimator.estimate_tensors(images, [stream.settings.max_depth for stream, _ in batch])
+            if not torch.isfinite(depths).all():
+                raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
         finally:
+            took_s = time.monotonic() - self._inferring_since_s
             self._inferring_since_s = None
+        for _, frame in batch:
+            frame.watch.add("network", took_s)
         self._recovery.succeeded()
-        return depth
+        return depths
 
     def _on_inference_failed(self, error: Exception, estimator: DepthEstimator) -> None:
         self._recovery.failed(describe(error))

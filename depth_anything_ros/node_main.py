@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from depth_anything_ros.allocator import keep_freed_memory
 from depth_anything_ros.errors import DepthAnythingError
+from depth_anything_ros.threads import share_cores
 
 # How long the end of the process waits for each: a picture, an inference, a load, a callback under way.
 SHUTDOWN_GRACE_S = 0.5
@@ -49,6 +50,7 @@ def run_node(
         args: command line, for rclpy.
     """
     keep_freed_memory()
+    share_cores()
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: signals.append(received))

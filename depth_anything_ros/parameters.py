@@ -64,12 +64,16 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
     "precision": Parameter(
-        "auto is fp16 on CUDA; on a CPU fp32, or bf16 where OpenVINO finds that it costs next to nothing.",
+        "auto is fp16 on CUDA, or bf16 where fp16 overflows; on a CPU fp32, or bf16 where OpenVINO finds that it "
+        "costs next to nothing.",
         choices=PRECISIONS,
     ),
     "backend": Parameter(
         "What runs the network. auto is torch on CUDA; on a CPU openvino where it is installed and agrees with torch.",
         choices=BACKENDS,
+    ),
+    "compile": Parameter(
+        "Let torch.compile rewrite the network: takes minutes for each image size, and a C++ compiler."
     ),
     "download": Parameter("Download missing official weights from the Hugging Face Hub."),
     "accept_license": Parameter("Agree to the CC-BY-NC-4.0 licence of the Base and Large weights when downloading."),

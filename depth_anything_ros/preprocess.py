@@ -49,18 +49,19 @@ def _multiple_of_patch(length: float, minimum: int) -> int:
     return nearest if nearest >= minimum else math.ceil(length / PATCH_SIZE) * PATCH_SIZE
 
 
-def preprocess(image_bgr: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 BGR (H, W, 3) -> normalised float32 RGB (1, 3, *size) on the same device.
+def preprocess(images_bgr: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 BGR (B, H, W, 3) -> normalised float32 RGB (B, 3, *size) on the same device.
 
     Bicubic on floats without antialiasing, which is what cv2.INTER_CUBIC does; antialiasing, or
     resizing uint8, gives other values.
     """
-    x = image_bgr.permute(2, 0, 1).unsqueeze(0).float()
+    x = images_bgr.permute(0, 3, 1, 2).float()
     return normalise(F.interpolate(x, size, mode="bicubic", align_corners=False))
 
 
 def normalise(images_bgr: Tensor) -> Tensor:
     """Float32 BGR (B, 3, h, w) in [0, 255] -> normalised RGB, a new tensor on the same device."""
-    mean = images_bgr.new_tensor(MEAN).mul_(255).view(1, 3, 1, 1)
-    std = images_bgr.new_tensor(STD).mul_(255).view(1, 3, 1, 1)
-    return images_bgr.flip(1).sub_(mean).div_(std)
+    images_rgb = images_bgr.flip(1)
+    for channel, mean, std in zip(images_rgb.unbind(1), MEAN, STD, strict=True):
+        channel.sub_(255 * mean).div_(255 * std)  # plain numbers: tensors would be copied to the device, each time
+    return images_rgb

@@ -30,10 +30,12 @@ class ModelSettings:
             of `depth_anything export` is run by ONNX Runtime.
         input_size: short side given to the network, in pixels.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
-        precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA; on a CPU fp32, or bf16 where
-            OpenVINO runs the network, the processor has it and it departs by 1 % of the range at most.
+        precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA, or bf16 where these weights
+            overflow it; on a CPU fp32, or bf16 where OpenVINO runs the network, the processor has it and it departs by
+            1 % of the range at most.
         backend: `auto` (torch on CUDA; on a CPU OpenVINO where it is installed and agrees with torch,
             else torch), `torch`, `openvino`, `onnxruntime`.
+        compile: let torch.compile rewrite the network for each batch and size: minutes, a C++ compiler, backend torch.
         download: fetch a missing official checkpoint from the Hugging Face Hub.
         accept_license: agree to the non-commercial licence of Base and Large beforehand.
     """
@@ -45,6 +47,7 @@ class ModelSettings:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
+    compile: bool = False
     # How weights are fetched makes no other model of it.
     download: bool = field(default=True, compare=False)
     accept_license: bool = field(default=False, compare=False)
@@ -57,10 +60,14 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """How much `ModelCache` keeps. `max_bytes` counts weights; None means no limit."""
+    """How much `ModelCache` keeps. `max_bytes` counts weights; None means no limit.
+
+    `max_batch` is the largest batch that is tried on a GPU; what is used is measured.
+    """
 
     max_models: int = 4
     max_bytes: int | None = None
+    max_batch: int = 8
 
 
 @dataclass(frozen=True)

@@ -655,7 +655,7 @@ def test_settings_that_cannot_be_leave_no_folder_behind(
 
 def test_defaults_are_those_of_the_library() -> None:
     args = build_parser().parse_args(["predict", "a.png", "--out", "out"])
-    for name in ("encoder", "dataset", "checkpoint", "input_size", "device", "precision", "backend"):
+    for name in ("encoder", "dataset", "checkpoint", "input_size", "device", "precision", "backend", "compile"):
         assert getattr(args, name) == getattr(ModelSettings(), name)
     assert args.formats.split(",") == list(FORMATS)
     assert UINT16_MAX / MILLIMETRES_PER_METRE == MAX_PNG_DEPTH_M

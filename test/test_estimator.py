@@ -80,6 +80,44 @@ def test_estimate_is_the_tensor_brought_home(toy_estimator: DepthEstimator, phot
     np.testing.assert_array_equal(tensor.numpy(), toy_estimator.estimate(photo).values)
 
 
+@pytest.mark.parametrize("count", [1, 3, 10])
+def test_the_depth_of_a_batch_is_each_images_own(count: int, toy_estimator: DepthEstimator) -> None:
+    images = [stand_in_image(48, 64, seed=seed) for seed in range(count)]
+    images[0] = images[0][:, ::-1]
+    max_depths: list[float | None] = [None if number == 1 else 5.0 + number for number in range(count)]
+    together = toy_estimator.estimate_batch(images, max_depths)
+    assert len(together) == count
+    for image, max_depth, depth in zip(images, max_depths, together, strict=True):
+        alone = toy_estimator.estimate(image, max_depth)
+        assert (depth.kind, depth.model_key) == (alone.kind, alone.model_key)
+        np.testing.assert_allclose(depth.values, alone.values, rtol=0, atol=1e-5 * 20)
+
+
+def test_a_batch_is_one_forward_and_no_more_than_the_backend_takes(photo: Image) -> None:
+    backend = FakeBackend()
+    for max_batch, expected in ((8, [5]), (2, [2, 2, 1]), (1, [1] * 5)):
+        backend.max_batch, backend.batches = max_batch, []
+        assert injected(backend).estimate_tensors([photo] * 5).shape == (5, *photo.shape[:2])
+        assert backend.batches == expected
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"), [([(48, 64), (64, 48), (48, 64)], "one size, got 64x48, 48x64"), ([], "one size, got none")]
+)
+def test_images_of_several_sizes_are_no_batch(
+    sizes: list[tuple[int, int]], said: str, toy_estimator: DepthEstimator
+) -> None:
+    with pytest.raises(ImageError, match=said):
+        toy_estimator.estimate_batch([np.zeros((*size, 3), np.uint8) for size in sizes])
+
+
+def test_a_batch_has_a_max_depth_for_every_image(toy_estimator: DepthEstimator, photo: Image) -> None:
+    with pytest.raises(SettingsError, match="2 images, and a max_depth for 1"):
+        toy_estimator.estimate_batch([photo, photo], [5.0])
+    with pytest.raises(SettingsError, match="max_depth must be a positive"):
+        toy_estimator.estimate_batch([photo, photo], [5.0, -1.0])
+
+
 def test_what_was_loaded_is_known(toy_checkpoint: Path, toy_estimator: DepthEstimator) -> None:
     assert toy_estimator.source == str(toy_checkpoint)
     assert len(toy_estimator.sha256) == 64
@@ -283,16 +321,18 @@ def test_position_embeddings_follow_new_weights() -> None:
 class FakeBackend:
     """Answers with a constant, or fails as often as it is told to."""
 
-    name, precision, device, weight_bytes = "fake", "fp32", CPU, 0
+    name, precision, device, weight_bytes, max_batch = "fake", "fp32", CPU, 0, 1
 
     def __init__(self, failure: Exception | None = None, times: int = 1) -> None:
         self.failure, self.times = failure, times
+        self.batches: list[int] = []
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         if self.failure is not None and self.times > 0:
             self.times -= 1
             raise self.failure
-        return torch.full((1, *x.shape[2:]), 0.5)
+        self.batches.append(x.shape[0])
+        return torch.full((x.shape[0], *x.shape[2:]), 0.5)
 
 
 def injected(backend: FakeBackend) -> DepthEstimator:

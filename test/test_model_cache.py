@@ -16,7 +16,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import CheckpointNotFound, OutOfMemory
+from depth_anything_ros.batching import BatchPlan
+from depth_anything_ros.errors import CheckpointNotFound, ImageError, OutOfMemory
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model_cache import ModelCache, available_devices
 from depth_anything_ros.settings import CacheSettings, ModelSettings
@@ -26,7 +27,7 @@ HYPERSIM, VKITTI, RELATIVE = (ModelSettings("toy", dataset) for dataset in ("hyp
 
 
 class FakeBackend:
-    name, precision, device = "fake", "fp32", torch.device("cpu")
+    name, precision, device, max_batch = "fake", "fp32", torch.device("cpu"), 1
 
     def __init__(self, weight_bytes: int) -> None:
         self.weight_bytes = weight_bytes
@@ -41,6 +42,7 @@ class Loader:
 
     weight_bytes: int = 100
     failures: list[Exception] = field(default_factory=list)
+    backend: FakeBackend | None = None  # of the next model
     loads: list[ModelSettings] = field(default_factory=list)
     go: threading.Event = field(default_factory=threading.Event)
 
@@ -52,7 +54,7 @@ class Loader:
         assert self.go.wait(WAIT_S)
         if self.failures:
             raise self.failures.pop()
-        backend = FakeBackend(self.weight_bytes)
+        backend, self.backend = self.backend or FakeBackend(self.weight_bytes), None
         return DepthEstimator(backend, key=settings.key, kind="metric", max_depth=1.0, input_size=28)
 
 
@@ -268,6 +270,74 @@ def test_devices_are_those_of_the_machine(count: int, expected: list[str], monke
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     assert available_devices() == ModelCache().devices == expected
+
+
+# ---- requests
+
+
+def test_without_a_gpu_depth_is_estimated_here_and_now_and_the_model_given_back(photo: NDArray[np.uint8]) -> None:
+    planned: list[object] = []
+    cache = ModelCache(None, ["cpu"], Loader(), plan=lambda *given: planned.append(given) or BatchPlan(4))  # type: ignore[func-returns-value]
+    future = cache.submit(HYPERSIM, photo, 2.0)
+    assert future.done()
+    assert future.result().values.shape == photo.shape[:2]
+    assert isinstance(cache.submit(HYPERSIM, photo[0]).exception(), ImageError)
+    assert (waiting(cache), planned, cache.max_batch) == (0, [], 1)
+
+
+def test_on_a_gpu_requests_form_batches_which_count_as_in_flight_until_they_are_done(
+    photo: NDArray[np.uint8],
+) -> None:
+    backend, load = HeldBackend(), Loader()
+    limits = []
+
+    def plan(_: DepthEstimator, limit: int) -> BatchPlan:
+        limits.append(limit)
+        return BatchPlan(4, latency_s=0.0)
+
+    load.backend = backend
+    cache = ModelCache(CacheSettings(max_batch=4), ["cuda:0", "cuda:1"], load, plan)
+    assert cache.max_batch == 4
+    first = cache.submit(on("cuda:0"), photo)
+    assert backend.begun.acquire(timeout=WAIT_S)
+    others = [cache.submit(on("cuda:0"), photo) for _ in range(5)]
+    assert others[1].cancel()
+    assert waiting(cache) == 5
+    cache.clear()
+    assert cache.models_loaded() == [HYPERSIM.key], "in use"
+    assert cache.submit(HYPERSIM, photo).result(WAIT_S) is not None, "the other device is free"
+    backend.go.set()
+    for future in [first, *others[:1], *others[2:]]:
+        assert future.result(WAIT_S).values.shape == photo.shape[:2]
+    wait_until(lambda: waiting(cache) == 0)
+    assert backend.batches == [1, 4]
+    assert limits == [4, 4]
+    cache.clear()
+    assert cache.models_loaded() == []
+
+
+class HeldBackend(FakeBackend):
+    """Takes eight images at once, and waits until it is let go."""
+
+    max_batch = 8
+
+    def __init__(self) -> None:
+        super().__init__(100)
+        self.begun, self.go = threading.Semaphore(0), threading.Event()
+        self.batches: list[int] = []
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.batches.append(x.shape[0])
+        self.begun.release()
+        assert self.go.wait(WAIT_S)
+        return torch.zeros(x.shape[0], *x.shape[2:])
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error_of_the_request(photo: NDArray[np.uint8]) -> None:
+    cache = new_cache(Loader(failures=[CheckpointNotFound("nowhere")]))
+    with pytest.raises(CheckpointNotFound):
+        cache.submit(HYPERSIM, photo)
+    assert waiting(cache) == 0
 
 
 # ---- the real thing

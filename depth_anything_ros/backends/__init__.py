@@ -28,6 +28,7 @@ class Backend(Protocol):
         device: where input and output live.
         precision: `fp32`, `bf16` or `fp16`.
         weight_bytes: memory the weights take.
+        max_batch: most images that one call takes.
     """
 
     @property
@@ -42,33 +43,45 @@ class Backend(Protocol):
     @property
     def weight_bytes(self) -> int: ...
 
+    @property
+    def max_batch(self) -> int: ...
+
     def __call__(self, x: Tensor) -> Tensor:
-        """Normalised image, float32 (1, 3, h, w) on `device` -> float32 (1, h, w), unit scale."""
+        """Normalised images, float32 (B, 3, h, w) on `device`, B up to `max_batch` -> float32 (B, h, w), unit scale."""
         ...
 
 
 def create_backend(
-    name: str, network: DepthAnythingV2, device: torch.device, precision: str, cache_folder: Path | None = None
+    name: str,
+    network: DepthAnythingV2,
+    device: torch.device,
+    precision: str,
+    cache_folder: Path | None = None,
+    *,
+    compile: bool = False,
 ) -> Backend:
     """Put a network on a device. The backend owns the network from here on.
 
     Args:
         cache_folder: where a backend that compiles keeps what it compiled; None keeps nothing.
+        compile: let torch.compile rewrite the network; `auto` is then torch.
 
     Raises:
         BackendError: unknown backend, its library is missing, or it cannot use the device.
-        SettingsError: an unknown precision, or one the backend does not have.
+        SettingsError: an unknown precision, or one the backend does not have; `compile` without torch.
     """
     if precision not in PRECISIONS:
         raise SettingsError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if compile and name in ("openvino", "onnxruntime"):
+        raise SettingsError(f"compile is torch.compile, for backend torch; backend {name} compiles by itself")
     if name == "auto":
         from depth_anything_ros.backends.auto_backend import choose_backend
 
-        return choose_backend(network, device, precision, cache_folder)
+        return choose_backend(network, device, precision, cache_folder, compile=compile)
     if name == "torch":
         from depth_anything_ros.backends.torch_backend import TorchBackend
 
-        return TorchBackend(network, device, precision)
+        return TorchBackend(network, device, precision, compile=compile)
     if name == "openvino":
         from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
 

@@ -19,12 +19,17 @@ logger = logging.getLogger(__name__)
 
 
 def choose_backend(
-    network: DepthAnythingV2, device: torch.device, precision: str, cache_folder: Path | None = None
+    network: DepthAnythingV2,
+    device: torch.device,
+    precision: str,
+    cache_folder: Path | None = None,
+    *,
+    compile: bool = False,
 ) -> Backend:
     """Choose a backend and log why; arguments and errors as `backends.create_backend`."""
-    if device.type != "cpu" or precision == "fp16":
-        logger.info("backend torch: device %s, precision %s", device, precision)
-        return TorchBackend(network, device, precision)
+    if device.type != "cpu" or precision == "fp16" or compile:
+        logger.info("backend torch: device %s, precision %s, compile %s", device, precision, compile)
+        return TorchBackend(network, device, precision, compile=compile)
     try:
         openvino = OpenVinoBackend(network, device, precision, cache_folder)
     except BackendError as error:
@@ -61,6 +66,11 @@ class AutoBackend:
     def weight_bytes(self) -> int:
         """Of what runs."""
         return self._running.weight_bytes
+
+    @property
+    def max_batch(self) -> int:
+        """Of what runs."""
+        return self._running.max_batch
 
     def __call__(self, x: Tensor) -> Tensor:
         running = self._running

@@ -46,6 +46,7 @@ class OnnxBackend:
     """
 
     name = "onnxruntime"
+    max_batch = 1  # what is made for a size is made for one image
 
     def __init__(
         self, network: DepthAnythingV2, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
@@ -98,6 +99,7 @@ class OnnxFileBackend:
     """
 
     name = "onnxruntime"
+    max_batch = 1  # what is made for a size is made for one image
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class OpenVinoBackend:
     """
 
     name = "openvino"
+    max_batch = 1  # what is made for a size is made for one image
 
     def __init__(
         self,

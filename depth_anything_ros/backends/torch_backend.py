@@ -1,36 +1,139 @@
-"""PyTorch, eager: runs everywhere, and is the reference for every other backend."""
+"""PyTorch: runs everywhere, and is the reference for every other backend.
+
+On a GPU launches are recorded (`cuda_graphs.py`); `compile` lets torch.compile rewrite the network first.
+"""
 
 from __future__ import annotations
+
+import copy
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depth_anything_ros.backends import parity
+from depth_anything_ros.backends.cuda_graphs import graphs_on, turn_on
+from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.registry import PATCH_SIZE
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CHECK_SIZE = (252, 336)  # of the picture that tells whether fp16 overflows
+BF16_CAPABILITY = (8, 0)  # before that, GPUs have no bfloat16 of their own
+MAX_BATCH = 8
 
 
 class TorchBackend:
-    """See `backends.Backend`."""
+    """See `backends.Backend`.
+
+    `precision` auto is fp32 on a CPU; on CUDA fp16, or bf16 where these weights overflow it.
+
+    Args:
+        network: float32, on the CPU.
+        compile: let torch.compile rewrite it for each batch and size, which takes minutes and a compiler.
+        graphs: capture CUDA graphs; of no meaning on a CPU.
+    """
 
     name = "torch"
+    max_batch = MAX_BATCH
 
-    def __init__(self, network: DepthAnythingV2, device: torch.device, precision: str) -> None:
-        if precision == "auto":
-            precision = "fp16" if device.type == "cuda" else "fp32"
+    def __init__(
+        self,
+        network: DepthAnythingV2,
+        device: torch.device,
+        precision: str,
+        *,
+        compile: bool = False,
+        graphs: bool = True,
+    ) -> None:
+        if precision == "auto" and device.type == "cuda":
+            network, precision = in_half(network, device)
+        self.precision = "fp32" if precision == "auto" else precision
         self.device = device
-        self.precision = precision
-        self.network = network.set_precision(DTYPES[precision]).to(device)
+        self.network = network.set_precision(DTYPES[self.precision]).to(device)
         # The head is convolutions on tokens that arrive channels-last anyway: half its time on a CPU.
         self.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-        if device.type == "cpu" and precision == "fp32" and has_mkl:
+        if device.type == "cpu" and self.precision == "fp32" and has_mkl:
             use_onednn(network)
         self.weight_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
+        self._run: Callable[[Tensor], Tensor] = CompiledNetwork(self.network) if compile else self.network
+        self._turn: AbstractContextManager[object] = nullcontext()
+        if device.type == "cuda":
+            self._turn = turn_on(device)
+            self._run = graphs_on(device, self._run, _kept_by(self.network)) if graphs else self._run
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.network(x)  # type: ignore[no-any-return]
+        if self.device.type == "cpu":
+            return self._run(x)
+        with self._turn, torch.cuda.device(self.device), torch.inference_mode():
+            return self._run(x)
+
+
+def _kept_by(network: DepthAnythingV2) -> Callable[[int, int], Tensor]:
+    """From (h, w) to the position embedding, which the network keeps for the last few sizes only."""
+    encoder = network.pretrained
+    return lambda h, w: encoder.pos_embed_for(h // PATCH_SIZE, w // PATCH_SIZE)
+
+
+def in_half(network: DepthAnythingV2, device: torch.device) -> tuple[DepthAnythingV2, str]:
+    """Return the network for a GPU and its precision: fp16, or bf16 (fp32 on old GPUs) where fp16 overflows.
+
+    Tried on one picture, on the device. The weights are converted from float32 either way.
+    """
+    half = copy.deepcopy(network).set_precision(torch.float16).to(device)
+    if is_finite(half, parity.picture(*CHECK_SIZE).to(device)):
+        return half, "fp16"
+    instead = "bf16" if has_bf16(device) else "fp32"
+    logger.warning("fp16 overflows with these weights: taking %s", instead)
+    return network, instead
+
+
+def is_finite(network: DepthAnythingV2, x: Tensor) -> bool:
+    """Whether all of the network's output is, before an activation turns infinity into a plausible depth."""
+    with torch.inference_mode():
+        return bool(network.before_activation(x).isfinite().all())
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 by itself."""
+    return device.type == "cpu" or torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
+
+
+class CompiledNetwork:
+    """A network behind torch.compile, compiled at the first image of each batch and size.
+
+    Raises:
+        BackendError: it cannot be compiled; said again at every later call, without another try.
+    """
+
+    def __init__(self, network: DepthAnythingV2) -> None:
+        encoder = network.pretrained
+        # What it keeps for each size would be a reason to compile all sizes anew whenever one is added.
+        kept: Callable[[int, int], Tensor] = torch.compiler.disable(encoder.pos_embed_for)  # type: ignore[no-untyped-call]
+        encoder.pos_embed_for = kept  # type: ignore[assignment, method-assign]
+        self._run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+        self._lock = threading.Lock()
+        self._failure = ""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        from torch._dynamo.exc import TorchDynamoException
+
+        with self._lock:
+            if self._failure:
+                raise BackendError(self._failure)
+            try:
+                return self._run(x)
+            except TorchDynamoException as error:
+                reason = " ".join(str(error).partition("\n\n")[0].split())
+                self._failure = f"torch.compile failed: {reason} (compile: false does without)"
+                raise BackendError(self._failure) from error
 
 
 class PointwiseLinear(nn.Linear):

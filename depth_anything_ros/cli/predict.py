@@ -65,6 +65,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
     model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
+    model.add_argument("--compile", action="store_true", help="let torch.compile rewrite the network, for minutes")
     model.add_argument(
         "--max-depth", metavar="METRES", type=float, help="at the network's full output; default: the dataset's"
     )
@@ -88,7 +89,9 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.media import find_media
     from depth_anything_ros.model.registry import dataset_spec
     from depth_anything_ros.predictions import PredictionFolder
+    from depth_anything_ros.threads import share_cores
 
+    share_cores(opencv_threads=0)  # here the network waits while files are read and written
     spec = dataset_spec(args.dataset)
     formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
     cloud = _cloud_settings(args)
@@ -130,6 +133,7 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
         device=args.device,
         precision=args.precision,
         backend=args.backend,
+        compile=args.compile,
         download=not args.no_download,
     )
 

@@ -120,10 +120,14 @@ class DepthAnythingV2(nn.Module):
         self.depth_head = DPTHead(spec)
 
     def forward(self, x: Tensor) -> Tensor:
+        out = self.before_activation(x)
+        return out.sigmoid() if self.kind == "metric" else out.relu()
+
+    def before_activation(self, x: Tensor) -> Tensor:
+        """What the activation is given, float32 (B, h, w): an overflow shows here, and not behind it."""
         rows, columns = x.shape[-2] // PATCH_SIZE, x.shape[-1] // PATCH_SIZE
         tokens = self.pretrained(x.to(self.pretrained.pos_embed.dtype))
-        out: Tensor = self.depth_head(tokens, rows, columns).squeeze(1)
-        return out.sigmoid() if self.kind == "metric" else out.relu()
+        return self.depth_head(tokens, rows, columns).squeeze(1)  # type: ignore[no-any-return]
 
     def set_precision(self, dtype: torch.dtype) -> DepthAnythingV2:
         """Convert the weights to `dtype`, all but the last convolution.

@@ -30,6 +30,7 @@ class EncoderSpec:
         license: SPDX identifier of the weights.
         input_size: short side the weights were trained for; the position embedding has (input_size / 14)^2 patches.
         max_input_size: no larger one is given to the network, whatever is asked for; None has no limit.
+        gpu_batch: images at once on a GPU where the measurement of it begins; a power of two.
     """
 
     embed_dim: int
@@ -42,6 +43,7 @@ class EncoderSpec:
     license: str | None = None
     input_size: int = NATIVE_SIZE
     max_input_size: int | None = None
+    gpu_batch: int = 8
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ ENCODERS: dict[str, EncoderSpec] = {
         out_channels=(96, 192, 384, 768),
         hub_size="Base",
         license="CC-BY-NC-4.0",
+        gpu_batch=4,
     ),
     "vitl": EncoderSpec(
         embed_dim=1024,
@@ -89,6 +92,7 @@ ENCODERS: dict[str, EncoderSpec] = {
         out_channels=(256, 512, 1024, 1024),
         hub_size="Large",
         license="CC-BY-NC-4.0",
+        gpu_batch=2,
     ),
     # The same architecture at a size that learns rendered rooms on a CPU: the demonstration model. It knows
     # patterns at the size it saw them, so larger pictures would only mislead it.

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import numpy as np
@@ -23,6 +23,7 @@ from running_bridge import TOY, HeldEstimator, RunningBridge, encoded, eventuall
 
 from bridge import worker
 from bridge.supervisor import WORKER_FAILED, WORKER_UNABLE, open_listener
+from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model_cache import ModelCache
 
@@ -134,6 +135,31 @@ def test_a_client_that_leaves_during_inference_does_not_let_two_run_at_once(
         assert not held.started.acquire(timeout=0.3)
         held.released.set()
         assert waiting[0].result().status_code == 200
+
+
+def test_a_client_that_leaves_takes_its_image_out_of_the_batch(
+    serve_app: Callable[..., str], metric_request: Json
+) -> None:
+    class Batching(ModelCache):
+        """Never begins: everybody stays in the queue of a batch."""
+
+        max_batch = 3
+        asked: ClassVar[list[Future[DepthMap]]] = []
+
+        def submit(self, *_: object) -> Future[DepthMap]:
+            self.asked.append(Future())
+            return self.asked[-1]
+
+    cache = Batching(devices=["cpu"])
+    url = serve_app(None, cache, max_waiting=0)
+    with waiting_clients(url, metric_request, 2) as staying:
+        eventually(lambda: len(cache.asked) == 2)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/metric_depth", json=metric_request, timeout=1)
+        eventually(lambda: [future.cancelled() for future in cache.asked] == [False, False, True])
+        for future in cache.asked[:2]:
+            future.set_result(DepthMap(np.ones((48, 64), np.float32), "metric", "batched"))
+        assert {future.result().status_code for future in staying} == {200}
 
 
 def test_terminating_under_load_loses_no_accepted_request(

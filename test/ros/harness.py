@@ -360,6 +360,7 @@ class FakeBackend:
     device = torch.device("cpu")
     precision = "fp32"
     weight_bytes = 0
+    max_batch = 1
 
     def __init__(self, depth_m: float | NDArray[np.float32] = 2.0, delay_s: float = 0.0) -> None:
         self.depth_m = depth_m

@@ -182,6 +182,20 @@ def test_whatever_fails_while_loading_is_said(
     assert capfd.readouterr().err.count(said) == 1
 
 
+def test_a_model_has_seen_images_of_each_expected_size_before_the_node_is_configured(host: Host) -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    def load(settings: ModelSettings) -> DepthEstimator:
+        estimator = fake_estimator(FakeBackend(), settings)
+        estimator.warm_up = lambda *shape: seen.append(shape)  # type: ignore[method-assign]
+        return estimator
+
+    host(load=load)
+    assert seen == []
+    host(load=load, cameras=["a", "b", "c"], warm_up_width=640, **{"b.warm_up_width": 1280, "b.warm_up_height": 720})
+    assert seen == [(480, 640, 1), (720, 1280, 1)]
+
+
 def test_a_transition_that_fails_half_way_is_said_and_undone(
     host: Host, peer: Peer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,163 @@
+"""CUDA graphs: a network's few hundred launches recorded once for each batch and size, and replayed as one.
+
+At batch 1 a GPU runs the small encoders faster than Python can launch them. Which shapes are captured and which
+are forgotten is decided here without CUDA (`Graphs`); `CapturedGraph` is all that needs a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+Run = Callable[[Tensor], Tensor]
+Key = tuple[int, ...]  # batch, h, w
+MAX_GRAPHS = 8  # four batches of two sizes
+SIDE_RUNS = 3  # before a capture: libraries choose algorithms and take workspaces at the first ones
+
+# Held while anything is captured or cached memory is given back, on whatever device: torch gives that of all
+# devices back together, and fails where one of them captures.
+_capturing = threading.Lock()
+_guard = threading.Lock()
+_turns: dict[torch.device, threading.RLock] = {}
+
+
+def turn_on(device: torch.device) -> threading.RLock:
+    """Return the device's one lock, for all models on it: held while a network is launched, captured or replayed."""
+    with _guard:
+        return _turns.setdefault(device, threading.RLock())
+
+
+def empty_cache() -> None:
+    """Give the memory that torch keeps for later back, on all devices."""
+    with _capturing:
+        torch.cuda.empty_cache()
+
+
+class Graph(Protocol):
+    """Answers like the network it was made of, for one shape."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+    def release(self) -> None:
+        """Give its memory back. It is not called again."""
+
+
+class Graphs:
+    """Runs a network: by a graph where there is one for the shape, as it is where not.
+
+    A shape is captured when it comes the second time, so that one that never comes again costs nothing
+    and more shapes than are kept do not drive each other out at every image. Where a capture fails, no
+    more is tried. Not for several threads at once: the caller holds `turn_on(device)`.
+
+    Args:
+        run: the network, float32 (B, 3, h, w) -> (B, h, w).
+        capture: makes a graph for the shape of its argument. Raises RuntimeError.
+        capacity: how many graphs are kept; the least recently used goes.
+    """
+
+    def __init__(self, run: Run, capture: Callable[[Tensor], Graph], capacity: int = MAX_GRAPHS) -> None:
+        self._run = run
+        self._capture = capture
+        self._capacity = capacity
+        self._graphs: OrderedDict[Key, Graph] = OrderedDict()
+        self._seen: OrderedDict[Key, None] = OrderedDict()  # once, and not captured yet
+        self._works = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        key = (x.shape[0], *x.shape[2:])
+        graph = self._graphs.get(key)
+        if graph is None and self._works and self._is_due(key):
+            graph = self._captured(key, x)
+        if graph is None:
+            return self._run(x)
+        self._graphs.move_to_end(key)
+        return graph(x)
+
+    def __len__(self) -> int:
+        """How many graphs there are."""
+        return len(self._graphs)
+
+    def _is_due(self, key: Key) -> bool:
+        if key in self._seen:
+            del self._seen[key]
+            return True
+        self._seen[key] = None
+        if len(self._seen) > self._capacity:
+            self._seen.popitem(last=False)
+        return False
+
+    def _captured(self, key: Key, x: Tensor) -> Graph | None:
+        while len(self._graphs) >= self._capacity:
+            self._graphs.popitem(last=False)[1].release()
+        try:
+            self._graphs[key] = self._capture(x)
+        except RuntimeError as error:  # out of memory is one
+            self._works = False
+            logger.warning("no CUDA graph for %dx%dx%d, going on without: %s", *key, error)
+            return None
+        logger.info("CUDA graph captured for %dx%dx%d", *key)
+        return self._graphs[key]
+
+
+class CapturedGraph:
+    """One CUDA graph, its input and its output. See torch's notes on CUDA graphs.
+
+    The caller's current stream orders everything: input in, replay, output out. So the output, which the next
+    replay overwrites, is copied before that begins, and graphs may share a pool of memory.
+
+    Args:
+        run: the network; from here on its weights must stay where they are.
+        x: an input of the shape.
+        stream: where it is captured; one for all graphs of a pool.
+        pool: of `torch.cuda.graph_pool_handle`.
+        kept: tensors that the network reads and may forget; the graph remembers their addresses only.
+    """
+
+    def __init__(self, run: Run, x: Tensor, stream: torch.cuda.Stream, pool: Any, kept: object) -> None:
+        self._kept = kept
+        self._device = x.device
+        self._input = x.clone(memory_format=torch.contiguous_format)
+        self._graph = torch.cuda.CUDAGraph()
+        current = torch.cuda.current_stream(x.device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            for _ in range(SIDE_RUNS):
+                run(self._input)
+        current.wait_stream(stream)
+        # Other threads upload and download meanwhile: only this one has to keep to what a capture allows.
+        with _capturing, torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            self._output = run(self._input)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Copy in, replay, copy out: all of it queued, nothing waited for."""
+        self._input.copy_(x)
+        self._graph.replay()
+        return self._output.clone()
+
+    def release(self) -> None:
+        """Wait until no replay is under way, then free the graph."""
+        torch.cuda.current_stream(self._device).synchronize()
+        self._graph.reset()
+
+
+def graphs_on(device: torch.device, run: Run, kept: Callable[[int, int], object]) -> Graphs:
+    """Return `Graphs` of a network on a CUDA device.
+
+    Args:
+        kept: from (h, w) to what the network keeps for that size.
+    """
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    pool = torch.cuda.graph_pool_handle()
+
+    def capture(x: Tensor) -> Graph:
+        return CapturedGraph(run, x, stream, pool, kept(x.shape[2], x.shape[3]))
+
+    return Graphs(run, capture)
