@@ -9,7 +9,6 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -64,10 +63,9 @@ class TorchBackend:
             use_onednn(network)
         self.weight_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
         self._run: Callable[[Tensor], Tensor] = CompiledNetwork(self.network) if compile else self.network
-        self._turn: AbstractContextManager[object] = nullcontext()
-        if device.type == "cuda":
-            self._turn = turn_on(device)
-            self._run = graphs_on(device, self._run, _kept_by(self.network)) if graphs else self._run
+        self._turn = turn_on(device)
+        if device.type == "cuda" and graphs:
+            self._run = graphs_on(device, self._run, _kept_by(self.network))
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.device.type == "cpu":
