@@ -8,14 +8,14 @@ The next images are decoded while it runs. Threads do all of that; the event loo
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from bridge.errors import DeadlineExceeded, QueueFull
 from bridge.metrics import Metrics
+from depth_anything_ros.stopwatch import Stopwatch
 
 T = TypeVar("T")
 
@@ -24,24 +24,9 @@ CODEC_THREADS = 2
 INLINE_BYTES = 256 * 1024
 
 
-class Stopwatch:
-    """Seconds that one request spent in each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Add the time spent inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def header(self) -> str:
-        """The stages as a Server-Timing header."""
-        return ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in self.seconds.items())
+def server_timing(watch: Stopwatch) -> str:
+    """The stages as a Server-Timing header."""
+    return ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in watch.seconds.items())
 
 
 class Scheduler:

@@ -25,7 +25,7 @@ from bridge.image_url import UrlRefused
 from bridge.metrics import Metrics
 from bridge.parsing import Job, choose_model, model_settings, read_source
 from bridge.replies import CLOUD_FORMATS, DEPTH_FORMATS, PNG, Result, choose_format, encode
-from bridge.scheduling import Place, Scheduler, Stopwatch
+from bridge.scheduling import Place, Scheduler, server_timing
 from bridge.schemas import CloudOptions, MetricOptions, Options, validate
 from bridge.settings import BridgeSettings
 from depth_anything_ros.camera import CameraModel
@@ -35,6 +35,7 @@ from depth_anything_ros.model.registry import dataset_spec, encoder_spec
 from depth_anything_ros.model_cache import ModelCache
 from depth_anything_ros.preprocess import network_size
 from depth_anything_ros.settings import ModelSettings
+from depth_anything_ros.stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ class Bridge:
             body, headers = await self._scheduler.in_thread(partial(finish, job, picture, media))
         place.give_back()  # sending the answer may take the client long
         self._record(watch)
-        return Response(body, headers={**headers, "Server-Timing": watch.header()}, media_type=media)
+        return Response(body, headers={**headers, "Server-Timing": server_timing(watch)}, media_type=media)
 
     async def _read(self, endpoint: Endpoint, request: Request, place: Place) -> Job:
         body = await request.body()
