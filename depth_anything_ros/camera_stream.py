@@ -123,6 +123,11 @@ class CameraStream:
         self._complaints: list[str] = []
         self._said: set[str] = set()
 
+    @property
+    def title(self) -> str:
+        """Its name, for people and files."""
+        return self.name or "camera"
+
     # Lifecycle
 
     @property
@@ -255,24 +260,26 @@ class CameraStream:
         matched = self._match_camera(header, depth)
         camera = None if matched is None else matched[1]
         with watch.time("scale"):
-            metres = self.scaling.apply(Estimate(depth, estimator, estimator.kind, header, camera), settings)
+            estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, header, camera)
+            metres = self.scaling.apply(estimate, settings)
         if metres is None:
             return
         with watch.time("filter"):
-            metres = clip_range(self._smoothed(metres, header, estimator), settings)
+            metres = clip_range(self._smoothed(metres, estimate), settings)
         with watch.time("network"):  # a GPU is done when its result is here
             values: NDArray[np.float32] = metres.cpu().numpy()
         self._publish_metric(frame, metres, values, matched, estimator.max_depth, outputs)
 
-    def _smoothed(self, metres: Tensor, header: Header, estimator: DepthEstimator) -> Tensor:
+    def _smoothed(self, metres: Tensor, estimate: Estimate) -> Tensor:
         time_constant_s = self.settings.temporal_filter_s
         if time_constant_s is None:
             self._filter = None
             return metres
-        made_of = (time_constant_s, estimator, self.settings.max_depth, self.settings.scale, self.settings.shift_m)
+        settings = self.settings
+        made_of = (time_constant_s, estimate.model, settings.max_depth, settings.scale, settings.shift_m)
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
-        return self._filter(metres, stamp_s(header))
+        return self._filter(metres, stamp_s(estimate.header))
 
     def _publish_metric(
         self,

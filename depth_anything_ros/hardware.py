@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 
+@lru_cache
 def hardware_name(device: torch.device) -> str:
     """Return the GPU's or the processor's name."""
     if device.type == "cuda":

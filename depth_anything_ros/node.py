@@ -37,6 +37,7 @@ from depth_anything_ros.model.registry import encoder_spec
 from depth_anything_ros.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.recovery import Recovery
+from depth_anything_ros.scale.alignment import AS_PREDICTED
 from depth_anything_ros.scale.calibrations import Calibration, load_calibration, save_calibration
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 from depth_anything_ros.settings import ModelSettings
@@ -86,12 +87,14 @@ class DepthAnythingNode(LifecycleNode):
         self._inferring_since_s: float | None = None
         self._parameters_stale = self.create_guard_condition(self._show_running_model)
         self._device_given_up = self.create_guard_condition(self._go_on_with_the_cpu)
+        self._model_is_new = self.create_guard_condition(self._load_calibrations)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._streams = [
             CameraStream(self, self, name, self._configuration.of_camera(name))
             for name in self._configuration.node.cameras
         ]
         self._frames = self._new_queue()
+        self._calibrated_for: dict[str, str] = {}  # camera -> key of the model that its scale was fitted to
         self._worker: threading.Thread | None = None
         self._enabled = True
         self._files = ThreadPoolExecutor(1, "files")
@@ -120,7 +123,6 @@ class DepthAnythingNode(LifecycleNode):
             self.get_logger().error(self._model_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
-        self._load_calibrations()
         for stream in self._streams:
             stream.open()
         self._frames = self._new_queue()
@@ -217,6 +219,7 @@ class DepthAnythingNode(LifecycleNode):
 
     def _on_model_loaded(self, held: HeldModel) -> None:
         self._model_problem = ""
+        self._model_is_new.trigger()
         self._recovery.succeeded()
         estimator = held.estimator
         backend = estimator.backend
@@ -360,7 +363,7 @@ class DepthAnythingNode(LifecycleNode):
                 if isinstance(fit, ScaleFit):
                     self._take_over(stream, fit, held.estimator.key)
             response.success = all(isinstance(fit, ScaleFit) for _, fit in found)
-            response.message = "; ".join(f"{stream.name or 'camera'}: {describe_fit(fit)}" for stream, fit in found)
+            response.message = "; ".join(f"{stream.title}: {describe_fit(fit)}" for stream, fit in found)
         except InputError as error:  # the file cannot be written
             response.success, response.message = False, str(error)
         self.get_logger().info(f"calibration: {response.message}")
@@ -373,32 +376,43 @@ class DepthAnythingNode(LifecycleNode):
 
     def _take_over(self, stream: CameraStream, fit: ScaleFit, model_key: str) -> None:
         """Set the camera's parameters, so that everybody sees what holds, and write it down."""
-        self._set_scale(stream, fit)
+        self._set_scale(stream, fit, model_key)
         if (file := self._configuration.node.calibration_file) is not None:
             today = datetime.date.today().isoformat()
-            save_calibration(Path(file).expanduser(), stream.name or "camera", Calibration.of(fit, model_key, today))
+            save_calibration(Path(file).expanduser(), stream.title, Calibration.of(fit, model_key, today))
 
     def _load_calibrations(self) -> None:
-        """Take each camera's scale and shift from the file, where it has them for this model and no parameter does."""
-        file = self._configuration.node.calibration_file
-        if file is None:
+        """Take the cameras' scale and shift for the model that runs from the file, unless they were set by hand."""
+        held, file = self._models.held, self._configuration.node.calibration_file
+        if held is None:
             return
         for stream in self._streams:
-            if (stream.settings.scale, stream.settings.shift_m) != (1.0, 0.0):
+            fitted_to = self._calibrated_for.get(stream.name)
+            is_by_hand = fitted_to is None and (stream.settings.scale, stream.settings.shift_m) != AS_PREDICTED.numbers
+            if is_by_hand or fitted_to == held.estimator.key:
                 continue
-            try:
-                calibration = load_calibration(
-                    Path(file).expanduser(), stream.name or "camera", self._configuration.model.key
-                )
-            except SettingsError as error:
-                self.get_logger().warning(f"not calibrated: {error}")
-            else:
-                self._set_scale(stream, calibration.depth_scale)
+            if fitted_to is not None:
+                self.get_logger().warning(f"{stream.title}: its scale was fitted to {fitted_to} and is given up")
+                self._set_scale(stream, AS_PREDICTED, None)
+            if file is not None:
+                self._load_calibration(stream, Path(file).expanduser(), held.estimator.key)
 
-    def _set_scale(self, stream: CameraStream, found: DepthScale) -> None:
+    def _load_calibration(self, stream: CameraStream, file: Path, model_key: str) -> None:
+        try:
+            calibration = load_calibration(file, stream.title, model_key)
+        except SettingsError as error:
+            self.get_logger().warning(f"{stream.title} is not calibrated: {error}")
+        else:
+            self._set_scale(stream, calibration.depth_scale, model_key)
+
+    def _set_scale(self, stream: CameraStream, found: DepthScale, model_key: str | None) -> None:
         prefix = f"{stream.name}." if stream.name else ""
         values = {"scale": found.scale, "shift_m": found.shift_m}
         self.set_parameters_atomically([Parameter(prefix + name, value=value) for name, value in values.items()])
+        if model_key is None:
+            self._calibrated_for.pop(stream.name, None)
+        else:
+            self._calibrated_for[stream.name] = model_key
 
     # Telling people
 

@@ -31,12 +31,12 @@ class Estimate:
 
     Attributes:
         depth: float32 (H, W), any device: metres, or relative depth.
-        model: which one it was; another one starts an alignment anew.
+        model: which one it was, by its key and weights; another one starts an alignment anew.
         camera: the image's, None where it is not known.
     """
 
     depth: Tensor
-    model: object
+    model: tuple[str, str]
     kind: Kind
     header: Header
     camera: CameraModel | None
