@@ -1,11 +1,13 @@
 """Start the node beside a camera: `ros2 launch depth_anything_ros depth_anything.launch.py namespace:=camera`.
 
-An argument that is left empty leaves the parameter to the parameter file, or to its default.
+With `cameras:=front,left`, one node serves several; each has its topics below its name: `front/image_raw`. An
+argument that is left empty leaves the parameter to the parameter file, or to its default.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -24,12 +26,19 @@ PARAMETERS = {
     "dataset": "what the weights were trained on: hypersim (indoor), vkitti (outdoor), relative",
     "checkpoint": "file with the weights",
     "device": "auto, cpu, cuda or cuda:N",
+    "backend": "what runs the network: auto, torch, openvino, onnxruntime",
+    "precision": "auto, fp32, bf16 or fp16",
     "image_transport": "raw or compressed",
 }
+TOPICS = ("image", "camera_info", "range")  # that the node takes in; the arguments of the same name say from where
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="namespace of the camera and of the node"),
     DeclareLaunchArgument("image", default_value="image_raw", description="image topic, without /compressed"),
     DeclareLaunchArgument("camera_info", default_value="camera_info", description="CameraInfo topic"),
+    DeclareLaunchArgument("range", default_value="range", description="the range sensor's topic, with range_type"),
+    DeclareLaunchArgument(
+        "cameras", default_value="", description="names of several cameras, front,left; their topics are below these"
+    ),
     DeclareLaunchArgument(
         "params_file", default_value=str(CONFIG / "depth_anything.yaml"), description="parameter file of the node"
     ),
@@ -50,29 +59,43 @@ def generate_launch_description() -> LaunchDescription:
 def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Build the node with the arguments that were given, and RViz where it was asked for."""
     given = context.launch_configurations
+    cameras = [name.strip() for name in given["cameras"].split(",") if name.strip()]
     chosen = {name: ParameterValue(given[name], value_type=str) for name in PARAMETERS if given[name]}
-    namespace, image = given["namespace"], given["image"]
+    if cameras:
+        chosen["cameras"] = ParameterValue(cameras, value_type=list[str])
     nodes: list[LaunchDescriptionEntity] = [
         Node(
             package="depth_anything_ros",
             executable="depth_anything_node",
             name="depth_anything",
-            namespace=namespace,
+            namespace=given["namespace"],
             output="screen",
             parameters=[given["params_file"], chosen],
-            remappings=[("image", image), ("camera_info", given["camera_info"])],
+            remappings=[
+                (below(camera, topic), below(camera, given[topic])) for camera in cameras or [""] for topic in TOPICS
+            ],
         )
     ]
     if given["rviz"].lower() in ("true", "1"):
-        topics = ("depth_anything/depth/color", "depth_anything/points")
-        nodes.append(
-            Node(
-                package="rviz2",
-                executable="rviz2",
-                name="depth_anything_rviz",
-                namespace=namespace,
-                arguments=["-d", str(CONFIG / "depth_anything.rviz"), "-f", given["frame"]],
-                remappings=[("/image", image), *((f"/{topic}", topic) for topic in topics)],
-            )
-        )
+        nodes.append(rviz(given, cameras[0] if cameras else ""))
     return nodes
+
+
+def below(camera: str, topic: str) -> str:
+    """Return a camera's topic; absolute names and those of a camera without a name stay as they are."""
+    return f"{camera}/{topic}" if camera and not topic.startswith("/") else topic
+
+
+def rviz(given: Mapping[str, str], camera: str) -> Node:
+    """Return RViz with one camera's picture, depth and cloud."""
+    outputs = [
+        (f"/depth_anything/{topic}", f"depth_anything/{below(camera, topic)}") for topic in ("depth/color", "points")
+    ]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="depth_anything_rviz",
+        namespace=given["namespace"],
+        arguments=["-d", str(CONFIG / "depth_anything.rviz"), "-f", given["frame"]],
+        remappings=[("/image", below(camera, given["image"])), *outputs],
+    )
