@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
@@ -255,7 +256,8 @@ class CameraStream:
         matched = self._match_camera(header, depth)
         camera = None if matched is None else matched[1]
         with watch.time("scale"):
-            metres = self.scaling.apply(Estimate(depth, estimator, estimator.kind, header, camera), settings)
+            estimate = Estimate(depth, weakref.ref(estimator), estimator.kind, header, camera)
+            metres = self.scaling.apply(estimate, settings)
         if metres is None:
             return
         with watch.time("filter"):
@@ -269,7 +271,9 @@ class CameraStream:
         if time_constant_s is None:
             self._filter = None
             return metres
-        made_of = (time_constant_s, estimator, self.settings.max_depth, self.settings.scale, self.settings.shift_m)
+        # A camera that fell silent must not keep a model that was exchanged in memory: no frame replaces its filter.
+        model, settings = weakref.ref(estimator), self.settings
+        made_of = (time_constant_s, model, settings.max_depth, settings.scale, settings.shift_m)
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
         return self._filter(metres, stamp_s(header))

@@ -31,7 +31,7 @@ class Estimate:
 
     Attributes:
         depth: float32 (H, W), any device: metres, or relative depth.
-        model: which one it was; another one starts an alignment anew.
+        model: says which one it was, without holding it; another one starts an alignment anew.
         camera: the image's, None where it is not known.
     """
 

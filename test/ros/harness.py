@@ -29,8 +29,9 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.estimator import DepthEstimator
@@ -119,6 +120,17 @@ class Inbox:
 def nanoseconds(stamp: Time) -> int:
     """A stamp as one number."""
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+
+
+def answer(inbox: Inbox, image: Any) -> Any:
+    """Wait for the message that belongs to an image."""
+    return eventually(lambda: inbox.with_stamp(image.header.stamp), "an answer")
+
+
+def fields_of(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Read points (H, W, 3) and colours BGR (H, W, 3)."""
+    rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
+    return np.ascontiguousarray(rows[..., :12]).view(np.float32), rows[..., 12:15]
 
 
 class Peer:
@@ -212,6 +224,16 @@ class Remote:
         request = ChangeState.Request(transition=Transition(id=transition))
         return bool(peer.call(ChangeState, f"{self.name}/change_state", request, 60).success)
 
+    def trigger(self, peer: Peer, service: str) -> tuple[bool, str]:
+        """Call a service without arguments and return success and message."""
+        response = peer.call(Trigger, f"{self.name}/{service}", Trigger.Request())
+        return response.success, response.message
+
+    def enable(self, peer: Peer, on: bool) -> tuple[bool, str]:
+        """Switch the node's work on or off and return success and message."""
+        response = peer.call(SetBool, f"{self.name}/enable", SetBool.Request(data=on))
+        return response.success, response.message
+
     def set(self, peer: Peer, **values: Any) -> list[SetParametersResult]:
         """Set parameters one by one and return what was said about each."""
         request = SetParameters.Request(parameters=_parameters(values))
@@ -233,13 +255,13 @@ class Remote:
         return list(peer.call(DescribeParameters, f"{self.name}/describe_parameters", request).descriptors)
 
     @contextmanager
-    def diagnostics(self, peer: Peer) -> Iterator[Callable[[], tuple[int, str, dict[str, str]]]]:
-        """Yield a function that waits for the next report: level, message and values."""
+    def diagnostics(self, peer: Peer, camera: str = "depth") -> Iterator[Callable[[], tuple[int, str, dict[str, str]]]]:
+        """Yield a function that waits for the next report on a camera: level, message and values."""
         with peer.listen(DiagnosticArray, "/diagnostics") as inbox:
 
             def reports() -> list[Any]:
                 statuses = [status for array in list(inbox.messages) for status in array.status]
-                return [status for status in statuses if status.name == f"{self.name}: depth"]
+                return [status for status in statuses if status.name == f"{self.name}: {camera}"]
 
             def following() -> tuple[int, str, dict[str, str]]:
                 seen = len(reports())
@@ -249,11 +271,12 @@ class Remote:
             yield following
 
     @contextmanager
-    def camera(self, peer: Peer, kind: type = Image, topic: str = "image") -> Iterator[Camera]:
-        """Publish images to the node."""
+    def camera(self, peer: Peer, kind: type = Image, topic: str = "image", name: str = "") -> Iterator[Camera]:
+        """Publish images to the node, as its only camera or the one of a name."""
+        prefix = f"{name}/" if name else ""
         with (
-            peer.publisher(kind, self.topic(topic)) as images,
-            peer.publisher(CameraInfo, self.topic("camera_info")) as infos,
+            peer.publisher(kind, self.topic(prefix + topic)) as images,
+            peer.publisher(CameraInfo, self.topic(f"{prefix}camera_info")) as infos,
         ):
             yield Camera(images, infos)
 

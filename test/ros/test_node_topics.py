@@ -21,10 +21,12 @@ from harness import (
     Inbox,
     NodeProcess,
     Peer,
+    answer,
     camera_info,
     depth_of,
     eventually,
     fake_estimator,
+    fields_of,
     image_message,
     new_header,
     unique,
@@ -57,17 +59,6 @@ def talking_to(
     with ExitStack() as stack:
         inboxes = [stack.enter_context(peer.listen(OUTPUTS[name], node.topic(name))) for name in topics]
         yield stack.enter_context(node.camera(peer, image, image_topic)), inboxes
-
-
-def answer(inbox: Inbox, image: Any) -> Any:
-    """Wait for the message that belongs to an image."""
-    return eventually(lambda: inbox.with_stamp(image.header.stamp), "an answer")
-
-
-def fields_of(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Read points (H, W, 3) and colours BGR (H, W, 3)."""
-    rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
-    return np.ascontiguousarray(rows[..., :12]).view(np.float32), rows[..., 12:15]
 
 
 def plane(info: CameraInfo, normal: tuple[float, float, float], distance_m: float) -> NDArray[np.float32]:
