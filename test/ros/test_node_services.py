@@ -31,6 +31,7 @@ from harness import (
     fake_estimator,
     image_message,
 )
+from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 from depth_anything_ros import node as node_module
@@ -90,6 +91,13 @@ def read_cloud(path: Path) -> Any:
     return points
 
 
+def read_png(path: Path) -> NDArray[Any]:
+    """Read a PNG as it was stored."""
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    return picture
+
+
 def test_a_snapshot_is_the_latest_frame_of_every_camera_as_files(host: Host, peer: Peer, tmp_path: Path) -> None:
     folder = tmp_path / "snapshots"
     node = host(FakeBackend(RAMP), cameras=["front", "rear"], snapshot_folder=str(folder), min_range_m=1.0)
@@ -111,8 +119,8 @@ def test_a_snapshot_is_the_latest_frame_of_every_camera_as_files(host: Host, pee
         ["depth.png", "image.png"],
     ]
     for place, pixels in zip(places, (NOISE, NOISE[::-1]), strict=True):
-        np.testing.assert_array_equal(cv2.imread(str(place / "image.png")), pixels)
-        millimetres = cv2.imread(str(place / "depth.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(read_png(place / "image.png"), pixels)
+        millimetres = read_png(place / "depth.png")
         assert millimetres.dtype == np.uint16
         near = RAMP < 1.0
         np.testing.assert_allclose(millimetres[~near], 1000 * RAMP[~near], atol=0.51)
@@ -144,16 +152,11 @@ def test_a_folder_that_cannot_be_written_is_named(host: Host, peer: Peer, tmp_pa
     node = host(snapshot_folder=str(blocked))
     with cameras(node, peer, "") as [(camera, depths)]:
         camera.ask(image_message(), depths)
-        success, message = eventually(lambda: tried(node, peer), "a frame")
+        eventually(lambda: node.node.counts.processed, "a finished frame")
+        success, message = node.trigger(peer, "snapshot")
     assert not success
     assert str(blocked) in message
     assert message.endswith("image.png cannot be written: Not a directory")
-
-
-def tried(node: HostedNode, peer: Peer) -> tuple[bool, str] | None:
-    """Ask for a snapshot; None while there is nothing to write: depth is out before the frame is done."""
-    result = node.trigger(peer, "snapshot")
-    return None if "yet" in result[1] else result
 
 
 def test_images_and_services_are_answered_while_a_snapshot_is_written(
