@@ -24,11 +24,12 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters, SetParametersAtomically
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
@@ -154,17 +155,19 @@ class Peer:
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 200) -> Iterator[Inbox]:
         """Subscribe, reliably unless told otherwise."""
         inbox = Inbox()
-        subscription = self.node.create_subscription(kind, topic, inbox.messages.append, qos)
+        # rclpy's own callbacks warn of what does not fit by a method that is deprecated.
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        subscription = self.node.create_subscription(kind, topic, inbox.messages.append, qos, event_callbacks=quiet)
         try:
             yield inbox
         finally:
             self.node.destroy_subscription(subscription)
 
     @contextmanager
-    def publisher(self, kind: type, topic: str, depth: int = 200) -> Iterator[Any]:
-        """Publish reliably, so that only the node's own policy drops frames."""
-        qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
-        publisher: Any = self.node.create_publisher(kind, topic, qos)
+    def publisher(self, kind: type, topic: str, qos: QoSProfile | int = 200) -> Iterator[Any]:
+        """Publish, reliably unless told otherwise, so that only the node's own policy drops frames."""
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        publisher: Any = self.node.create_publisher(kind, topic, qos, event_callbacks=quiet)
         try:
             yield publisher
         finally:
@@ -422,9 +425,10 @@ class HostedNode(Remote):
         context: rclpy.Context,
         backend: FakeBackend,
         load: Callable[[ModelSettings], DepthEstimator] | None = None,
+        namespace: str = "",
         **parameters: Any,
     ) -> None:
-        super().__init__(unique("hosted"))
+        super().__init__(namespace or unique("hosted"))
         self.backend = backend
         calm = {"warm_up_width": 0}  # every inference is of an image that was sent
         self.node = DepthAnythingNode(
