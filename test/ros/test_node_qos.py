@@ -67,11 +67,6 @@ def test_a_listener_that_does_not_fit_is_told_once_and_reported_until_it_goes(
             assert len(nothing) == 0
         camera.ask(image_message(), clouds, camera_info())
         wait_for(report, OK, "active")
-    them = stranger.node.get_fully_qualified_name()
-    expected = (
-        f"{topic}: nothing passes between this node and {them}, reliability is BEST_EFFORT here and RELIABLE there"
-    )
-    assert message == expected
     log = capfd.readouterr().err
     assert log.count("reliability is BEST_EFFORT here and RELIABLE there") == 1
 

@@ -45,6 +45,8 @@ OUTPUTS: dict[str, Any] = {
     "~/depth/camera_info": CameraInfo,
     "~/points": PointCloud2,
     "~/depth/color": Image,
+    "~/depth/image/compressedDepth": CompressedImage,
+    "~/depth/color/compressed": CompressedImage,
     "~/relative/image": Image,
 }
 METRIC = tuple(name for name in OUTPUTS if name != "~/relative/image")
@@ -142,10 +144,16 @@ def test_a_relative_model_publishes_relative_depth_and_nothing_metric(host: Host
         assert relative.header == image.header
         last = image_message()
         camera.ask(last, boxes["~/relative/image"])
-        assert [len(boxes[name]) for name in METRIC] == [0, 0, 0, 0]
+        assert [name for name in METRIC if len(boxes[name])] == []
 
 
-MAKERS = {"~/depth/image": "depth_to_image", "~/depth/color": "bgr_to_image", "~/points": "CloudMessage.fill"}
+MAKERS = {
+    "~/depth/image": "depth_to_image",
+    "~/depth/image/compressedDepth": "depth_to_compressed",
+    "~/depth/color": "bgr_to_image",
+    "~/depth/color/compressed": "bgr_to_compressed",
+    "~/points": "CloudMessage.fill",
+}
 
 
 @pytest.mark.parametrize("topic", MAKERS)
@@ -153,8 +161,9 @@ def test_what_nobody_listens_to_is_not_made(
     host: Host, peer: Peer, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    for other in MAKERS.keys() - {topic}:
-        monkeypatch.setattr(f"depth_anything_ros.outputs.{MAKERS[other]}", lambda *_, other=other: made.append(other))
+    others = {MAKERS[other] for other in MAKERS.keys() - {topic}} | ({"colorize"} if "color" not in topic else set())
+    for name in others:
+        monkeypatch.setattr(f"depth_anything_ros.outputs.{name}", lambda *_, name=name, **__: made.append(name))
     with talking_to(host(), peer, topic) as (camera, [inbox]):
         camera.ask(image_message(), inbox, camera_info())
     assert made == []
