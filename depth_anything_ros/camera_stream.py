@@ -293,7 +293,6 @@ class CameraStream:
         """Publish metres, the same on the device and in host memory; the quickest to make go first."""
         assert frame.image is not None
         settings, header, watch = self.settings, frame.msg.header, frame.watch
-        far_m = settings.max_range_m or settings.max_depth or max_depth
         with watch.time("publish"):
             outputs.publish_depth(values, header, settings)
             if self.scaling.state is not None:
@@ -303,7 +302,7 @@ class CameraStream:
             outputs.publish_camera_info(info, camera, header)
             outputs.publish_cloud(metres, frame.image, header, camera, settings, watch)
         with watch.time("publish"):
-            outputs.publish_compressed_depth(values, header, settings, far_m)
+            outputs.publish_compressed_depth(values, header, settings)
             outputs.publish_color(values, header, settings, max_depth)
         self.latest = Snapshot(self.name, stamp_ns(header), frame.image, values, *(matched or (None, None)))
 

@@ -90,6 +90,7 @@ class ModelHolder:
         """Let go of the model and its memory. A load under way is thrown away when it is done."""
         with self._lock:
             self._held = self._wanted = None
+            self._is_stale = False
         free_unused_memory()
 
     def join(self, timeout_s: float) -> bool:

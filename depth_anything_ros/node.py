@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -99,9 +100,11 @@ class DepthAnythingNode(LifecycleNode):
         self._enabled = True
         self._files = ThreadPoolExecutor(1, "files")
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_service(Trigger, "~/snapshot", self._on_snapshot)
         self.create_service(Trigger, "~/reload", self._on_reload)
-        self.create_service(Trigger, "~/calibrate", self._on_calibrate)
+        # A callback that awaits holds up its whole group: in the node's own, no image would come meanwhile.
+        patient = ReentrantCallbackGroup()
+        self.create_service(Trigger, "~/snapshot", self._on_snapshot, callback_group=patient)
+        self.create_service(Trigger, "~/calibrate", self._on_calibrate, callback_group=patient)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
 
@@ -258,13 +261,16 @@ class DepthAnythingNode(LifecycleNode):
 
     def _work(self, frames: FrameQueue[Frame]) -> None:
         while (turns := frames.take(self._batch_limit(), kind=lambda frame: frame.size)) is not None:
-            held = self._models.held
-            batch = [(self._streams[index], frame) for index, frame in turns]
-            if held is None or self._recovery.wait_s > 0:
-                for stream, _ in batch:
-                    stream.counts.dropped += 1
-            else:
-                self._process(batch, held.estimator)
+            self._take([(self._streams[index], frame) for index, frame in turns])
+
+    def _take(self, batch: list[tuple[CameraStream, Frame]]) -> None:
+        """Work on frames whose turn has come, with the model of this moment, which nothing here holds afterwards."""
+        held = self._models.held
+        if held is None or self._recovery.wait_s > 0:
+            for stream, _ in batch:
+                stream.counts.dropped += 1
+        else:
+            self._process(batch, held.estimator)
 
     def _batch_limit(self) -> int:
         held = self._models.held

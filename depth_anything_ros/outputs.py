@@ -96,12 +96,12 @@ class Outputs:
         if _listened_to(self._depth):
             self._depth.publish(depth_to_image(values, header, settings.depth_encoding))
 
-    def publish_compressed_depth(
-        self, values: NDArray[np.float32], header: Header, settings: CameraSettings, far_m: float
-    ) -> None:
-        """Publish metric depth, float32 (H, W), for image_transport; depth beyond `far_m` is lost."""
+    def publish_compressed_depth(self, values: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
+        """Publish metric depth, float32 (H, W), for image_transport; what is infinite has no value there."""
         if _listened_to(self._compressed_depth):
-            message = depth_to_compressed(values, header, settings.depth_encoding, depth_max_m=far_m)
+            # Not the model's range: scale, shift and alignment put depth beyond it.
+            farthest_m = float(np.max(values, where=np.isfinite(values), initial=1.0))
+            message = depth_to_compressed(values, header, settings.depth_encoding, depth_max_m=farthest_m)
             self._compressed_depth.publish(message)
 
     def publish_color(

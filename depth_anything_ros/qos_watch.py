@@ -10,6 +10,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # rmw_dds_common
 POLICIES = ("reliability", "durability", "liveliness", "deadline")
 
 
@@ -24,33 +25,40 @@ class QosWatch:
     def __init__(self, node: Node, warn: Callable[[str], None]) -> None:
         self._node = node
         self._warn = warn
-        self._reported: dict[tuple[str, bool], str] = {}
+        # By topic and direction, once an event came for it: what does not fit, by the other endpoint's id.
+        self._found: dict[tuple[str, bool], dict[tuple[int, ...], str]] = {}
 
     def of_subscription(self, topic: str) -> SubscriptionEventCallbacks:
         """Return what `create_subscription` is to be given for a topic."""
         name = self._node.resolve_topic_name(topic)
-        return SubscriptionEventCallbacks(incompatible_qos=lambda _: self._report(name, is_input=True))
+        return SubscriptionEventCallbacks(incompatible_qos=lambda _: self._look(name, is_input=True))
 
     def of_publisher(self, topic: str) -> PublisherEventCallbacks:
         """Return what `create_publisher` is to be given for a topic."""
         name = self._node.resolve_topic_name(topic)
-        return PublisherEventCallbacks(incompatible_qos=lambda _: self._report(name, is_input=False))
+        return PublisherEventCallbacks(incompatible_qos=lambda _: self._look(name, is_input=False))
 
     def problems(self) -> list[str]:
         """Return what does not fit at this moment."""
-        for topic, is_input in list(self._reported):
-            self._report(topic, is_input)
-        return list(self._reported.values())
+        for topic, is_input in list(self._found):
+            self._look(topic, is_input, with_strangers=True)
+        return list(dict.fromkeys(text for found in self._found.values() for text in found.values()))
 
-    def _report(self, topic: str, is_input: bool) -> None:
-        text = "; ".join(dict.fromkeys(self._mismatches(topic, is_input)))
-        if not text:
-            self._reported.pop((topic, is_input), None)
-        elif self._reported.get((topic, is_input)) != text:
-            self._reported[topic, is_input] = text
-            self._warn(text)
+    def _look(self, topic: str, is_input: bool, with_strangers: bool = False) -> None:
+        """Warn of what was not there at the last look. An endpoint is known some time before its node's name is."""
+        before = self._found.get((topic, is_input), {})
+        found = {
+            tuple(other.endpoint_gid): _describe(topic, own, other)
+            for own, other in self._mismatches(topic, is_input)
+            if with_strangers or other.node_name != UNKNOWN_NODE
+        }
+        for endpoint, text in found.items():
+            if endpoint not in before and text not in before.values():
+                self._warn(text)
+        self._found[topic, is_input] = found
 
-    def _mismatches(self, topic: str, is_input: bool) -> Iterator[str]:
+    def _mismatches(self, topic: str, is_input: bool) -> Iterator[tuple[TopicEndpointInfo, TopicEndpointInfo]]:
+        """Own and other endpoints between which nothing passes."""
         publishers = self._node.get_publishers_info_by_topic(topic)
         subscriptions = self._node.get_subscriptions_info_by_topic(topic)
         for own in filter(self._is_own, subscriptions if is_input else publishers):
@@ -58,7 +66,7 @@ class QosWatch:
                 pair = (other, own) if is_input else (own, other)
                 fits, _ = qos_check_compatible(*(endpoint.qos_profile for endpoint in pair))
                 if fits == QoSCompatibility.ERROR:
-                    yield _describe(topic, own, other)
+                    yield own, other
 
     def _is_own(self, endpoint: TopicEndpointInfo) -> bool:
         mine = (self._node.get_name(), self._node.get_namespace())

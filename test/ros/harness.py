@@ -24,13 +24,15 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters, SetParametersAtomically
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.estimator import DepthEstimator
@@ -121,6 +123,17 @@ def nanoseconds(stamp: Time) -> int:
     return int(stamp.sec) * 10**9 + int(stamp.nanosec)
 
 
+def answer(inbox: Inbox, image: Any) -> Any:
+    """Wait for the message that belongs to an image."""
+    return eventually(lambda: inbox.with_stamp(image.header.stamp), "an answer")
+
+
+def fields_of(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Read points (H, W, 3) and colours BGR (H, W, 3)."""
+    rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
+    return np.ascontiguousarray(rows[..., :12]).view(np.float32), rows[..., 12:15]
+
+
 class Peer:
     """A node that publishes, listens and calls; its executor has a thread."""
 
@@ -142,17 +155,19 @@ class Peer:
     def listen(self, kind: type, topic: str, qos: QoSProfile | int = 200) -> Iterator[Inbox]:
         """Subscribe, reliably unless told otherwise."""
         inbox = Inbox()
-        subscription = self.node.create_subscription(kind, topic, inbox.messages.append, qos)
+        # rclpy's own callbacks warn of what does not fit by a method that is deprecated.
+        quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+        subscription = self.node.create_subscription(kind, topic, inbox.messages.append, qos, event_callbacks=quiet)
         try:
             yield inbox
         finally:
             self.node.destroy_subscription(subscription)
 
     @contextmanager
-    def publisher(self, kind: type, topic: str, depth: int = 200) -> Iterator[Any]:
-        """Publish reliably, so that only the node's own policy drops frames."""
-        qos = QoSProfile(depth=depth, reliability=ReliabilityPolicy.RELIABLE)
-        publisher: Any = self.node.create_publisher(kind, topic, qos)
+    def publisher(self, kind: type, topic: str, qos: QoSProfile | int = 200) -> Iterator[Any]:
+        """Publish, reliably unless told otherwise, so that only the node's own policy drops frames."""
+        quiet = PublisherEventCallbacks(use_default_callbacks=False)
+        publisher: Any = self.node.create_publisher(kind, topic, qos, event_callbacks=quiet)
         try:
             yield publisher
         finally:
@@ -212,6 +227,16 @@ class Remote:
         request = ChangeState.Request(transition=Transition(id=transition))
         return bool(peer.call(ChangeState, f"{self.name}/change_state", request, 60).success)
 
+    def trigger(self, peer: Peer, service: str) -> tuple[bool, str]:
+        """Call a service without arguments and return success and message."""
+        response = peer.call(Trigger, f"{self.name}/{service}", Trigger.Request())
+        return response.success, response.message
+
+    def enable(self, peer: Peer, on: bool) -> tuple[bool, str]:
+        """Switch the node's work on or off and return success and message."""
+        response = peer.call(SetBool, f"{self.name}/enable", SetBool.Request(data=on))
+        return response.success, response.message
+
     def set(self, peer: Peer, **values: Any) -> list[SetParametersResult]:
         """Set parameters one by one and return what was said about each."""
         request = SetParameters.Request(parameters=_parameters(values))
@@ -233,13 +258,13 @@ class Remote:
         return list(peer.call(DescribeParameters, f"{self.name}/describe_parameters", request).descriptors)
 
     @contextmanager
-    def diagnostics(self, peer: Peer) -> Iterator[Callable[[], tuple[int, str, dict[str, str]]]]:
-        """Yield a function that waits for the next report: level, message and values."""
+    def diagnostics(self, peer: Peer, camera: str = "depth") -> Iterator[Callable[[], tuple[int, str, dict[str, str]]]]:
+        """Yield a function that waits for the next report on a camera: level, message and values."""
         with peer.listen(DiagnosticArray, "/diagnostics") as inbox:
 
             def reports() -> list[Any]:
                 statuses = [status for array in list(inbox.messages) for status in array.status]
-                return [status for status in statuses if status.name == f"{self.name}: depth"]
+                return [status for status in statuses if status.name == f"{self.name}: {camera}"]
 
             def following() -> tuple[int, str, dict[str, str]]:
                 seen = len(reports())
@@ -249,11 +274,12 @@ class Remote:
             yield following
 
     @contextmanager
-    def camera(self, peer: Peer, kind: type = Image, topic: str = "image") -> Iterator[Camera]:
-        """Publish images to the node."""
+    def camera(self, peer: Peer, kind: type = Image, topic: str = "image", name: str = "") -> Iterator[Camera]:
+        """Publish images to the node, as its only camera or the one of a name."""
+        prefix = f"{name}/" if name else ""
         with (
-            peer.publisher(kind, self.topic(topic)) as images,
-            peer.publisher(CameraInfo, self.topic("camera_info")) as infos,
+            peer.publisher(kind, self.topic(prefix + topic)) as images,
+            peer.publisher(CameraInfo, self.topic(f"{prefix}camera_info")) as infos,
         ):
             yield Camera(images, infos)
 
@@ -399,9 +425,10 @@ class HostedNode(Remote):
         context: rclpy.Context,
         backend: FakeBackend,
         load: Callable[[ModelSettings], DepthEstimator] | None = None,
+        namespace: str = "",
         **parameters: Any,
     ) -> None:
-        super().__init__(unique("hosted"))
+        super().__init__(namespace or unique("hosted"))
         self.backend = backend
         calm = {"warm_up_width": 0}  # every inference is of an image that was sent
         self.node = DepthAnythingNode(

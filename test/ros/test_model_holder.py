@@ -34,11 +34,12 @@ class Loads:
     begun: list[str] = field(default_factory=list)
     swapped: list[str] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
+    broken: bool = False
     gate: threading.Event = field(default_factory=threading.Event)
 
     def load(self, settings: ModelSettings) -> Any:
         self.begun.append(settings.encoder)
-        if settings.encoder == "missing":
+        if self.broken or settings.encoder == "missing":
             raise CheckpointNotFound("no checkpoint")
         if len(self.begun) > 1:
             assert self.gate.wait(20)
@@ -164,6 +165,41 @@ def test_a_released_holder_waits_for_load(loads: Loads) -> None:
     assert holder.join(20)
     assert loads.begun == []
     assert isinstance(holder.load(of("a")), HeldModel)
+
+
+def test_a_reload_loads_the_same_settings_anew(loads: Loads, holder: ModelHolder) -> None:
+    loads.gate.set()
+    assert holder.held is not None
+    before = holder.held.estimator
+    assert holder.reload()
+    eventually(lambda: loads.swapped == ["a"], "the same model, loaded anew")
+    assert holder.held.estimator is not before
+    assert holder.join(20)
+    assert loads.begun == ["a", "a"]
+
+
+def test_a_reload_that_fails_keeps_the_old_model(loads: Loads) -> None:
+    holder = loads.holder()
+    loads.gate.set()
+    holder.load(of("a"))
+    loads.broken = True
+    assert holder.reload()
+    eventually(lambda: loads.failed, "a failure")
+    assert loads.failed == [("no checkpoint", "a")]
+    assert held_encoder(holder) == "a"
+
+
+def test_a_reload_of_a_model_that_was_released_is_forgotten(loads: Loads, holder: ModelHolder) -> None:
+    loads.gate.set()
+    assert holder.reload()
+    holder.release()
+    assert not holder.reload()
+    assert holder.join(20)
+    holder.load(of("a"))
+    begun = list(loads.begun)
+    holder.request(of("a"))
+    assert holder.join(20)
+    assert loads.begun == begun
 
 
 @pytest.fixture

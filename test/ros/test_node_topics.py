@@ -21,10 +21,12 @@ from harness import (
     Inbox,
     NodeProcess,
     Peer,
+    answer,
     camera_info,
     depth_of,
     eventually,
     fake_estimator,
+    fields_of,
     image_message,
     new_header,
     unique,
@@ -43,6 +45,8 @@ OUTPUTS: dict[str, Any] = {
     "~/depth/camera_info": CameraInfo,
     "~/points": PointCloud2,
     "~/depth/color": Image,
+    "~/depth/image/compressedDepth": CompressedImage,
+    "~/depth/color/compressed": CompressedImage,
     "~/relative/image": Image,
 }
 METRIC = tuple(name for name in OUTPUTS if name != "~/relative/image")
@@ -57,17 +61,6 @@ def talking_to(
     with ExitStack() as stack:
         inboxes = [stack.enter_context(peer.listen(OUTPUTS[name], node.topic(name))) for name in topics]
         yield stack.enter_context(node.camera(peer, image, image_topic)), inboxes
-
-
-def answer(inbox: Inbox, image: Any) -> Any:
-    """Wait for the message that belongs to an image."""
-    return eventually(lambda: inbox.with_stamp(image.header.stamp), "an answer")
-
-
-def fields_of(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Read points (H, W, 3) and colours BGR (H, W, 3)."""
-    rows = np.frombuffer(cloud.data, np.uint8).reshape(cloud.height, cloud.width, cloud.point_step)
-    return np.ascontiguousarray(rows[..., :12]).view(np.float32), rows[..., 12:15]
 
 
 def plane(info: CameraInfo, normal: tuple[float, float, float], distance_m: float) -> NDArray[np.float32]:
@@ -151,10 +144,16 @@ def test_a_relative_model_publishes_relative_depth_and_nothing_metric(host: Host
         assert relative.header == image.header
         last = image_message()
         camera.ask(last, boxes["~/relative/image"])
-        assert [len(boxes[name]) for name in METRIC] == [0, 0, 0, 0]
+        assert [name for name in METRIC if len(boxes[name])] == []
 
 
-MAKERS = {"~/depth/image": "depth_to_image", "~/depth/color": "bgr_to_image", "~/points": "CloudMessage.fill"}
+MAKERS = {
+    "~/depth/image": "depth_to_image",
+    "~/depth/image/compressedDepth": "depth_to_compressed",
+    "~/depth/color": "bgr_to_image",
+    "~/depth/color/compressed": "bgr_to_compressed",
+    "~/points": "CloudMessage.fill",
+}
 
 
 @pytest.mark.parametrize("topic", MAKERS)
@@ -162,8 +161,9 @@ def test_what_nobody_listens_to_is_not_made(
     host: Host, peer: Peer, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
-    for other in MAKERS.keys() - {topic}:
-        monkeypatch.setattr(f"depth_anything_ros.outputs.{MAKERS[other]}", lambda *_, other=other: made.append(other))
+    others = {MAKERS[other] for other in MAKERS.keys() - {topic}} | ({"colorize"} if "color" not in topic else set())
+    for name in others:
+        monkeypatch.setattr(f"depth_anything_ros.outputs.{name}", lambda *_, name=name, **__: made.append(name))
     with talking_to(host(), peer, topic) as (camera, [inbox]):
         camera.ask(image_message(), inbox, camera_info())
     assert made == []
