@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -39,11 +41,13 @@ from depth_anything_ros.node_main import describe, run_node
 from depth_anything_ros.recovery import Recovery
 from depth_anything_ros.scale.calibrations import Calibration, load_calibration, save_calibration
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
+from depth_anything_ros.scaling import RELATIVE_REFUSAL
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.snapshots import write_snapshot
 
 NODE_NAME = "depth_anything"
 DIAGNOSTICS_PERIOD_S = 1.0
+COMPLAINT_S = 10.0  # between two about diagnostics themselves
 SNAPSHOT_FOLDER = "depth_anything_snapshots"
 
 
@@ -96,11 +100,16 @@ class DepthAnythingNode(LifecycleNode):
         self._enabled = True
         self._files = ThreadPoolExecutor(1, "files")
         self.create_service(SetBool, "~/enable", self._on_enable)
-        self.create_service(Trigger, "~/snapshot", self._on_snapshot)
         self.create_service(Trigger, "~/reload", self._on_reload)
-        self.create_service(Trigger, "~/calibrate", self._on_calibrate)
+        # What waits would keep everything of its callback group waiting: the images, too.
+        waiting = ReentrantCallbackGroup()
+        self.create_service(Trigger, "~/snapshot", self._on_snapshot, callback_group=waiting)
+        self.create_service(Trigger, "~/calibrate", self._on_calibrate, callback_group=waiting)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        # By a clock of its own: a recording that is paused, or played fast, does not change how the node is.
+        self.create_timer(
+            DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
 
     @property
     def counts(self) -> FrameCounts:
@@ -353,6 +362,9 @@ class DepthAnythingNode(LifecycleNode):
         if held is None or not any(stream.is_active for stream in self._streams):
             response.success, response.message = False, "the node is not active"
             return response
+        if held.estimator.kind == "relative":
+            response.success, response.message = False, RELATIVE_REFUSAL
+            return response
         under_way = [(stream, self._calibration_of(stream)) for stream in self._streams]
         found = [(stream, await calibration or FitRefused("no result")) for stream, calibration in under_way]
         try:
@@ -403,8 +415,15 @@ class DepthAnythingNode(LifecycleNode):
     # Telling people
 
     def _publish_diagnostics(self) -> None:
+        """Report, whatever happens: what is raised here would end the executor."""
         for stream in self._streams:
             stream.scaling.check_time()
+        try:
+            self._diagnostics.publish(self._report())
+        except Exception as error:
+            self.get_logger().error(f"no diagnostics: {describe(error)}", throttle_duration_sec=COMPLAINT_S)
+
+    def _report(self) -> DiagnosticArray:
         health, values = self._health(), self._values()
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
@@ -412,7 +431,7 @@ class DepthAnythingNode(LifecycleNode):
             own = health.with_warnings(stream.warnings())
             name = f"{self.get_fully_qualified_name()}: {stream.name or 'depth'}"
             array.status.append(status_of(name, own, {**stream.values(), **values}))
-        self._diagnostics.publish(array)
+        return array
 
     def _health(self) -> Health:
         held, now_s, since_s = self._models.held, time.monotonic(), self._inferring_since_s
@@ -440,10 +459,17 @@ class DepthAnythingNode(LifecycleNode):
         estimator, backend = held.estimator, held.estimator.backend
         values |= {"model": estimator.key, "sha256": estimator.sha256, "device": estimator.device}
         values |= {"backend": backend.name, "precision": backend.precision}
-        values |= {"hardware": hardware_name(estimator.device)}
-        if (used := device_bytes(estimator.device)) is not None:
-            values["device_memory_mib"] = used >> 20
-        return values
+        return values | hardware_values(estimator.device)
+
+
+def hardware_values(device: torch.device) -> dict[str, object]:
+    """Return what a device says of itself; one that is lost may say nothing, and that is no reason to be silent."""
+    try:
+        used = device_bytes(device)
+        values: dict[str, object] = {"hardware": hardware_name(device)}
+        return values if used is None else values | {"device_memory_mib": used >> 20}
+    except Exception as error:
+        return {"hardware": f"unknown: {describe(error)}"}
 
 
 def describe_fit(fit: ScaleFit | FitRefused) -> str:
