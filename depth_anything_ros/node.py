@@ -446,6 +446,8 @@ class DepthAnythingNode(LifecycleNode):
             text = f"inference failed {failures} times in a row: {self._recovery.reason}"
             problems.append((Level.ERROR, f"{text}; next try in {self._recovery.wait_s:.1f} s"))
         is_active = any(stream.is_active for stream in self._streams)
+        if is_active and self._worker is not None and not self._worker.is_alive():
+            problems.append((Level.ERROR, "the thread that handles frames has ended: configure the node anew"))
         state = ("active" if self._enabled else "disabled") if is_active else "inactive"
         return Health(state, tuple(problems))
 
