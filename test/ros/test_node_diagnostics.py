@@ -309,14 +309,13 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("error", [RuntimeError("broken"), MemoryError("broken"), KeyError("broken")], ids=repr)
 def test_a_failure_at_any_stage_costs_the_frame_is_reported_and_passes(
-    rig: Rigs, monkeypatch: pytest.MonkeyPatch, stage: str, error: Exception
+    rig: Rigs, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     target, level = STAGES[stage]
 
     def fail(*_: object, **__: object) -> None:
-        raise error
+        raise KeyError("broken")
 
     it = rig()
     it.wait_for(OK, "active")
