@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 import rclpy
@@ -29,6 +29,7 @@ from soak.verdict import Sample, drifts, medians
 START_S = 60.0
 # Disturbed, then calm; a sample at the end, when the reports' window of 10 s is calm altogether, and one 10 s before.
 DISTURBED_S, SETTLING_S, ROUND_S = 5.0, 5.0, 20.0
+Disturbance: TypeAlias = tuple[str, Callable[[], None], Callable[[], None]]  # name, beginning, end
 PARAMETERS = {"encoder": "toy", "checkpoint": "untrained", "input_size": 56, "backend": "torch"}
 
 
@@ -40,6 +41,7 @@ class Soak:
         self.samples: list[Sample] = []
         self.problems: list[str] = []
         self.disturbances: dict[str, int] = {}
+        self._coming: list[Disturbance] = []
         self._observer = Observer()
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._observer)
@@ -87,7 +89,10 @@ class Soak:
     # One round
 
     def _round(self) -> None:
-        name, begin, end = self._random.choice(self._possible())
+        if not self._coming:  # every one once, in an order of its own
+            self._coming = self._possible()
+            self._random.shuffle(self._coming)
+        name, begin, end = self._coming.pop()
         self.disturbances[name] = self.disturbances.get(name, 0) + 1
         begin()
         self._spin(DISTURBED_S)
@@ -100,7 +105,7 @@ class Soak:
         if self._take_sample().latency_ms is None:
             self.problems.append(f"no frame was answered after {name!r}: {self._observer.message}")
 
-    def _possible(self) -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
+    def _possible(self) -> list[Disturbance]:
         it = self._observer
         return [
             ("nobody listens", it.leave, it.listen),
