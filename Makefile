@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+MINUTES ?= 60
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench soak clean
 
 help:
-	@echo "make setup | demo [ARGS='photo.jpg ...'] | test [ARGS='-k name'] | check | bench | clean"
+	@echo "make setup | demo [ARGS='photo.jpg ...'] | test [ARGS='-k name'] | check | bench | soak [MINUTES=5] | clean"
 
 setup: $(READY)
 
@@ -31,6 +32,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY)
+	$(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build install log demo_out .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -172,11 +172,14 @@ class CameraStream:
         for subscription in self._inputs:
             self._node.destroy_subscription(subscription)
         self._inputs.clear()
+        self.scaling.give_up("the node was deactivated")
         self.counts.dropped += self._host.drop_waiting(self)
 
     def close(self) -> None:
-        """Take the topics away."""
-        self.latest = None
+        """Take the topics away, and let go of the model."""
+        self.latest = self._filter = None
+        self._filter_made_of = ()
+        self.scaling = Scaling()
         if self._outputs is not None:
             self._outputs.destroy()
             self._outputs = None

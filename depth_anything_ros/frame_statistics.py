@@ -21,7 +21,7 @@ class Published:
     Attributes:
         at_s: when, on the clock of the statistics.
         latency_s: from the image's stamp to the last message; NaN where the stamp is of another clock.
-        stage_s: seconds of each stage.
+        stage_s: seconds of each stage; NaN as there.
     """
 
     at_s: float
@@ -77,8 +77,9 @@ class FrameStatistics:
             values_s = np.percentile(latencies_s, PERCENTILES)
             found |= {f"latency_p{p}_ms": 1e3 * float(s) for p, s in zip(PERCENTILES, values_s, strict=True)}
         for stage in dict.fromkeys(stage for frame in published for stage in frame.stage_s):
-            taken_s = [frame.stage_s[stage] for frame in published if stage in frame.stage_s]
-            found[f"{stage}_ms"] = 1e3 * float(np.median(taken_s))
+            taken_s = [frame.stage_s.get(stage, np.nan) for frame in published]
+            if known_s := [seconds for seconds in taken_s if np.isfinite(seconds)]:
+                found[f"{stage}_ms"] = 1e3 * float(np.median(known_s))
         return found
 
     def _forget_old(self) -> None:

@@ -20,6 +20,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType  # type: ignore[attr-defined]  # where Humble has it
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.task import Future
@@ -41,11 +42,13 @@ from depth_anything_ros.recovery import Recovery
 from depth_anything_ros.scale.alignment import AS_PREDICTED
 from depth_anything_ros.scale.calibrations import Calibration, load_calibration, save_calibration
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
+from depth_anything_ros.scaling import RELATIVE_REFUSAL
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.snapshots import write_snapshot
 
 NODE_NAME = "depth_anything"
 DIAGNOSTICS_PERIOD_S = 1.0
+COMPLAINT_S = 10.0  # between two about diagnostics themselves
 SNAPSHOT_FOLDER = "depth_anything_snapshots"
 
 
@@ -106,7 +109,10 @@ class DepthAnythingNode(LifecycleNode):
         self.create_service(Trigger, "~/snapshot", self._on_snapshot, callback_group=patient)
         self.create_service(Trigger, "~/calibrate", self._on_calibrate, callback_group=patient)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics)
+        # By a clock of its own: a recording that is paused, or played fast, does not change how the node is.
+        self.create_timer(
+            DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
 
     @property
     def counts(self) -> FrameCounts:
@@ -362,6 +368,9 @@ class DepthAnythingNode(LifecycleNode):
         if held is None or not any(stream.is_active for stream in self._streams):
             response.success, response.message = False, "the node is not active"
             return response
+        if held.estimator.kind == "relative":
+            response.success, response.message = False, RELATIVE_REFUSAL
+            return response
         under_way = [(stream, self._calibration_of(stream)) for stream in self._streams]
         found = [(stream, await calibration or FitRefused("no result")) for stream, calibration in under_way]
         try:
@@ -423,8 +432,15 @@ class DepthAnythingNode(LifecycleNode):
     # Telling people
 
     def _publish_diagnostics(self) -> None:
+        """Report, whatever happens: what is raised here would end the executor."""
         for stream in self._streams:
             stream.scaling.check_time()
+        try:
+            self._diagnostics.publish(self._report())
+        except Exception as error:
+            self.get_logger().error(f"no diagnostics: {describe(error)}", throttle_duration_sec=COMPLAINT_S)
+
+    def _report(self) -> DiagnosticArray:
         health, values = self._health(), self._values()
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
@@ -432,7 +448,7 @@ class DepthAnythingNode(LifecycleNode):
             own = health.with_warnings(stream.warnings())
             name = f"{self.get_fully_qualified_name()}: {stream.name or 'depth'}"
             array.status.append(status_of(name, own, {**stream.values(), **values}))
-        self._diagnostics.publish(array)
+        return array
 
     def _health(self) -> Health:
         held, now_s, since_s = self._models.held, time.monotonic(), self._inferring_since_s
@@ -447,6 +463,8 @@ class DepthAnythingNode(LifecycleNode):
             text = f"inference failed {failures} times in a row: {self._recovery.reason}"
             problems.append((Level.ERROR, f"{text}; next try in {self._recovery.wait_s:.1f} s"))
         is_active = any(stream.is_active for stream in self._streams)
+        if is_active and self._worker is not None and not self._worker.is_alive():
+            problems.append((Level.ERROR, "the thread that handles frames has ended: configure the node anew"))
         state = ("active" if self._enabled else "disabled") if is_active else "inactive"
         return Health(state, tuple(problems))
 
@@ -460,10 +478,17 @@ class DepthAnythingNode(LifecycleNode):
         estimator, backend = held.estimator, held.estimator.backend
         values |= {"model": estimator.key, "sha256": estimator.sha256, "device": estimator.device}
         values |= {"backend": backend.name, "precision": backend.precision}
-        values |= {"hardware": hardware_name(estimator.device)}
-        if (used := device_bytes(estimator.device)) is not None:
-            values["device_memory_mib"] = used >> 20
-        return values
+        return values | hardware_values(estimator.device)
+
+
+def hardware_values(device: torch.device) -> dict[str, object]:
+    """Return what a device says of itself; one that is lost may say nothing, and that is no reason to be silent."""
+    try:
+        used = device_bytes(device)
+        values: dict[str, object] = {"hardware": hardware_name(device)}
+        return values if used is None else values | {"device_memory_mib": used >> 20}
+    except Exception as error:
+        return {"hardware": f"unknown: {describe(error)}"}
 
 
 def describe_fit(fit: ScaleFit | FitRefused) -> str:

@@ -44,11 +44,14 @@ class RangeInput:
         self.topic = node.resolve_topic_name(f"{prefix}range")
         self._node = node
         self._recent: deque[Any] = deque(maxlen=KEPT)
-        self._transforms = None if settings.range_extrinsics else _transform_buffer(node)
+        self._transforms: Any = None
+        self._listener: Any = None
+        if not settings.range_extrinsics:
+            self._transforms, self._listener = _listen_to_tf(node)
         self._subscription = node.create_subscription(
             MESSAGES[settings.range_type or ""],
             self.topic,
-            self._recent.append,
+            self._add,
             qos_profile_sensor_data,
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             event_callbacks=qos_watch.of_subscription(self.topic),
@@ -57,7 +60,12 @@ class RangeInput:
     def destroy(self) -> None:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
+        if self._listener is not None:
+            self._listener.unregister()
         self._recent.clear()
+
+    def _add(self, msg: Any) -> None:  # not `deque.append`: rclpy looks for a signature, and it has none
+        self._recent.append(msg)
 
     def pairs(
         self, values: NDArray[np.float32], kind: Kind, header: Header, camera: CameraModel, settings: CameraSettings
@@ -100,12 +108,11 @@ class RangeInput:
         return Transform.from_message(found.transform)
 
 
-def _transform_buffer(node: Node) -> Any:
-    """Listen to TF where tf2 is installed, else return None."""
+def _listen_to_tf(node: Node) -> tuple[Any, Any]:
+    """Return tf2's buffer and what fills it; None each where tf2 is not installed."""
     try:
         from tf2_ros import Buffer, TransformListener
     except Exception:  # absent, or its compiled part does not load
-        return None
+        return None, None
     buffer = Buffer()
-    TransformListener(buffer, node)
-    return buffer
+    return buffer, TransformListener(buffer, node)

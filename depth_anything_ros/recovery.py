@@ -20,7 +20,7 @@ class Recovery:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._again_s = 0.0
+        self._next_wait_s = self._again_s = 0.0
         self.failures = 0
         self.reason = ""
 
@@ -38,9 +38,10 @@ class Recovery:
         """Count a failure."""
         self.failures += 1
         self.reason = reason
-        wait_s = 0.0 if self.failures == 1 else min(FIRST_WAIT_S * 2 ** (self.failures - 2), LONGEST_WAIT_S)
-        self._again_s = self._clock() + wait_s
+        self._again_s = self._clock() + self._next_wait_s
+        self._next_wait_s = min(2 * self._next_wait_s or FIRST_WAIT_S, LONGEST_WAIT_S)
 
     def succeeded(self) -> None:
         """Forget all failures."""
-        self.failures, self.reason, self._again_s = 0, "", 0.0
+        self.failures, self.reason = 0, ""
+        self._next_wait_s = self._again_s = 0.0

@@ -24,6 +24,8 @@ from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings, CameraSettings
 from depth_anything_ros.stamps import stamp_s
 
+RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -82,7 +84,8 @@ class Scaling:
 
     def _current_alignment(self, estimate: Estimate, configured: DepthScale, settings: CameraSettings) -> Alignment:
         smoothing = AlignmentSettings(settings.alignment_time_constant_s, settings.alignment_hold_s)
-        made_of = (estimate.model, configured, smoothing, settings.alignment, settings.alignment_window_s)
+        source = (estimate.model, settings.max_depth, settings.alignment, settings.alignment_window_s)
+        made_of = (*source, configured, smoothing)
         if self._alignment is None or made_of != self._made_of:
             self._made_of = made_of
             self._alignment = Alignment(estimate.kind, configured, smoothing)
@@ -122,10 +125,17 @@ class Scaling:
 
     def calibrate(self, done: Callable[[ScaleFit | FitRefused], None]) -> None:
         """Collect the next frames' evidence, then call `done`, in whatever thread. A run under way is given up."""
+        self._replace_run(CalibrationRun(done), "another calibration was begun")
+
+    def give_up(self, why: str) -> None:
+        """End a calibration under way without a result."""
+        self._replace_run(None, why)
+
+    def _replace_run(self, run: CalibrationRun | None, why: str) -> None:
         with self._lock:
-            given_up, self._run = self._run, CalibrationRun(done)
+            given_up, self._run = self._run, run
         if given_up is not None:
-            given_up.give_up("another calibration was begun")
+            given_up.give_up(why)
 
     def check_time(self) -> None:
         """End a calibration whose time is over, with what it has."""
@@ -139,7 +149,7 @@ class Scaling:
             return
         try:
             if estimate.kind == "relative":
-                raise FitRefused("relative depth has no scale that lasts: use alignment")
+                raise FitRefused(RELATIVE_REFUSAL)
             if self._range_input is None:
                 run.add_fit(ground_fit(estimate, settings))
             elif (pairs := self._read_range(estimate, settings)) is not None:

@@ -393,7 +393,7 @@ class FakeBackend:
         self.delay_s = delay_s
         self.hold = threading.Event()
         self.hold.set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.calls = 0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

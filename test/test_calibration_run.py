@@ -1,0 +1,87 @@
+"""A calibration says what the evidence of some frames comes to, in time, whatever came."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from depth_anything_ros.errors import FitRefused
+from depth_anything_ros.scale.calibration_run import FRAMES, LONGEST_S, CalibrationRun
+from depth_anything_ros.scale.fit import ScaleFit
+from depth_anything_ros.scale.range_samples import NO_PAIRS, Pairs
+
+RANDOM = np.random.default_rng(3)
+
+
+class Run:
+    """A run with its results and a clock that passes when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.results: list[ScaleFit | FitRefused] = []
+        self.run = CalibrationRun(self.results.append, lambda: self.now_s)
+
+    def result(self) -> ScaleFit | FitRefused:
+        """End it."""
+        self.run.finish()
+        (result,) = self.results
+        return result
+
+
+def readings(scale: float, shift_m: float, count: int = 40) -> Pairs:
+    """Pairs between 1 and 8 m, 40 % of them wrong."""
+    predicted = RANDOM.uniform(1.0, 8.0, count)
+    measured = scale * predicted + shift_m
+    wrong = RANDOM.permutation(count) < 0.4 * count
+    return Pairs(predicted, np.where(wrong, measured * RANDOM.uniform(0.2, 3.0, count), measured))
+
+
+def test_readings_of_all_frames_are_fitted_together_among_outliers() -> None:
+    run = Run()
+    for number in range(FRAMES):
+        assert not run.run.has_enough
+        run.run.add_pairs(float(number), readings(1.3, -0.2))
+    assert run.run.has_enough
+    fit = run.result()
+    assert isinstance(fit, ScaleFit)
+    assert (fit.scale, fit.shift_m) == pytest.approx((1.3, -0.2), abs=0.02)
+    assert fit.samples == FRAMES * 40
+    assert 0.55 < fit.inlier_share < 0.75
+
+
+def test_of_fits_of_single_frames_the_median_counts() -> None:
+    run = Run()
+    for scale in (1.21, 1.19, 1.20, 4.0, 0.3):
+        run.run.add_fit(ScaleFit(scale, 0.0, 0.01, 0.9, 500, "the ground"))
+    assert run.result() == ScaleFit(1.20, 0.0, 0.01, 0.9, 2500, "the ground")
+
+
+def test_without_a_frame_it_says_so_and_without_evidence_why() -> None:
+    assert str(Run().result()) == "no evidence: no frame came"
+    run = Run()
+    run.run.add_problem("no message on /range near the image's stamp")
+    assert str(run.result()) == "no evidence: no message on /range near the image's stamp"
+
+
+def test_evidence_that_tells_nothing_is_refused() -> None:
+    run = Run()
+    run.run.add_pairs(1.0, NO_PAIRS)
+    assert str(run.result()) == "only 0 samples; needed are 20"
+    run = Run()
+    run.run.add_pairs(1.0, Pairs(RANDOM.uniform(1, 8, 400), RANDOM.uniform(1, 8, 400)))
+    assert isinstance(run.result(), FitRefused)
+
+
+def test_it_is_overdue_after_its_time() -> None:
+    run = Run()
+    run.now_s = LONGEST_S - 0.01
+    assert not run.run.is_overdue
+    run.now_s = LONGEST_S
+    assert run.run.is_overdue
+
+
+def test_one_that_is_given_up_says_why() -> None:
+    run = Run()
+    run.run.add_pairs(1.0, readings(1.3, 0.0))
+    run.run.give_up("another calibration was begun")
+    assert [str(result) for result in run.results] == ["another calibration was begun"]
