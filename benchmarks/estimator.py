@@ -20,6 +20,7 @@ import transformers
 from numpy.typing import NDArray
 
 from benchmarks import in_turn, median_ms, median_ratio, report, versions
+from benchmarks._pictures import picture
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.dinov2 import reset_parameters
 from depth_anything_ros.model.registry import NATIVE_SIZE, PATCH_SIZE, dataset_spec, encoder_spec
@@ -164,12 +165,3 @@ def transformers_network(encoder: str) -> Any:
             if name.endswith("lambda1"):
                 parameter.add_(0.2)
     return network
-
-
-def picture(height: int, width: int) -> NDArray[np.uint8]:
-    """uint8 (height, width, 3): smooth shading, an edge and grain, always the same."""
-    v, u = np.mgrid[0:height, 0:width] / height
-    shading = np.stack([np.sin(4 * u + 2 * v), np.cos(5 * v), np.sin(9 * u * v)], axis=-1) * 60 + 120
-    shading[height // 3 :, width // 2 :] *= 0.6
-    grain = np.random.default_rng(0).normal(0, 6, shading.shape)
-    return np.clip(shading + grain, 0, 255).astype(np.uint8)
