@@ -58,6 +58,15 @@ def median_ms(times_s: Sequence[float]) -> float:
     return round(1e3 * statistics.median(times_s), 1)
 
 
+def spread_ms(times_s: Sequence[float]) -> dict[str, float] | None:
+    """Median and 95th percentile of seconds, in milliseconds; None where nothing was measured."""
+    if not times_s:
+        return None
+    ordered = sorted(times_s)
+    p95_s = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
+    return {"median": round(1e3 * statistics.median(ordered), 2), "p95": round(1e3 * p95_s, 2)}
+
+
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

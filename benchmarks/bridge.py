@@ -1,9 +1,10 @@
-"""What the bridge adds to `estimate`, and how much of the estimator's throughput its clients get.
+"""What clients of the bridge wait for each format, and how much of the estimator's throughput they get.
 
-A real server runs in a process of its own, on random weights; requests go over loopback. The overhead of
-a request is its time from the first byte sent to the last received, less the inference time that the
-server states in the same answer (`Server-Timing`). Throughput is compared with `estimate` in a loop in
-this process, before and after each measurement, while the server is idle.
+A real server runs in a process of its own, on random weights; 1, 8 and 50 clients in this process ask over
+loopback without a pause. Latency is from the first byte sent to the last received; overhead is that less what
+the server states for the inference in the same answer (`Server-Timing`), for a client that is alone.
+Throughput is compared with `estimate` in a loop in this process, before and after each format, while the
+server is idle.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import report, versions
+from benchmarks import report, spread_ms, versions
+from benchmarks._pictures import picture
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.weights import UNTRAINED
 
@@ -34,6 +37,9 @@ HEIGHT, WIDTH = 480, 640
 CLIENTS = (1, 8, 50)
 PATIENCE_S = 600  # a slow machine keeps the last of 50 waiting for longer than the server's default
 INFER_MS = re.compile(r"\binfer;dur=([0-9.]+)")
+
+
+INTRINSICS = {"fx": 525.0, "fy": 525.0, "cx": 319.5, "cy": 239.5}
 
 
 class Ask(NamedTuple):
@@ -44,60 +50,91 @@ class Ask(NamedTuple):
     headers: dict[str, str]
 
 
+@dataclass
+class Answers:
+    """What clients got in one measurement."""
+
+    clients: int
+    latencies_s: list[float] = field(default_factory=list)
+    overheads_s: list[float] = field(default_factory=list)
+    size_bytes: int = 0
+    took_s: float = 0.0
+
+
 def main(argv: list[str]) -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(prog="benchmarks bridge", description=__doc__)
     parser.add_argument("--encoder", default="toy", help="the faster, the harder it is to keep up with")
-    parser.add_argument("--requests", type=int, default=40, help="measured requests for each format")
-    parser.add_argument("--seconds", type=float, default=10.0, help="length of each throughput measurement")
+    parser.add_argument("--formats", nargs="+", help="some of them only, by the names in the result")
+    parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS))
+    parser.add_argument("--seconds", type=float, default=4.0, help="in which a measurement's requests begin")
     args = parser.parse_args(argv)
-    image = picture()
-    asks = ways_to_ask(image)
+    image = picture(HEIGHT, WIDTH)
+    asks = {name: ask for name, ask in ways_to_ask(image).items() if name in (args.formats or (name,))}
+    estimator = DepthEstimator.load(args.encoder, "hypersim", UNTRAINED)
+    alone, served = [estimates_per_s(estimator, image, args.seconds)], {}
     with running_server(args.encoder) as port:
-        overhead = {name: overhead_ms(port, ask, args.requests) for name, ask in asks.items()}
-        estimator = DepthEstimator.load(args.encoder, "hypersim", UNTRAINED)
-        alone, served = [estimates_per_s(estimator, image, args.seconds)], []
-        for clients in CLIENTS:
-            served.append(answers_per_s(port, asks["octet_stream"], clients, args.seconds))
+        answers_of(port, next(iter(asks.values())), 1, args.seconds)  # warms up
+        for name, ask in asks.items():
+            served[name] = {clients: answers_of(port, ask, clients, args.seconds) for clients in args.clients}
             alone.append(estimates_per_s(estimator, image, args.seconds))
     report(
         "bridge",
         versions=versions("torch", "fastapi", "starlette", "uvicorn", "orjson", "numpy", "opencv-python-headless"),
         device=str(estimator.device),
+        backend=f"{estimator.backend.name} {estimator.backend.precision}",
         encoder=args.encoder,
-        image=f"{WIDTH}x{HEIGHT} JPEG, {len(asks['octet_stream'].body)} bytes",
-        overhead_ms=overhead,
+        image=f"{WIDTH}x{HEIGHT} JPEG, {len(jpeg_of(image))} bytes",
+        seconds=args.seconds,
         estimator_images_per_s=[round(rate, 2) for rate in alone],
-        images_per_s=dict(zip(map(str, CLIENTS), [round(rate, 2) for rate in served], strict=True)),
-        share_of_estimator=dict(zip(map(str, CLIENTS), shares(served, alone), strict=True)),
+        formats={
+            name: {clients: summary(answers, (alone[turn] + alone[turn + 1]) / 2) for clients, answers in found.items()}
+            for turn, (name, found) in enumerate(served.items())
+        },
     )
 
 
-def shares(served: Sequence[float], alone: Sequence[float]) -> list[float]:
-    """Each rate of answers over the mean of the estimator's rates just before and after it."""
-    return [round(2 * rate / sum(alone[turn : turn + 2]), 3) for turn, rate in enumerate(served)]
+def summary(answers: Answers, estimates_per_s: float) -> dict[str, Any]:
+    """Latency and overhead in milliseconds, rates in Hz, and the share of the estimator's rate."""
+    images_per_s = len(answers.latencies_s) / answers.took_s
+    return {
+        "answers": len(answers.latencies_s),
+        "bytes": answers.size_bytes,
+        "latency": spread_ms(answers.latencies_s),
+        "overhead": spread_ms(answers.overheads_s) if answers.clients == 1 else None,
+        "images_per_s": round(images_per_s, 2),
+        "share_of_estimator": round(images_per_s / estimates_per_s, 3),
+    }
 
 
-def picture() -> NDArray[np.uint8]:
-    """uint8 BGR (480, 640, 3): shading with grain, 89 kB as JPEG; photographs of this size have 60 to 110."""
-    v, u = np.mgrid[0:HEIGHT, 0:WIDTH] / HEIGHT
-    shading = np.stack([np.sin(4 * u + 2 * v), np.cos(5 * v), np.sin(9 * u * v)], axis=-1) * 60 + 120
-    return np.clip(shading + np.random.default_rng(0).normal(0, 4, shading.shape), 0, 255).astype(np.uint8)
+def jpeg_of(image: NDArray[np.uint8]) -> bytes:
+    """Encode as a camera would, with OpenCV's default quality of 95."""
+    return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 def ways_to_ask(image: NDArray[np.uint8]) -> dict[str, Ask]:
-    """The image as a raw body with three kinds of answer, and as JSON both ways."""
-    jpeg = cv2.imencode(".jpg", image)[1].tobytes()
-    body = json.dumps({"image": base64.b64encode(jpeg).decode(), "max_depth": 20.0}).encode()
+    """The image as a raw body with every kind of answer, depth and clouds; JSON both ways for JSON."""
+    jpeg = jpeg_of(image)
+    fields = {"image": base64.b64encode(jpeg).decode(), "max_depth": 20.0}
+    query = "max_depth=20&" + "&".join(f"{name}={value}" for name, value in INTRINSICS.items())
 
-    def raw(accept: str) -> Ask:
-        return Ask("/metric_depth?max_depth=20", jpeg, {"Content-Type": "image/jpeg", "Accept": accept})
+    def raw(path: str, accept: str) -> Ask:
+        return Ask(f"{path}?{query}", jpeg, {"Content-Type": "image/jpeg", "Accept": accept})
+
+    def both_ways(path: str, **more: Any) -> Ask:
+        body = json.dumps({**fields, **more}).encode()
+        return Ask(path, body, {"Content-Type": "application/json", "Accept": "application/json"})
 
     return {
-        "octet_stream": raw("application/octet-stream"),
-        "npy": raw("application/x-npy"),
-        "png16": raw("image/png"),
-        "json": Ask("/metric_depth", body, {"Content-Type": "application/json", "Accept": "application/json"}),
+        "depth raw": raw("/metric_depth", "application/octet-stream"),
+        "depth npy": raw("/metric_depth", "application/x-npy"),
+        "depth png16": raw("/metric_depth", "image/png"),
+        "depth json": both_ways("/metric_depth"),
+        "cloud raw": raw("/pc", "application/octet-stream"),
+        "cloud npy": raw("/pc", "application/x-npy"),
+        "cloud ply": raw("/pc", "application/x-ply"),
+        "cloud pcd": raw("/pc", "application/x-pcd"),
+        "cloud json": both_ways("/pc", camera_intrinsics=INTRINSICS),
     }
 
 
@@ -135,46 +172,37 @@ def wait_until_ready(server: subprocess.Popen[bytes], port: int, timeout_s: floa
     raise RuntimeError("the bridge did not become ready")
 
 
-def send(connection: HTTPConnection, ask: Ask) -> str:
-    """Send one request and read the whole answer; returns its Server-Timing."""
+def send(connection: HTTPConnection, ask: Ask) -> tuple[float, int]:
+    """Send one request and read the whole answer; returns the inference's seconds and the body's bytes."""
     connection.request("POST", ask.path, ask.body, ask.headers)
     response = connection.getresponse()
     body = response.read()
     if response.status != 200:
         raise RuntimeError(f"the bridge answered {response.status}: {body[:300]!r}")
-    return response.getheader("Server-Timing", "")
+    infer = INFER_MS.search(response.getheader("Server-Timing", ""))
+    assert infer, "the bridge states no inference time"
+    return float(infer[1]) / 1e3, len(body)
 
 
-def overhead_ms(port: int, ask: Ask, requests: int) -> dict[str, float]:
-    """Median and 95th percentile over requests on one connection, after three that warm up."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-    overheads = []
-    for _ in range(requests + 3):
-        start = time.perf_counter()
-        timing = INFER_MS.search(send(connection, ask))
-        total_ms = (time.perf_counter() - start) * 1e3
-        assert timing, "the bridge states no inference time"
-        overheads.append(total_ms - float(timing[1]))
-    connection.close()
-    measured = np.array(overheads[3:])
-    return {"median": round(float(np.median(measured)), 2), "p95": round(float(np.percentile(measured, 95)), 2)}
-
-
-def answers_per_s(port: int, ask: Ask, clients: int, seconds: float) -> float:
+def answers_of(port: int, ask: Ask, clients: int, seconds: float) -> Answers:
     """Let clients ask without a pause; a request that began in time counts, with the time it took."""
-    start = time.perf_counter()
+    found = Answers(clients)
+    start_s = time.perf_counter()
 
-    def run(_: int) -> int:
-        connection, count = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S), 0
-        while time.perf_counter() < start + seconds:
-            send(connection, ask)
-            count += 1
+    def run(_: int) -> None:
+        connection, began_s = HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S), time.perf_counter()
+        while began_s < start_s + seconds:
+            infer_s, found.size_bytes = send(connection, ask)
+            ended_s = time.perf_counter()
+            found.latencies_s.append(ended_s - began_s)
+            found.overheads_s.append(ended_s - began_s - infer_s)
+            began_s = ended_s
         connection.close()
-        return count
 
     with ThreadPoolExecutor(clients) as pool:
-        total = sum(pool.map(run, range(clients)))
-    return total / (time.perf_counter() - start)
+        list(pool.map(run, range(clients)))  # raises what a client raised
+    found.took_s = time.perf_counter() - start_s
+    return found
 
 
 def estimates_per_s(estimator: DepthEstimator, image: NDArray[np.uint8], seconds: float) -> float:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import in_turn, median_ms, median_ratio, report, versions
+from benchmarks._counts import cost_of
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.torch_backend import TorchBackend
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.weights import UNTRAINED, load_model
 
-GFLOP = {"vits": 168.0, "vitb": 534.0, "vitl": 1806.0}  # of one image at 518x686
+ENCODERS = ("vits", "vitb", "vitl")
 NETWORK_SIZE = (518, 686)
 BATCHES = (1, 2, 4, 8)
 MATRIX = 8192  # rows and columns of the product that tells what the device can do
@@ -29,7 +30,7 @@ MATRIX = 8192  # rows and columns of the product that tells what the device can 
 def main(argv: list[str]) -> None:
     """Print one JSON line for every encoder."""
     parser = argparse.ArgumentParser(prog="benchmarks gpu", description=__doc__)
-    parser.add_argument("--encoder", choices=GFLOP, nargs="+", default=list(GFLOP))
+    parser.add_argument("--encoder", choices=ENCODERS, nargs="+", default=list(ENCODERS))
     parser.add_argument("--repeats", type=int, default=20, help="measured rounds, after one that is not")
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> None:
 def measure(encoder: str, device: torch.device, peak_tflops: float, repeats: int) -> None:
     """Compare graph and eager for every batch, then time `estimate` as a whole."""
     backends = {"graph": backend(encoder, device, graphs=True), "eager": backend(encoder, device, graphs=False)}
-    results = {}
+    results, flop = {}, cost_of(encoder, *NETWORK_SIZE).flop
     for batch in BATCHES:
         x = parity.picture(*NETWORK_SIZE).to(device).repeat(batch, 1, 1, 1)
         for run in backends.values():
@@ -56,7 +57,7 @@ def measure(encoder: str, device: torch.device, peak_tflops: float, repeats: int
             "eager_ms": median_ms(times_s["eager"]),
             "graph_times_as_fast": median_ratio(times_s["graph"], times_s["eager"]),
             "images_per_s": round(images_per_s, 1),
-            "share_of_matmul_rate": round(images_per_s * GFLOP[encoder] / 1e3 / peak_tflops, 3),
+            "share_of_matmul_rate": round(images_per_s * flop / 1e12 / peak_tflops, 3),
         }
     report(
         "gpu",

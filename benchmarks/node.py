@@ -1,175 +1,140 @@
-"""What the node adds to `estimate`: decode, back-projection, message building and publishing.
+"""From an image's stamp to its depth at a listener: where the time goes, and what the node adds to `estimate`.
 
-The node runs in this process with a real estimator, a camera and a listener in processes of their
-own. Every frame is timed as a whole and inside `estimate_tensor`; the difference is the overhead.
+Node, camera and listener are processes of their own, as on a robot, and share the machine's cores. The
+network is of toy size, so that the node can follow the camera. `slow` is the other case: a 30 Hz camera on
+a network that takes many of its periods.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import subprocess
-import sys
-import threading
-import time
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 import numpy as np
-import rclpy
-import torch
-from numpy.typing import NDArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from benchmarks import report, versions
-from depth_anything_ros.allocator import keep_freed_memory
-from depth_anything_ros.conversions import bgr_to_image
-from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.node import DepthAnythingNode
-from depth_anything_ros.settings import ModelSettings
+from benchmarks import report, spread_ms, versions
+from benchmarks._ros_processes import PROFILES, Note, RosProcesses
+from depth_anything_ros.weights import UNTRAINED
 
-WARM_UP_FRAMES = 10
-PROFILE = Path(__file__).parent.parent / "config" / "fastdds.xml"
+SIZES = ("640x480", "1280x720", "1920x1080")
+WARM_UP_FRAMES = 5
+START_S = 60.0  # for the processes to start, and for a network to be compiled
+PATIENCE = 4.0  # times as long as the frames should take: a profile may lose most of them
+SLOW_RATE_HZ = 30.0
+SLOW_MARGIN_S = 0.02
 
 
-class TimedEstimator(DepthEstimator):
-    """Remembers how long each estimate took."""
+class Cell(NamedTuple):
+    """One row of the table."""
 
-    seconds: list[float]
+    size: str
+    clouds: bool
+    profile: str
 
-    def estimate_tensor(self, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> torch.Tensor:
-        start = time.perf_counter()
-        depth = super().estimate_tensor(image_bgr, max_depth)
-        self.seconds.append(time.perf_counter() - start)
-        return depth
-
-
-class TimedNode(DepthAnythingNode):
-    """Remembers how long each frame took, from the message to the last publish."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.seconds: list[float] = []
-
-    def _process(self, *arguments: Any) -> None:
-        start = time.perf_counter()
-        super()._process(*arguments)
-        self.seconds.append(time.perf_counter() - start)
+    def __str__(self) -> str:
+        return f"{self.size}, {'with' if self.clouds else 'without'} cloud, {self.profile} profile"
 
 
-def run_peer(role: str, width: int, height: int, rate_hz: float, clouds: bool) -> None:
-    """Be the camera or the listener until the process is ended."""
-    rclpy.init()
-    node = Node(f"benchmark_{role}")
-    if role == "camera":
-        _publish_frames(node, width, height, rate_hz)
-    else:
-        node.create_subscription(Image, "depth_anything/depth/image", lambda _: None, 2)
-        if clouds:
-            node.create_subscription(PointCloud2, "depth_anything/points", lambda _: None, 2)
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        rclpy.spin(node)
+def main(argv: list[str]) -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(prog="benchmarks node", description=__doc__)
+    parser.add_argument("--encoder", default="toy")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="WIDTHxHEIGHT")
+    parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=list(PROFILES))
+    parser.add_argument("--clouds", nargs="+", choices=("yes", "no"), default=["yes", "no"])
+    parser.add_argument("--rate-hz", type=float, default=3.0, help="of the camera")
+    parser.add_argument("--frames", type=int, default=25, help="measured, after some that are not")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of the whole table")
+    parser.add_argument("--slow", action="store_true", help="the slow network only")
+    parser.add_argument("--slow-encoder", default="vits")
+    args = parser.parse_args(argv)
+    cells = [] if args.slow else [Cell(*cell) for cell in product(args.sizes, with_cloud(args.clouds), args.profiles)]
+    runs: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in cells}
+    for _ in range(args.repeats):
+        for cell in cells:
+            runs[cell].append(measure(cell, args.encoder, args.rate_hz, args.frames))
+    report(
+        "node",
+        versions=versions("torch", "numpy", "ros-rclpy"),
+        encoder=args.encoder,
+        rate_hz=args.rate_hz,
+        frames=args.frames,
+        cells={str(cell): results for cell, results in runs.items()},
+        slow=measure_slow(args.slow_encoder, args.frames),
+    )
 
 
-def _publish_frames(node: Node, width: int, height: int, rate_hz: float) -> None:
-    images = node.create_publisher(Image, "image", qos_profile_sensor_data)
-    infos = node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
-    info = CameraInfo(width=width, height=height, k=[500.0, 0.0, width / 2, 0.0, 500.0, height / 2, 0.0, 0.0, 1.0])
-    info.header.frame_id = "camera_optical_frame"
-    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
-    image = bgr_to_image(pixels, info.header)
-
-    def tick() -> None:
-        info.header.stamp = node.get_clock().now().to_msg()
-        infos.publish(info)
-        images.publish(image)
-
-    node.create_timer(1.0 / rate_hz, tick)
+def with_cloud(answers: Iterable[str]) -> list[bool]:
+    """Turn answers of the command line into truth."""
+    return [answer == "yes" for answer in answers]
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run the node for a number of frames; milliseconds, medians over the frames after a warm-up."""
-    estimators: list[TimedEstimator] = []
-
-    def load(settings: ModelSettings) -> DepthEstimator:
-        estimator = TimedEstimator.from_settings(settings)
-        assert isinstance(estimator, TimedEstimator)
-        estimator.seconds = []
-        estimators.append(estimator)
-        return estimator
-
-    overrides = {"encoder": arguments.encoder, "checkpoint": "untrained"}
-    node = TimedNode(load=load, parameter_overrides=[Parameter(k, value=v) for k, v in overrides.items()])
-    node.trigger_configure()
-    node.trigger_activate()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    spinner = threading.Thread(target=executor.spin, daemon=True)
-    spinner.start()
-    peers = [_start_peer(role, arguments) for role in ("listener", "camera")]
-    try:
-        deadline = time.monotonic() + arguments.timeout_s
-        while len(node.seconds) < WARM_UP_FRAMES + arguments.frames and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:
-        for peer in peers:
-            peer.terminate()
-            peer.wait()
-    executor.shutdown()
-    spinner.join()
-    node.stop(timeout_s=10.0)
-    frame_s = np.array(node.seconds[WARM_UP_FRAMES:])
-    estimate_s = np.array(estimators[0].seconds[WARM_UP_FRAMES : WARM_UP_FRAMES + len(frame_s)])
-    node.destroy_node()
-    return _summary(frame_s * 1e3, estimate_s * 1e3)
-
-
-def _start_peer(role: str, arguments: argparse.Namespace) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "benchmarks.node", "--peer", role]
-    command += ["--width", str(arguments.width), "--height", str(arguments.height), "--rate-hz", str(arguments.rate_hz)]
-    return subprocess.Popen([*command, "--no-cloud"] if arguments.no_cloud else command)
-
-
-def _summary(frame_ms: NDArray[np.float64], estimate_ms: NDArray[np.float64]) -> dict[str, Any]:
-    overhead_ms = frame_ms - estimate_ms
+def measure(cell: Cell, encoder: str, rate_hz: float, frames: int) -> dict[str, Any]:
+    """Run the three processes for a number of frames. Milliseconds, after a warm-up."""
+    noted, arrivals = run(cell, encoder, rate_hz, frames)
+    stages = dict.fromkeys(stage for frame in noted for stage in frame["stage_s"])
     return {
-        "frames_measured": len(frame_ms),
-        "overhead_ms_median": round(float(np.median(overhead_ms)), 2),
-        "overhead_ms_p95": round(float(np.percentile(overhead_ms, 95)), 2),
-        "estimate_ms_median": round(float(np.median(estimate_ms)), 2),
+        "frames": len(noted),
+        "stamp_to_arrival": {topic: spread_ms(latencies_s(notes)) for topic, notes in arrivals.items()},
+        "overhead": spread_ms([overhead_s(frame) for frame in noted]),
+        "estimate": spread_ms([frame["estimate_s"] for frame in noted]),
+        "stages": {stage: spread_ms([frame["stage_s"].get(stage, 0.0) for frame in noted]) for stage in stages},
     }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Measure, and print one JSON line at the end."""
-    parser = argparse.ArgumentParser(prog="benchmarks node", description=__doc__)
-    parser.add_argument("--encoder", default="toy")
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=480)
-    parser.add_argument("--rate-hz", type=float, default=10.0)
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--no-cloud", action="store_true")
-    parser.add_argument("--timeout-s", type=float, default=120.0)
-    parser.add_argument("--peer", choices=("camera", "listener"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))  # inherited by the peers
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(PROFILE))
-    if arguments.peer:
-        run_peer(arguments.peer, arguments.width, arguments.height, arguments.rate_hz, not arguments.no_cloud)
-        return
-    keep_freed_memory()
-    rclpy.init()
-    result = measure(arguments)
-    rclpy.try_shutdown()
-    options = {name: value for name, value in vars(arguments).items() if name not in ("peer", "timeout_s")}
-    report("node", **options, **result, versions=versions("torch", "numpy", "ros-rclpy"))
+def overhead_s(frame: Note) -> float:
+    """Seconds from an image's turn to its last message, less `estimate`: all that the node itself costs."""
+    waited_s = frame["stage_s"]["transport"] + frame["stage_s"]["queue"]
+    return float(frame["latency_s"] - waited_s - frame["estimate_s"])
 
 
-if __name__ == "__main__":
-    main()
+def measure_slow(encoder: str, frames: int) -> dict[str, Any]:
+    """Hold each published frame against two inference times and a margin."""
+    noted, arrivals = run(Cell("640x480", True, "shipped"), encoder, SLOW_RATE_HZ, frames, expected_s=0.5 * frames)
+    estimate_s = float(np.median([frame["estimate_s"] for frame in noted]))
+    limit_s = 2 * estimate_s + SLOW_MARGIN_S
+    latencies = {"published": latencies_s(noted), "depth_arrived": latencies_s(arrivals["depth"])}
+    return {
+        "encoder": encoder,
+        "rate_hz": SLOW_RATE_HZ,
+        "frames": len(noted),
+        "estimate": spread_ms([frame["estimate_s"] for frame in noted]),
+        "limit_ms": round(1e3 * limit_s, 1),
+        **{name: held_against(limit_s, found_s) for name, found_s in latencies.items()},
+    }
+
+
+def held_against(limit_s: float, found_s: list[float]) -> dict[str, Any]:
+    """Share of latencies within a limit, and by how many milliseconds the worst is above it (below: negative)."""
+    worst_s = max(found_s, default=float("nan"))
+    return {
+        "latency": spread_ms(found_s),
+        "share_within": round(sum(latency_s <= limit_s for latency_s in found_s) / max(len(found_s), 1), 3),
+        "worst_excess_ms": round(1e3 * (worst_s - limit_s), 1),
+    }
+
+
+def latencies_s(notes: Iterable[Note]) -> list[float]:
+    """Seconds since the stamp."""
+    return [note["latency_s"] for note in notes]
+
+
+def run(
+    cell: Cell, encoder: str, rate_hz: float, frames: int, expected_s: float | None = None
+) -> tuple[list[Note], dict[str, list[Note]]]:
+    """Return what the node and the listener noted, without the first ones."""
+    width, height = map(int, cell.size.split("x"))
+    topics = ("depth", "cloud") if cell.clouds else ("depth",)
+    total = WARM_UP_FRAMES + frames
+    timeout_s = START_S + PATIENCE * (expected_s or total / rate_hz)
+    with TemporaryDirectory() as folder, RosProcesses(Path(folder), cell.profile) as processes:
+        processes.start_node(encoder=encoder, checkpoint=UNTRAINED, warm_up_width=width, warm_up_height=height)
+        processes.start_listener(*topics)
+        processes.start_camera(width, height, rate_hz)
+        processes.wait_for_frames(total, timeout_s)
+        noted, arrivals = processes.frames(), {topic: processes.arrivals(topic) for topic in topics}
+    return noted[WARM_UP_FRAMES:], {topic: notes[WARM_UP_FRAMES:] for topic, notes in arrivals.items()}

@@ -301,6 +301,61 @@ def test_the_second_start_loads_what_the_first_compiled(
     assert compiled_files() == {file}
 
 
+def test_the_second_start_does_not_ask_torch_again_but_compares_all_the_same(
+    toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = parity.picture(*SIZE)
+    first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    monkeypatch.setattr(parity, "reference", None)
+    caplog.set_level(logging.INFO)
+    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x), first)
+    assert "off by" in caplog.text
+    monkeypatch.setattr(openvino_backend.Executor, "__call__", lambda _, x: 1 - first)
+    with pytest.raises(BackendError, match="departs from torch"):
+        OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+
+
+def test_what_torch_said_is_kept_for_these_weights_and_this_picture_only(toy_weights: Weights, tmp_path: Path) -> None:
+    kept, asked, x = BlobCache(tmp_path), network(toy_weights), parity.picture(*SIZE)
+    expected = parity.kept_reference(asked, x, kept, "weights")
+    assert torch.equal(parity.kept_reference(asked, x, kept, "weights"), expected)
+    assert not torch.equal(parity.kept_reference(asked, x + 0.1, kept, "weights"), expected)
+    assert len(list(tmp_path.glob("*.blob"))) == 2
+    parity.kept_reference(asked, x, kept, "other weights")
+    assert len(list(tmp_path.glob("*.blob"))) == 3
+
+
+def test_a_conversion_after_a_kept_reference_has_the_right_position_embedding(toy_weights: Weights) -> None:
+    x = parity.picture(*SIZE)
+    first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    for file in compiled_files():
+        file.unlink()
+    again = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(
+        x
+    )  # compiled anew, the reference is there
+    assert torch.equal(again, first)
+
+
+@has_bf16
+def test_a_precision_that_was_too_far_off_is_not_tried_at_the_next_start(
+    toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    x = parity.picture(*SIZE)
+    monkeypatch.setattr(parity, "UNNOTICED", parity.Difference(1e-9, 1e-9))
+    OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())(x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(openvino_backend.HINTS, "bf16")  # so that it cannot be tried
+        backend = OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())
+        backend(x)
+    assert backend.precision == "fp32"
+    assert "openvino in bf16 was off by" in caplog.text
+    monkeypatch.setattr(parity, "UNNOTICED", parity.ROUNDED)  # with another limit it is measured again
+    backend = OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())
+    backend(x)
+    assert "openvino loaded for 56x70 in bf16" in caplog.text
+
+
 def test_other_weights_sizes_and_precisions_get_files_of_their_own(toy_weights: Weights) -> None:
     others = {name: tensor.clone() for name, tensor in toy_weights.items()}
     others["depth_head.scratch.output_conv2.2.bias"] += 1e-3  # less than the comparison with torch would notice

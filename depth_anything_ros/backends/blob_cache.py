@@ -47,11 +47,11 @@ class BlobCache:
             return None
         path = self._path(self._folder, depends_on)
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                digest, blob = file.read(DIGEST_BYTES), file.read()
             os.utime(path)  # used just now
         except OSError:
             return None
-        digest, blob = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if hashlib.sha256(blob).digest() != digest:
             logger.warning("%s is damaged; made anew", path)
             return None

@@ -21,11 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depth_anything_ros.allocator import trim_freed_memory
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
 from depth_anything_ros.backends.per_shape import PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
 from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.registry import PATCH_SIZE
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +44,8 @@ class OpenVinoBackend:
 
     Args:
         network: float32, on the CPU.
-        cache_folder: compiled networks are kept in its folder `openvino`; None keeps none.
+        cache_folder: compiled networks are kept in its folder `openvino`, what torch says about the test picture
+            and which precisions were too far from it in `parity`; None keeps nothing.
         threads: threads of one inference; None takes torch's number (`OMP_NUM_THREADS`, `torch.set_num_threads`).
 
     Raises:
@@ -72,6 +75,7 @@ class OpenVinoBackend:
         self._threads = threads
         self._tries = self._tries_for(precision)
         self._cache = BlobCache(None if cache_folder is None else cache_folder / "openvino")
+        self._parity = BlobCache(None if cache_folder is None else cache_folder / "parity")
         self._fingerprint = ""
         self._weights = sum(parameter.numel() for parameter in network.parameters())
         self._executors = PerShape(self._build)
@@ -100,7 +104,8 @@ class OpenVinoBackend:
     def _build(self, size: Size) -> Callable[[Tensor], Tensor]:
         start_s = time.perf_counter()
         x = parity.picture(*size)
-        expected = parity.reference(self.network, x)
+        expected = parity.kept_reference(self.network, x, self._parity, *self._identity())
+        self._skip_rejected(size)
         converted = cache(lambda: self._convert(x))  # slow, and the same for every precision
         while True:
             precision, limit = self._tries[0]
@@ -109,14 +114,28 @@ class OpenVinoBackend:
             if off.within(limit):
                 took_s = time.perf_counter() - start_s
                 logger.info("openvino %s for %dx%d in %s, %.1f s; off by %s", how, *size, precision, took_s, off)
+                trim_freed_memory()  # of what was only needed to build
                 return executor
             if len(self._tries) == 1:
                 raise BackendError(
                     f"openvino in {precision} at {size[0]}x{size[1]} departs from torch by {off}; allowed is {limit}"
                 )
             logger.info("openvino in %s is off by %s with these weights; taking fp32", precision, off)
-            del self._tries[0]
-            self._executors.forget_built()
+            self._parity.store(str(off).encode(), *self._rejection(size))
+            self._give_precision_up()
+
+    def _skip_rejected(self, size: Size) -> None:
+        """Do without a precision that was measured before, with all the same, and was too far off."""
+        while len(self._tries) > 1 and (off := self._parity.load(*self._rejection(size))) is not None:
+            logger.info("openvino in %s was off by %s with these weights; taking fp32", self.precision, off.decode())
+            self._give_precision_up()
+
+    def _rejection(self, size: Size) -> tuple[object, ...]:
+        return "rejected", size, *self._tries[0], *self._identity()
+
+    def _give_precision_up(self) -> None:
+        del self._tries[0]
+        self._executors.forget_built()
 
     def _executor(self, size: Size, precision: str, converted: Callable[[], Any]) -> tuple[Executor, str]:
         """Return what runs this size, and whether it was `loaded` or `compiled` from the `converted` network."""
@@ -148,7 +167,8 @@ class OpenVinoBackend:
     def _convert(self, x: Tensor) -> Any:
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of both libraries, about their own code
-            # The position embedding of this size was computed by the reference run, and is a constant here.
+            # Computed before and kept by the network, the position embedding of this size is a constant here.
+            self.network.pretrained.pos_embed_for(x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE)
             return self._openvino.convert_model(torch.export.export(self.network, (x,)))
 
     def _with_single_end(self, model: Any) -> Any:
