@@ -10,7 +10,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future as Work
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
@@ -102,6 +103,7 @@ class DepthAnythingNode(LifecycleNode):
         self._worker: threading.Thread | None = None
         self._enabled = True
         self._files = ThreadPoolExecutor(1, "files")
+        self._writing: set[Work[None]] = set()
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reload", self._on_reload)
         # A callback that awaits holds up its whole group: in the node's own, no image would come meanwhile.
@@ -191,11 +193,12 @@ class DepthAnythingNode(LifecycleNode):
             self.trigger_activate()
 
     def stop(self, timeout_s: float) -> bool:
-        """Stop for good. Returns False if an inference or a load is still under way after the time."""
+        """Stop for good. Returns False if an inference, a load or a snapshot is still under way after the time."""
         for stream in self._streams:
             stream.silence()
         self._models.release()
-        return self._stop_working(timeout_s) and self._models.join(timeout_s)
+        has_stopped = self._stop_working(timeout_s) and self._models.join(timeout_s)
+        return has_stopped and not wait(self._writing, timeout_s).not_done
 
     # Parameters and the model
 
@@ -354,7 +357,7 @@ class DepthAnythingNode(LifecycleNode):
             except Exception as error:
                 written.set_exception(error)
 
-        self._files.submit(write)
+        self._writing = {self._files.submit(write)}  # one after the other: when the last is done, all are
         try:
             response.message = await written
             response.success = True
