@@ -227,6 +227,8 @@ class DepthAnythingNode(LifecycleNode):
     def _on_model_loaded(self, held: HeldModel) -> None:
         self._model_problem = ""
         self._recovery.succeeded()
+        for stream in self._streams:
+            stream.scaling.give_up("the model was changed")
         estimator = held.estimator
         backend = estimator.backend
         self.get_logger().info(
