@@ -233,6 +233,8 @@ class DepthAnythingNode(LifecycleNode):
         self._model_problem = ""
         self._model_is_new.trigger()
         self._recovery.succeeded()
+        for stream in self._streams:
+            stream.scaling.give_up("the model was changed")
         estimator = held.estimator
         backend = estimator.backend
         self.get_logger().info(

@@ -624,7 +624,7 @@ def test_a_calibration_without_evidence_ends_in_time_and_says_what_was_missing(
     assert answer.message == f"camera: refused, no evidence: {said.format(it.node.namespace)}"
 
 
-@pytest.mark.parametrize("way", ["again", "deactivated"])
+@pytest.mark.parametrize("way", ["again", "deactivated", "another model"])
 def test_a_calibration_that_is_overtaken_ends_at_once(rig: Rigs, peer: Peer, way: str) -> None:
     it = rig()
     it.show(RAMP)
@@ -635,10 +635,14 @@ def test_a_calibration_that_is_overtaken_ends_at_once(rig: Rigs, peer: Peer, way
     if way == "again":
         with showing([it], RAMP, scan):
             assert calibrate(it.node, peer).success
-    else:
+        why = "another calibration was begun"
+    elif way == "deactivated":
         assert it.node.change(peer, Transition.TRANSITION_DEACTIVATE)
+        why = "the node was deactivated"
+    else:
+        assert it.node.set(peer, encoder="vitb")[0].successful
+        why = "the model was changed"
     waiting.join()
-    why = {"again": "another calibration was begun", "deactivated": "the node was deactivated"}[way]
     assert (answers[0].success, answers[0].message) == (False, f"camera: refused, {why}")
 
 
