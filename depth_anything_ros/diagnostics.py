@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import TypeAlias
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -17,17 +18,20 @@ class Level(IntEnum):
     ERROR = 2
 
 
+Problem: TypeAlias = tuple[Level, str]  # how bad it is, and what it is
+
+
 @dataclass(frozen=True)
 class Health:
     """A state, and what is wrong with it.
 
     Attributes:
         state: what to say where nothing is wrong.
-        problems: how bad each is, and what.
+        problems: what is wrong.
     """
 
     state: str
-    problems: tuple[tuple[Level, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     @property
     def level(self) -> Level:

@@ -185,6 +185,7 @@ NODE_PARAMETERS: dict[str, Parameter] = {
     ),
 }
 
+CAMERA_DEFAULTS = {field.name: getattr(CameraSettings(), field.name) for field in fields(CameraSettings)}
 PARAMETERS = {**MODEL_PARAMETERS, **CAMERA_PARAMETERS, **NODE_PARAMETERS}
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these
@@ -215,14 +216,10 @@ def declare(node: Node) -> None:
     Raises:
         SettingsError: a camera's name.
     """
-    defaults = {**_values(ModelSettings()), **_values(CameraSettings()), **_values(NodeSettings())}
-    declare_table(node, PARAMETERS, defaults)
+    declare_table(node, PARAMETERS, {**_values(ModelSettings()), **CAMERA_DEFAULTS, **_values(NodeSettings())})
     for camera in _checked_cameras(node.get_parameter("cameras").value):
         for name, parameter in CAMERA_PARAMETERS.items() if camera else ():
-            default = defaults[name] if defaults[name] is not None else parameter.unset
-            of_default = RosParameter.Type.from_parameter_value(default)
-            kind = RosParameter.Type.DOUBLE_ARRAY if parameter.numbers else of_default
-            node.declare_parameter(f"{camera}.{name}", kind, _descriptor(parameter, default))
+            _declare_unset(node, f"{camera}.{name}", parameter, _ros_default(parameter, CAMERA_DEFAULTS[name]))
 
 
 def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
@@ -235,9 +232,23 @@ def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[
         rclpy.exceptions.ParameterException: an override of the wrong type or out of range.
     """
     for name, parameter in table.items():
-        default = defaults[name] if defaults[name] is not None else parameter.unset
-        kind = RosParameter.Type.DOUBLE_ARRAY if parameter.numbers else None
-        node.declare_parameter(name, kind or default, _descriptor(parameter, default))
+        default = _ros_default(parameter, defaults[name])
+        if default is None:
+            _declare_unset(node, name, parameter, default)
+        else:
+            node.declare_parameter(name, default, _descriptor(parameter, default))
+
+
+def _declare_unset(node: Node, name: str, parameter: Parameter, default: Any) -> None:
+    """Declare a parameter without a value, of any type: of a fixed one without a value, rclpy cannot be asked."""
+    descriptor = _descriptor(parameter, default)
+    descriptor.dynamic_typing = True
+    node.declare_parameter(name, None, descriptor)
+
+
+def _ros_default(parameter: Parameter, default: Any) -> Any:
+    """The value that says a setting; None for an array, which ROS knows only with its length."""
+    return parameter.unset if default is None else default
 
 
 def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
@@ -297,9 +308,20 @@ def _own_values(configuration: Configuration, camera: str, values: Mapping[str, 
     """What a camera has for itself: what it had, and what the values say."""
     own = dict(configuration.own.get(camera, {}))
     for name, parameter in CAMERA_PARAMETERS.items():
-        if (full_name := f"{camera}.{name}") in values:
-            own[name] = _checked(full_name, parameter, values[full_name])
+        value = values.get(full_name := f"{camera}.{name}")
+        if value is not None:
+            default = _ros_default(parameter, CAMERA_DEFAULTS[name])
+            own[name] = _checked(full_name, parameter, _of_type(full_name, type(default), value))
     return own
+
+
+def _of_type(name: str, kind: type, value: Any) -> Any:
+    """Return a value of the type that a parameter has: rclpy takes any for one that has no value yet."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is not type(None) and type(value) is not kind:
+        raise SettingsError(f"parameter {name} is {value!r}; allowed is a value of type {kind.__name__}")
+    return value
 
 
 def _check_together(prefix: str, camera: CameraSettings) -> None:
@@ -350,9 +372,12 @@ def _checked(name: str, parameter: Parameter, value: Any) -> Any:
 
 
 def _checked_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
-    numbers = tuple(float(number) for number in value)
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):  # no array, or not of numbers
+        numbers = ()
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise SettingsError(f"parameter {name} is {list(numbers)}; allowed are {count} finite numbers")
+        raise SettingsError(f"parameter {name} is {value}; allowed are {count} finite numbers")
     return numbers
 
 

@@ -27,7 +27,7 @@ from depth_anything_ros.stamps import stamp_s
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
 MESSAGES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
-KEPT = 100  # messages: an image's own is still there after a slow inference
+KEPT = 30  # messages: an image's own is still there after an inference of a second
 
 
 class RangeInput:

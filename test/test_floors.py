@@ -65,6 +65,9 @@ GROUPS: dict[str, tuple[int, str]] = {
     "depth_anything_ros.scaling": (3, "node"),
     "depth_anything_ros.camera_stream": (3, "node"),
     "depth_anything_ros.diagnostics": (3, "node"),
+    "depth_anything_ros.inference_worker": (3, "node"),
+    "depth_anything_ros.calibrator": (3, "node"),
+    "depth_anything_ros.snapshot_writer": (3, "node"),
     "depth_anything_ros.node_main": (3, "node"),
     "depth_anything_ros.node": (3, "node"),
     "depth_anything_ros.synthetic_camera": (3, "node"),
@@ -96,11 +99,13 @@ MAY_IMPORT_RCLPY = tuple(
     for name in (
         "node",
         "node_main",
+        "calibrator",
         "camera_stream",
         "outputs",
         "parameters",
         "qos_watch",
         "range_input",
+        "snapshot_writer",
         "synthetic_camera",
     )
 )

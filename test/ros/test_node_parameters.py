@@ -27,7 +27,7 @@ from sensor_msgs.msg import Image
 
 from depth_anything_ros.errors import CheckpointNotFound
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.parameters import PARAMETERS
+from depth_anything_ros.parameters import CAMERA_PARAMETERS, PARAMETERS
 from depth_anything_ros.settings import ModelSettings
 
 Host = Callable[..., HostedNode]
@@ -37,14 +37,24 @@ def test_every_parameter_is_described_with_its_type_and_range(toy_process: NodeP
     for descriptor in toy_process.describe(peer, *PARAMETERS):
         parameter = PARAMETERS[descriptor.name]
         assert descriptor.description == parameter.description != ""
-        assert descriptor.type != ParameterType.PARAMETER_NOT_SET
-        assert not descriptor.dynamic_typing
+        is_unset = parameter.numbers > 0  # arrays, until they are given
+        assert (descriptor.type == ParameterType.PARAMETER_NOT_SET) == is_unset
+        assert descriptor.dynamic_typing == is_unset
         assert descriptor.read_only == parameter.fixed
         numeric = descriptor.type in (ParameterType.PARAMETER_INTEGER, ParameterType.PARAMETER_DOUBLE)
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
         assert [(r.from_value, r.to_value) for r in ranges] == ([parameter.bounds] if numeric else [])
         for choice in parameter.choices:
             assert choice in descriptor.additional_constraints
+
+
+def test_all_parameters_can_be_asked_for_at_once(start_process: Callable[..., NodeProcess], peer: Peer) -> None:
+    node = start_process(cameras="[front]", **{"front.max_depth": 3.0})
+    node.wait_for("running toy_hypersim_56")
+    names = [*PARAMETERS, *(f"front.{name}" for name in CAMERA_PARAMETERS)]
+    values = dict(zip(names, node.get(peer, *names), strict=True))
+    assert (values["max_depth"], values["front.max_depth"], values["front.scale"]) == (0.0, 3.0, None)
+    assert values["range_extrinsics"] is None
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,6 @@ from harness import (
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
-from depth_anything_ros import node as node_module
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.settings import ModelSettings
 from depth_anything_ros.snapshots import Snapshot, write_snapshot
@@ -169,7 +168,7 @@ def test_images_and_services_are_answered_while_a_snapshot_is_written(
         assert may_end.wait(20)
         return write_snapshot(snapshot, folder)
 
-    monkeypatch.setattr(node_module, "write_snapshot", write_slowly)
+    monkeypatch.setattr("depth_anything_ros.snapshot_writer.write_snapshot", write_slowly)
     node = host(snapshot_folder=str(tmp_path))
     with cameras(node, peer, "") as [(camera, depths)]:
         camera.ask(image_message(), depths)
