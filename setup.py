@@ -43,6 +43,7 @@ TEST = [
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.100",
     "schemathesis>=4",
     "transformers>=4.45",

@@ -30,7 +30,9 @@ def test_where_the_system_tells_nothing_there_are_the_machines_kind_and_no_memor
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", refuse)
+    hardware.hardware_name.cache_clear()
     assert hardware.hardware_name(CPU) == platform.machine()
+    hardware.hardware_name.cache_clear()
     assert hardware.resident_bytes() is None
 
 

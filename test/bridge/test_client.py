@@ -20,7 +20,7 @@ import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from running_bridge import RunningBridge
+from running_bridge import RunningBridge, eventually
 
 from bridge.client import (
     AsyncDepthClient,
@@ -522,7 +522,11 @@ def test_an_error_of_the_bridge_keeps_its_status_code_and_request_id(ask: Ask, r
     with pytest.raises(BridgeError, match="encoder") as failure:
         ask("metric_depth", JPEG, max_depth=1.0, client={"base_url": running_bridge.url, "model": "vitx_hypersim_518"})
     assert (failure.value.status, failure.value.code) == (422, "invalid_value")
-    assert [line for line in running_bridge.log_lines() if line.get("request_id") == failure.value.request_id]
+
+    def logged() -> list[dict[str, Any]]:
+        return [line for line in running_bridge.log_lines() if line.get("request_id") == failure.value.request_id]
+
+    eventually(logged)  # written after the answer
 
 
 def test_the_key_opens_a_locked_bridge(start_bridge: Callable[..., RunningBridge]) -> None:

@@ -295,7 +295,7 @@ def test_a_cameras_own_value_holds_for_it_alone_while_running(host: Host, peer: 
     [
         ("front.cloud_stride", 99, ["front.cloud_stride", "99", "1", "64"]),
         ("front.depth_encoding", "64FC1", ["front.depth_encoding", "64FC1", "32FC1, 16UC1"]),
-        ("front.max_depth", "deep", ["Wrong parameter type"]),
+        ("front.max_depth", "deep", ["front.max_depth", "deep", "float"]),
         ("front.min_range_m", 5.0, ["front.min_range_m is 5.0", "less than front.max_range_m, 4.0"]),
         ("max_range_m", 0.5, ["front.min_range_m is 1.0", "less than front.max_range_m, 0.5"]),
         ("front.alignment", "range", ["front.alignment is 'range'", "front.range_type"]),
