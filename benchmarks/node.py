@@ -23,7 +23,7 @@ from depth_anything_ros.weights import UNTRAINED
 SIZES = ("640x480", "1280x720", "1920x1080")
 WARM_UP_FRAMES = 5
 START_S = 60.0  # for the processes to start, and for a network to be compiled
-PATIENCE = 4.0  # times as long as the frames should take: a profile may lose most of them
+PATIENCE = 2.0  # times as long as the frames should take: a profile may lose most of them
 SLOW_RATE_HZ = 30.0
 SLOW_MARGIN_S = 0.02
 
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--clouds", nargs="+", choices=("yes", "no"), default=["yes", "no"])
     parser.add_argument("--rate-hz", type=float, default=3.0, help="of the camera")
     parser.add_argument("--frames", type=int, default=25, help="measured, after some that are not")
-    parser.add_argument("--repeats", type=int, default=2, help="runs of the whole table")
+    parser.add_argument("--repeats", type=int, default=1, help="runs of the whole table")
     parser.add_argument("--slow", action="store_true", help="the slow network only")
     parser.add_argument("--slow-encoder", default="vits")
     args = parser.parse_args(argv)
@@ -130,11 +130,12 @@ def run(
     width, height = map(int, cell.size.split("x"))
     topics = ("depth", "cloud") if cell.clouds else ("depth",)
     total = WARM_UP_FRAMES + frames
-    timeout_s = START_S + PATIENCE * (expected_s or total / rate_hz)
+    timeout_s = PATIENCE * (expected_s or total / rate_hz)
     with TemporaryDirectory() as folder, RosProcesses(Path(folder), cell.profile) as processes:
         processes.start_node(encoder=encoder, checkpoint=UNTRAINED, warm_up_width=width, warm_up_height=height)
         processes.start_listener(*topics)
         processes.start_camera(width, height, rate_hz)
+        processes.wait_for_frames(1, START_S)
         processes.wait_for_frames(total, timeout_s)
         noted, arrivals = processes.frames(), {topic: processes.arrivals(topic) for topic in topics}
     return noted[WARM_UP_FRAMES:], {topic: notes[WARM_UP_FRAMES:] for topic, notes in arrivals.items()}
