@@ -45,14 +45,12 @@ class Calibrator:
         """Fit every camera to what its range sensor or the ground says about the next frames; say what came out."""
         under_way = [(stream, self._calibration_of(stream)) for stream in self._streams]
         found = [(stream, await calibration or FitRefused("no result")) for stream, calibration in under_way]
-        try:
-            for stream, fit in found:
-                if isinstance(fit, ScaleFit):
-                    self._take_over(stream, fit, model_key)
-        except InputError as error:  # the file cannot be written
-            return False, str(error)
-        is_done = all(isinstance(fit, ScaleFit) for _, fit in found)
-        return is_done, "; ".join(f"{stream.title}: {describe_fit(fit)}" for stream, fit in found)
+        texts = [f"{stream.title}: {describe_fit(fit)}" for stream, fit in found]
+        fitted = [(stream, fit) for stream, fit in found if isinstance(fit, ScaleFit)]
+        problems = [self._set_scale(stream, fit, model_key) for stream, fit in fitted]
+        problems += [self._save(stream, fit, model_key) for stream, fit in fitted]
+        texts += filter(None, problems)
+        return len(fitted) == len(found) and not any(problems), "; ".join(texts)
 
     def follow(self, model_key: str) -> None:
         """Take over the file's calibrations for a model that is new. What was set by hand stays as it is."""
@@ -63,7 +61,7 @@ class Calibrator:
                 continue
             if ours is not None and ours.model_key != model_key:
                 self._warn(f"{stream.title}: its scale was fitted to {ours.model_key} and is given up")
-                self._set_scale(stream, AS_PREDICTED)
+                self._set_scale(stream, AS_PREDICTED, model_key)
                 del self._set[stream.name]
             if stream.name not in self._set and self._file is not None:
                 self._load(stream, self._file, model_key)
@@ -73,26 +71,34 @@ class Calibrator:
         stream.scaling.calibrate(ended.set_result)
         return ended
 
-    def _take_over(self, stream: CameraStream, fit: ScaleFit, model_key: str) -> None:
-        self._set_scale(stream, fit)
-        self._set[stream.name] = _Set(model_key, fit.numbers)
-        if self._file is not None:
-            today = datetime.date.today().isoformat()
-            save_calibration(self._file, stream.title, Calibration.of(fit, model_key, today))
-
     def _load(self, stream: CameraStream, file: Path, model_key: str) -> None:
         try:
-            found = load_calibration(file, stream.title, model_key).depth_scale
+            problem = self._set_scale(stream, load_calibration(file, stream.title, model_key).depth_scale, model_key)
         except SettingsError as error:
-            self._warn(f"{stream.title} is not calibrated: {error}")
-        else:
-            self._set_scale(stream, found)
-            self._set[stream.name] = _Set(model_key, found.numbers)
+            problem = str(error)
+        if problem:
+            self._warn(f"{stream.title} is not calibrated: {problem}")
 
-    def _set_scale(self, stream: CameraStream, found: DepthScale) -> None:
+    def _set_scale(self, stream: CameraStream, found: DepthScale, model_key: str) -> str:
+        """Set a camera's parameters. Returns what was wrong with that; empty if nothing."""
         prefix = f"{stream.name}." if stream.name else ""
         values = {"scale": found.scale, "shift_m": found.shift_m}
-        self._node.set_parameters_atomically([Parameter(prefix + name, value=value) for name, value in values.items()])
+        result = self._node.set_parameters_atomically(
+            [Parameter(prefix + name, value=value) for name, value in values.items()]
+        )
+        if result.successful:
+            self._set[stream.name] = _Set(model_key, found.numbers)
+        return "" if result.successful else str(result.reason)
+
+    def _save(self, stream: CameraStream, fit: ScaleFit, model_key: str) -> str:
+        """Write a camera's calibration down. Returns what was wrong with that; empty if nothing."""
+        try:
+            if self._file is not None:
+                today = datetime.date.today().isoformat()
+                save_calibration(self._file, stream.title, Calibration.of(fit, model_key, today))
+        except InputError as error:
+            return str(error)
+        return ""
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text)

@@ -173,7 +173,8 @@ class CameraStream:
             self._node.destroy_subscription(subscription)
         self._inputs.clear()
         self.scaling.give_up("the node was deactivated")
-        self.counts.dropped += self._host.drop_waiting(self)
+        dropped = self._host.drop_waiting(self)  # before the count is read, which the worker adds to, too
+        self.counts.dropped += dropped
 
     def close(self) -> None:
         """Take the topics away, and let go of the model."""
@@ -217,8 +218,8 @@ class CameraStream:
         kind = self._host.kind()
         if kind is None or self._outputs is None:
             return False
-        is_metric = kind == "metric" or self.settings.alignment != "none"
-        return self._outputs.someone_listens(kind, is_metric=is_metric) or self.scaling.is_calibrating
+        listened_to = self._outputs.someone_listens(kind, is_aligned=self.settings.alignment != "none")
+        return listened_to or self.scaling.is_calibrating
 
     def decode(self, frame: Frame) -> bool:
         """Read the image of a frame whose turn has come. Returns False if it cannot be read; that was said then."""
@@ -344,15 +345,14 @@ class CameraStream:
         return None if state is None or state.name == "aligned" else f"alignment is {state.name}: {state.reason}"
 
     def _stale_input(self) -> str | None:
-        limit_s = self.settings.stale_after_s
-        image_s = self.statistics.age_s()
-        topic = self._node.resolve_topic_name(f"{self._prefix}image")
-        if image_s is None or image_s > limit_s:
-            silent_s = time.monotonic() - self._active_since_s if image_s is None else image_s
-            return f"no image on {topic} for {silent_s:.0f} s" if silent_s > limit_s else None
-        info_s = self._camera_infos.age_s()
-        if info_s is not None and info_s > limit_s:
-            return f"no CameraInfo on {self._camera_infos.topic} for {info_s:.0f} s"
+        limit_s, active_s = self.settings.stale_after_s, time.monotonic() - self._active_since_s
+        image_s, info_s = self.statistics.age_s(), self._camera_infos.age_s()
+        silent_s = active_s if image_s is None else min(image_s, active_s)
+        if silent_s > limit_s:
+            topic = self._node.resolve_topic_name(f"{self._prefix}image")
+            return f"no image on {topic} for {silent_s:.0f} s"
+        if info_s is not None and min(info_s, active_s) > limit_s:
+            return f"no CameraInfo on {self._camera_infos.topic} for {min(info_s, active_s):.0f} s"
         return None
 
     def values(self) -> dict[str, object]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from depth_anything_ros.estimator import DepthEstimator, free_unused_memory
 from depth_anything_ros.settings import ModelSettings
 
+# How long a model that was exchanged may be in use by a frame, before memory is given back without it.
+LAST_USE_S = 2.0
 # Parameters that are set one after the other within this time are one change.
 SETTLE_S = 0.2
 
@@ -44,6 +47,7 @@ class ModelHolder:
         self._held: HeldModel | None = None
         self._wanted: ModelSettings | None = None
         self._is_stale = False  # the model held is to be loaded anew
+        self._releases = 0
         self._thread: threading.Thread | None = None
 
     @property
@@ -91,6 +95,7 @@ class ModelHolder:
         with self._lock:
             self._held = self._wanted = None
             self._is_stale = False
+            self._releases += 1
         free_unused_memory()
 
     def join(self, timeout_s: float) -> bool:
@@ -102,12 +107,14 @@ class ModelHolder:
 
     def _work(self) -> None:
         while (wanted := self._next_wanted()) is not None:
+            releases = self._releases
             try:
-                estimator = self._load(wanted)
+                model = HeldModel(wanted, self._load(wanted))
             except Exception as error:  # a device can fail in any way; the model held goes on working
-                self._give_up(wanted, error)
+                self._give_up(wanted, error, releases)
             else:
-                self._swap(HeldModel(wanted, estimator))
+                self._swap(model, releases)
+                del model
 
     def _next_wanted(self) -> ModelSettings | None:
         """Wait until the wish is stable. None ends the thread: nothing is wanted that is not there."""
@@ -120,20 +127,23 @@ class ModelHolder:
                     return None
                 if self._wanted == wanted:
                     self._is_stale = False
-                    return wanted
+                    return self._wanted  # equal, but perhaps to be fetched in another way
 
-    def _swap(self, model: HeldModel) -> None:
+    def _swap(self, model: HeldModel, releases: int) -> None:
         with self._lock:
-            if self._held is None or self._wanted != model.settings:
+            if self._held is None or self._wanted != model.settings or self._releases != releases:
                 return
-            self._held = model
-        free_unused_memory()
+            before, self._held = weakref.ref(self._held.estimator), model
         self._on_swap(model)
+        until_s = time.monotonic() + LAST_USE_S
+        while before() is not None and time.monotonic() < until_s:  # a frame is being worked on
+            time.sleep(SETTLE_S / 4)
+        free_unused_memory()
 
-    def _give_up(self, wanted: ModelSettings, error: Exception) -> None:
+    def _give_up(self, wanted: ModelSettings, error: Exception, releases: int) -> None:
         with self._lock:
             held = self._held
-            if held is None or self._wanted != wanted:
+            if held is None or self._wanted != wanted or self._releases != releases:
                 return
             self._wanted = held.settings
         self._on_failure(error, held)

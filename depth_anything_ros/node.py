@@ -74,6 +74,7 @@ class DepthAnythingNode(LifecycleNode):
         self._load = load
         self._models = ModelHolder(self._load_warm, self._on_model_loaded, self._on_model_failed)
         self._model_problem = ""
+        self._has_given_up = False  # the device, since a model was loaded
         self._enabled = True
         node = self._configuration.node
         self._streams = [CameraStream(self, self, name, self._configuration.of_camera(name)) for name in node.cameras]
@@ -156,6 +157,7 @@ class DepthAnythingNode(LifecycleNode):
         for stream in self._streams:
             stream.close()
         self._models.release()
+        self._model_problem = ""
 
     def start(self) -> None:
         """Configure and activate, unless somebody else is to do that."""
@@ -172,14 +174,17 @@ class DepthAnythingNode(LifecycleNode):
     # Parameters and the model
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        before = self._configuration
+        values = {change.name: change.value for change in changes}
+        deleted = [change.name for change in changes if change.type_ == Parameter.Type.NOT_SET]
+        if deleted:  # rclpy would let those go that may be without a value
+            return SetParametersResult(successful=False, reason=f"parameter {deleted[0]} cannot be deleted")
         try:
-            self._configuration = parameters.changed(before, {change.name: change.value for change in changes})
+            self._configuration = parameters.changed(self._configuration, values)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
         for stream in self._streams:
             stream.settings = self._configuration.of_camera(stream.name)
-        if self._configuration.model != before.model:
+        if values.keys() & parameters.MODEL_PARAMETERS.keys():
             self._models.request(self._configuration.model)
         return SetParametersResult(successful=True)
 
@@ -194,6 +199,7 @@ class DepthAnythingNode(LifecycleNode):
 
     def _on_model_loaded(self, held: HeldModel) -> None:
         self._model_problem = ""
+        self._has_given_up = False
         self._model_is_new.trigger()
         self._worker.recovery.succeeded()
         for stream in self._streams:
@@ -213,22 +219,27 @@ class DepthAnythingNode(LifecycleNode):
         """Set the parameters back to the model that runs, so that they tell the truth."""
         held = self._models.held
         if held is not None and not self._models.is_changing:
-            values = parameters.to_ros(held.settings)
-            self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
+            values = parameters.to_ros(held.settings).items()
+            what_runs = [(name, value) for name, value in values if name not in parameters.HOW_TO_FETCH]
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in what_runs])
 
     def _follow_model(self) -> None:
         if (held := self._models.held) is not None:
             self._calibrator.follow(held.estimator.key)
 
     def _on_hopeless(self, estimator: DepthEstimator) -> None:
-        if self._configuration.node.cpu_fallback and estimator.device.type != "cpu":
+        is_due = self._configuration.node.cpu_fallback and not self._has_given_up
+        if is_due and estimator.device.type != "cpu":
+            self._has_given_up = True
             self._device_given_up.trigger()
 
     def _go_on_with_the_cpu(self) -> None:
-        """Ask for the same model on the CPU, by the parameter that says so to everybody."""
+        """Ask for the same model on the CPU, by the parameters that say so to everybody."""
         if self._configuration.model.device != "cpu":
             self.get_logger().error(f"the device is given up, the CPU goes on: {self._worker.recovery.reason}")
-            self.set_parameters_atomically([Parameter("device", value="cpu")])
+            # What a GPU was told to run with, a CPU may not have.
+            values = {"device": "cpu", "precision": "auto", "backend": "auto"}
+            self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
 
     # Frames, as the cameras see the node: `camera_stream.Host`
 
@@ -273,6 +284,7 @@ class DepthAnythingNode(LifecycleNode):
             response.success, response.message = False, RELATIVE_REFUSAL
         else:
             response.success, response.message = await self._calibrator.run(held.estimator.key)
+            self._follow_model()  # another may have taken over meanwhile
             self.get_logger().info(f"calibration: {response.message}")
         return response
 
@@ -280,9 +292,9 @@ class DepthAnythingNode(LifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         """Report, whatever happens: what is raised here would end the executor."""
-        for stream in self._streams:
-            stream.scaling.check_time()
         try:
+            for stream in self._streams:
+                stream.scaling.check_time()
             self._diagnostics.publish(self._report())
         except Exception as error:
             self.get_logger().error(f"no diagnostics: {describe(error)}", throttle_duration_sec=COMPLAINT_S)

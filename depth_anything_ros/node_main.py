@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -91,10 +92,13 @@ def _end(node: Node, has_stopped: bool, spinning: Future[None]) -> None:
         leaving.start()
         leaving.join(None if has_stopped else SHUTDOWN_GRACE_S)
     if not (has_stopped and spinning.done()):
+        error = spinning.exception() if spinning.done() else None
+        if error is not None:
+            traceback.print_exception(error)
         # What torch computes cannot be interrupted, and taking the interpreter down around it crashes.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(0 if error is None else 1)
     spinning.result()  # raises what ended the callbacks, if it was no signal
 
 

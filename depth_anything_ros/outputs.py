@@ -64,7 +64,6 @@ class Outputs:
             self._color,
             self._compressed_depth,
             self._compressed_color,
-            self._residual,
         )
 
     def _publisher(self, kind: type, topic: str) -> Any:
@@ -78,12 +77,14 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
-        for publisher in (*self._metric, self._relative):
+        for publisher in (*self._metric, self._relative, self._residual):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def someone_listens(self, kind: Kind, *, is_metric: bool) -> bool:
-        """Whether anything that such depth is published on has a subscriber; `is_metric`: it has metres, too."""
-        topics = (*((self._relative,) if kind == "relative" else ()), *(self._metric if is_metric else ()))
+    def someone_listens(self, kind: Kind, *, is_aligned: bool) -> bool:
+        """Whether anything that such depth is published on has a subscriber; what is aligned is metric."""
+        topics = [self._relative] if kind == "relative" else []
+        topics += self._metric if kind == "metric" or is_aligned else ()
+        topics += [self._residual] if is_aligned else []
         return any(_listened_to(topic) for topic in topics)
 
     def publish_relative(self, depth: Tensor, header: Header) -> None:

@@ -186,6 +186,8 @@ NODE_PARAMETERS: dict[str, Parameter] = {
 }
 
 CAMERA_DEFAULTS = {field.name: getattr(CameraSettings(), field.name) for field in fields(CameraSettings)}
+# These make no other model, so the one that runs says nothing about them.
+HOW_TO_FETCH = ("download", "accept_license")
 PARAMETERS = {**MODEL_PARAMETERS, **CAMERA_PARAMETERS, **NODE_PARAMETERS}
 CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these

@@ -27,7 +27,7 @@ from depth_anything_ros.stamps import stamp_s
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
 MESSAGES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
-KEPT = 30  # messages: an image's own is still there after an inference of a second
+KEPT = 30  # messages: an image's own is still there after an inference of a second; more where images wait
 
 
 class RangeInput:
@@ -43,7 +43,8 @@ class RangeInput:
     def __init__(self, node: Node, prefix: str, settings: CameraSettings, qos_watch: QosWatch) -> None:
         self.topic = node.resolve_topic_name(f"{prefix}range")
         self._node = node
-        self._recent: deque[Any] = deque(maxlen=KEPT)
+        waiting = settings.queue_size if settings.process_every_frame else 0
+        self._recent: deque[Any] = deque(maxlen=max(KEPT, waiting))
         self._transforms: Any = None
         self._listener: Any = None
         if not settings.range_extrinsics:
@@ -67,30 +68,32 @@ class RangeInput:
     def _add(self, msg: Any) -> None:  # not `deque.append`: rclpy looks for a signature, and it has none
         self._recent.append(msg)
 
-    def pairs(
-        self, values: NDArray[np.float32], kind: Kind, header: Header, camera: CameraModel, settings: CameraSettings
-    ) -> Pairs | None:
-        """Compare an image's depth (H, W), as the model gives it, with the message nearest in time.
+    def nearest(self, header: Header, window_s: float) -> Any:
+        """Return the message nearest in time to an image; None where none is within `window_s` of it."""
 
-        Returns:
-            What was predicted and measured; None where no message is near enough.
-
-        Raises:
-            InputError: a message that cannot be read, or a sensor of which nobody says where it is.
-        """
-        msg = self._nearest(header, settings.range_window_s)
-        if msg is None:
-            return None
-        if isinstance(msg, Image):
-            return compare_image(depth_of(msg), values, camera, kind)
-        return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
-
-    def _nearest(self, header: Header, window_s: float) -> Any:
         def off_s(msg: Any) -> float:
             return abs(stamp_s(msg.header) - stamp_s(header))
 
         nearest = min(list(self._recent), key=off_s, default=None)
         return nearest if nearest is not None and off_s(nearest) <= window_s else None
+
+    def compare(
+        self,
+        msg: Any,
+        values: NDArray[np.float32],
+        kind: Kind,
+        header: Header,
+        camera: CameraModel,
+        settings: CameraSettings,
+    ) -> Pairs:
+        """Compare what a message measured with an image's depth (H, W), as the model gives it.
+
+        Raises:
+            InputError: a message that cannot be read, or a sensor of which nobody says where it is.
+        """
+        if isinstance(msg, Image):
+            return compare_image(depth_of(msg), values, camera, kind)
+        return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
 
     def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
         if settings.range_extrinsics:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ class Estimate:
 
 
 class Scaling:
-    """One camera's. `apply` belongs to the worker; everything else to the executor's thread.
+    """One camera's. `apply` belongs to the worker; the rest may be called by any thread.
 
     Args:
         range_input: the camera's range sensor, None where it has none.
@@ -62,6 +63,7 @@ class Scaling:
         self._alignment: Alignment | None = None
         self._made_of: tuple[object, ...] = ()
         self._pool = SamplePool(0.0)
+        self._used: dict[str, Any] = {}  # purpose -> the range message that served it last
         self._run: CalibrationRun | None = None
         self._lock = threading.Lock()
 
@@ -98,7 +100,7 @@ class Scaling:
         try:
             if settings.alignment == "ground_plane":
                 return ground_fit(estimate, settings)
-            pairs = self._read_range(estimate, settings)
+            pairs = self._read_range(estimate, settings, "alignment")
             if pairs is None:
                 return None
             self._pool.add(stamp_s(estimate.header), *pairs)
@@ -110,11 +112,17 @@ class Scaling:
         except InputError as error:
             return FitRefused(str(error))
 
-    def _read_range(self, estimate: Estimate, settings: CameraSettings) -> Pairs | None:
+    def _read_range(self, estimate: Estimate, settings: CameraSettings, purpose: str) -> Pairs | None:
+        """Return what is new for a purpose; None where there is no reading, or it has been counted already."""
         if self._range_input is None:
             raise FitRefused("there is no range sensor: set range_type")
         camera = known_camera(estimate)
-        return self._range_input.pairs(estimate.values, estimate.kind, estimate.header, camera, settings)
+        msg = self._range_input.nearest(estimate.header, settings.range_window_s)
+        # Relative depth has another scale in every picture, and needs the reading for each.
+        if msg is None or (msg is self._used.get(purpose) and estimate.kind == "metric"):
+            return None
+        self._used[purpose] = msg
+        return self._range_input.compare(msg, estimate.values, estimate.kind, estimate.header, camera, settings)
 
     # Calibration
 
@@ -147,12 +155,15 @@ class Scaling:
         run = self._run
         if run is None:
             return
+        if run.is_of_another(estimate.model):
+            self.give_up("the model was changed")
+            return
         try:
             if estimate.kind == "relative":
                 raise FitRefused(RELATIVE_REFUSAL)
             if self._range_input is None:
                 run.add_fit(ground_fit(estimate, settings))
-            elif (pairs := self._read_range(estimate, settings)) is not None:
+            elif (pairs := self._read_range(estimate, settings, "calibration")) is not None:
                 run.add_pairs(stamp_s(estimate.header), pairs)
             else:
                 run.add_problem(f"no message on {self._range_input.topic} near the image's stamp")

@@ -36,6 +36,21 @@ def readings(scale: float, shift_m: float, count: int = 40) -> Pairs:
     return Pairs(predicted, np.where(wrong, measured * RANDOM.uniform(0.2, 3.0, count), measured))
 
 
+def test_frames_of_another_model_are_told_from_those_of_the_first() -> None:
+    run = Run().run
+    assert [run.is_of_another(model) for model in ("a", "a", "b", "a")] == [False, False, True, False]
+
+
+def test_whatever_fails_there_is_a_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr("depth_anything_ros.scale.calibration_run.fit_scale", fail)
+    run = Run()
+    run.run.add_pairs(0.0, readings(1.0, 0.0))
+    assert "the fit failed: singular" in str(run.result())
+
+
 def test_readings_of_all_frames_are_fitted_together_among_outliers() -> None:
     run = Run()
     for number in range(FRAMES):

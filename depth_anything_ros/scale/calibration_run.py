@@ -35,6 +35,7 @@ class CalibrationRun:
         self._pool = SamplePool(math.inf)
         self._fits: list[ScaleFit] = []
         self._problem = "no frame came"
+        self._model: object = None
 
     @property
     def has_enough(self) -> bool:
@@ -45,6 +46,11 @@ class CalibrationRun:
     def is_overdue(self) -> bool:
         """Whether it has waited long enough."""
         return self._clock() >= self._until_s
+
+    def is_of_another(self, model: object) -> bool:
+        """Whether the frames so far came from another model than this one."""
+        self._model = self._model or model
+        return self._model != model
 
     def add_pairs(self, stamp_s: float, pairs: Pairs) -> None:
         """Take a frame's readings."""
@@ -77,6 +83,8 @@ class CalibrationRun:
             return fit_scale(*self._pool.pairs())
         except FitRefused as refused:
             return refused
+        except Exception as error:  # whoever waits for the result must not wait for ever
+            return FitRefused(f"the fit failed: {error}")
 
 
 def middle(fits: list[ScaleFit]) -> ScaleFit:

@@ -178,9 +178,18 @@ class Peer:
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, name)
         assert self._clients[name].wait_for_service(deadline_s), f"no service {name}"
-        future = self._clients[name].call_async(request)
-        eventually(future.done, f"answer of {name}", deadline_s)
-        return future.result()
+        # A server that was found may not have found its client yet, and its answer goes nowhere. To ask again does
+        # no harm where nothing is changed.
+        asks = 2 if kind.__name__.startswith(("Get", "Describe")) else 1
+        futures: list[Any] = []
+
+        def answered() -> Any:
+            if len(futures) < asks and time.monotonic() >= begun_s + len(futures) * deadline_s / asks:
+                futures.append(self._clients[name].call_async(request))
+            return next((future for future in futures if future.done()), None)
+
+        begun_s = time.monotonic()
+        return eventually(answered, f"answer of {name}", deadline_s).result()
 
 
 class Spinner:

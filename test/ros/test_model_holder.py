@@ -81,6 +81,35 @@ def test_another_way_to_fetch_weights_is_no_other_model(loads: Loads, holder: Mo
     assert loads.begun == ["a"]
 
 
+def test_a_reload_fetches_weights_as_was_asked_for_last(holder: ModelHolder, loads: Loads) -> None:
+    asked: list[ModelSettings] = []
+    load = holder._load
+    holder._load = lambda settings: (asked.append(settings), load(settings))[1]  # type: ignore[func-returns-value]
+    loads.gate.set()
+    holder.request(ModelSettings(encoder="a", download=False))
+    assert holder.join(20)
+    assert holder.reload()
+    assert holder.join(20)
+    assert [settings.download for settings in asked] == [False]
+
+
+def test_memory_is_given_back_when_the_last_frame_is_done_with_the_old_model(
+    holder: ModelHolder, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_use = holder.held  # as a frame under way holds it
+    assert in_use is not None
+    old = weakref.ref(in_use.estimator)
+    alive_then: list[bool] = []
+    monkeypatch.setattr(model_holder, "free_unused_memory", lambda: alive_then.append(old() is not None))
+    loads.gate.set()
+    holder.request(of("b"))
+    eventually(lambda: loads.swapped == ["b"], "the other model")
+    assert alive_then == []
+    del in_use
+    assert holder.join(20)
+    assert alive_then == [False]
+
+
 def test_the_old_model_stays_in_use_until_the_new_one_is_ready(loads: Loads, holder: ModelHolder) -> None:
     holder.request(of("b"))
     eventually(lambda: loads.begun == ["a", "b"], "b is being loaded")

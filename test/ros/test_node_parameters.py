@@ -23,6 +23,7 @@ from harness import (
     image_message,
 )
 from rcl_interfaces.msg import ParameterType
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
 from depth_anything_ros.errors import CheckpointNotFound
@@ -100,6 +101,15 @@ def test_a_bad_value_while_running_is_refused_and_changes_nothing(
     for part in said:
         assert part in result.reason
     assert toy_process.get(peer, name) == before
+
+
+@pytest.mark.parametrize("name", ["front.max_depth", "range_extrinsics"])
+def test_no_parameter_can_be_deleted(host: Host, name: str) -> None:
+    node = host(cameras=["front"], **{"front.max_depth": 3.0}).node
+    [result] = node.set_parameters([Parameter(name, Parameter.Type.NOT_SET)])
+    assert not result.successful
+    assert name in result.reason
+    assert node.has_parameter(name)
 
 
 def test_both_ends_of_a_range_can_move_in_one_go(host: Host, peer: Peer) -> None:
