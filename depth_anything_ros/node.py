@@ -72,7 +72,7 @@ class DepthAnythingNode(LifecycleNode):
         parameters.declare(self)
         self._configuration = parameters.read(self)
         self._load = load
-        self._models = ModelHolder(self._load_warm, self._on_model_loaded, self._on_model_failed)
+        self._models = ModelHolder(self._load_warm, self._on_model_swapped, self._on_model_failed)
         self._model_problem = ""
         self._has_given_up = False  # the device, since a model was loaded
         self._enabled = True
@@ -116,6 +116,7 @@ class DepthAnythingNode(LifecycleNode):
             self.get_logger().error(self._model_problem)
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
+        self._follow_model()
         for stream in self._streams:
             stream.open()
         self._worker.start()
@@ -200,7 +201,6 @@ class DepthAnythingNode(LifecycleNode):
     def _on_model_loaded(self, held: HeldModel) -> None:
         self._model_problem = ""
         self._has_given_up = False
-        self._model_is_new.trigger()
         self._worker.recovery.succeeded()
         for stream in self._streams:
             stream.scaling.give_up("the model was changed")
@@ -209,6 +209,10 @@ class DepthAnythingNode(LifecycleNode):
         self.get_logger().info(
             f"running {estimator.key} on {estimator.device} with {backend.name} in {backend.precision}"
         )
+
+    def _on_model_swapped(self, held: HeldModel) -> None:
+        self._on_model_loaded(held)
+        self._model_is_new.trigger()
 
     def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
         self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {describe(error)}"
