@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from itertools import dropwhile
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -24,7 +23,11 @@ def report(name: str, **results: Any) -> None:
 
 def hardware() -> str:
     """Processor and the number of cores this process may use."""
-    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
+    import torch  # not for the processes that only publish and listen
+
+    from depth_anything_ros.hardware import hardware_name
+
+    return f"{hardware_name(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores"
 
 
 def versions(*distributions: str) -> dict[str, str]:
@@ -65,9 +68,3 @@ def spread_ms(times_s: Sequence[float]) -> dict[str, float] | None:
     ordered = sorted(times_s)
     p95_s = ordered[min(len(ordered) - 1, round(0.95 * (len(ordered) - 1)))]
     return {"median": round(1e3 * statistics.median(ordered), 2), "p95": round(1e3 * p95_s, 2)}
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from demo import NAMESPACE
 from depth_anything_ros.conversions import image_to_bgr
 from depth_anything_ros.metrics import DepthMetrics, evaluate_depth
+from depth_anything_ros.stamps import stamp_ns
 
 INPUTS = {"image": (Image, "image")}
 TRUTH = {"truth": (Image, "depth/ground_truth")}
@@ -92,12 +93,12 @@ class Recorder(Node):
         return self.counts.get("frames_received") == others
 
     def _on_part(self, name: str, msg: Any) -> None:
-        stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+        taken_ns = stamp_ns(msg.header)
         if name == "depth":
-            self.latencies_s.append((self.get_clock().now().nanoseconds - stamp_ns) * 1e-9)
+            self.latencies_s.append((self.get_clock().now().nanoseconds - taken_ns) * 1e-9)
             self.arrivals_s.append(time.monotonic())
             self._first_s = self._first_s or self.arrivals_s[0]
-        key = (msg.header.frame_id, stamp_ns)
+        key = (msg.header.frame_id, taken_ns)
         messages = self._incomplete.setdefault(key, {})
         messages[name] = msg
         if len(messages) == len(self._parts):

@@ -15,6 +15,7 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 import stand_in
 
+from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.weights import CHECKPOINTS_VARIABLE, checkpoint_name
 
@@ -60,6 +61,26 @@ def toy_checkpoint(toy_folder: Path) -> Path:
 def toy_estimator(toy_checkpoint: Path) -> DepthEstimator:
     """A metric estimator that answers in milliseconds: in torch, which compiles nothing per image size."""
     return DepthEstimator.load("toy", "hypersim", toy_checkpoint, input_size=56, device="cpu", backend="torch")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where a command is to write: nothing is there yet."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def estimates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the images that the network was asked about, as it goes."""
+    calls: list[tuple[int, ...]] = []
+    estimate = DepthEstimator.estimate
+
+    def counted(self: DepthEstimator, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
+        calls.append(image_bgr.shape)
+        return estimate(self, image_bgr, max_depth)
+
+    monkeypatch.setattr(DepthEstimator, "estimate", counted)
+    return calls
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,6 @@ from rosbags.rosbag2 import CompressionMode, Reader
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.cli import build_parser, main
-from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.formats import depth_to_uint16
 from depth_anything_ros.predictions import locked
@@ -113,25 +112,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def estimator() -> DepthEstimator:
     return DepthEstimator.load("toy", "hypersim", "untrained", input_size=28, device="cpu", backend="torch")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def estimates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes of the images that the network was asked about, as it goes."""
-    calls: list[tuple[int, ...]] = []
-    estimate = DepthEstimator.estimate
-
-    def counted(self: DepthEstimator, picture: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
-        calls.append(picture.shape)
-        return estimate(self, picture, max_depth)
-
-    monkeypatch.setattr(DepthEstimator, "estimate", counted)
-    return calls
 
 
 # ---- what is written

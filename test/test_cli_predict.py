@@ -75,25 +75,6 @@ def expected_frames(name: str, count: int, formats: tuple[str, ...] = ALL) -> li
     return [f"{name}/{kind}/{frame:06d}.{suffixes[kind]}" for kind in formats for frame in range(count)]
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def estimates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes of the images that the network was asked about, as it goes."""
-    calls: list[tuple[int, ...]] = []
-    estimate = DepthEstimator.estimate
-
-    def counted(self: DepthEstimator, image: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
-        calls.append(image.shape)
-        return estimate(self, image, max_depth)
-
-    monkeypatch.setattr(DepthEstimator, "estimate", counted)
-    return calls
-
-
 def interrupt_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C come in the middle of an estimate."""
     estimate, calls = DepthEstimator.estimate, iter(range(1, sys.maxsize))
