@@ -86,10 +86,10 @@ setup(
     entry_points={
         "console_scripts": [
             "depth_anything = depth_anything_ros.cli:main",
-            "depth_anything_node = depth_anything_ros.node:main",
-            "synthetic_camera = depth_anything_ros.synthetic_camera:main",
+            "depth_anything_node = depth_anything_ros.node.lifecycle:main",
+            "synthetic_camera = depth_anything_ros.node.synthetic_camera:main",
             "depth_anything_bridge = bridge.__main__:main",
-            "depth_anything_client = bridge.client_cli:main",
+            "depth_anything_client = bridge.client.cli:main",
         ]
     },
     zip_safe=False,

@@ -25,7 +25,7 @@ def hardware() -> str:
     """Processor and the number of cores this process may use."""
     import torch  # not for the processes that only publish and listen
 
-    from depth_anything_ros.hardware import hardware_name
+    from depth_anything_ros.runtime.hardware import hardware_name
 
     return f"{hardware_name(torch.device('cpu'))}, {len(os.sched_getaffinity(0))} cores"
 

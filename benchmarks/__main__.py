@@ -8,7 +8,7 @@ import pkgutil
 import sys
 
 import benchmarks
-from depth_anything_ros.allocator import keep_freed_memory
+from depth_anything_ros.runtime.allocator import keep_freed_memory
 
 KNOWN = sorted(info.name for info in pkgutil.iter_modules(benchmarks.__path__) if not info.name.startswith("_"))
 

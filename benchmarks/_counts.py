@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from depth_anything_ros.model.registry import build_model
+from depth_anything_ros.model.dpt import build_model
 
 
 @dataclass(frozen=True)

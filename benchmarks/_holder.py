@@ -10,8 +10,8 @@ import resource
 import sys
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.hardware import resident_bytes
-from depth_anything_ros.threads import share_cores
+from depth_anything_ros.runtime.hardware import resident_bytes
+from depth_anything_ros.runtime.threads import share_cores
 
 ESTIMATES = 5
 

@@ -17,8 +17,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from benchmarks._pictures import picture
-from depth_anything_ros.conversions import bgr_to_image
-from depth_anything_ros.stamps import NANOSECONDS_PER_SECOND
+from depth_anything_ros.messages.stamps import NANOSECONDS_PER_SECOND
+from depth_anything_ros.node.conversions import bgr_to_image
 
 TOPICS = {"depth": ("depth_anything/depth/image", Image), "cloud": ("depth_anything/points", PointCloud2)}
 LISTENER_QUEUE = 2

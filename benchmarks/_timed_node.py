@@ -20,9 +20,9 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from torch import Tensor
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.frame_statistics import FrameStatistics
-from depth_anything_ros.node import NODE_NAME, DepthAnythingNode
-from depth_anything_ros.node_main import run_node
+from depth_anything_ros.node.frame_statistics import FrameStatistics
+from depth_anything_ros.node.lifecycle import NODE_NAME, DepthAnythingNode
+from depth_anything_ros.node.process import run_node
 from depth_anything_ros.settings import ModelSettings
 
 

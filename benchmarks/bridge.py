@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from benchmarks import report, spread_ms, versions
 from benchmarks._pictures import picture
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.weights import UNTRAINED
+from depth_anything_ros.model.weights import UNTRAINED
 
 HEIGHT, WIDTH = 480, 640
 CLIENTS = (1, 8, 50)

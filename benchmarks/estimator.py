@@ -26,10 +26,10 @@ from benchmarks._backends import OURS, is_installed
 from benchmarks._pictures import picture
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.dinov2 import reset_parameters
+from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.model.registry import NATIVE_SIZE, PATCH_SIZE, dataset_spec, encoder_spec
-from depth_anything_ros.preprocess import MEAN, STD
-from depth_anything_ros.synthetic import SyntheticCamera
-from depth_anything_ros.weights import DEMONSTRATION
+from depth_anything_ros.model.weights import DEMONSTRATION
+from depth_anything_ros.synthetic.camera import SyntheticCamera
 
 DATASET = "hypersim"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -18,8 +18,8 @@ from benchmarks._counts import cost_of
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.torch_backend import TorchBackend
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.weights import UNTRAINED, load_model
 from depth_anything_ros.settings import ModelSettings
-from depth_anything_ros.weights import UNTRAINED, load_model
 
 ENCODERS = ("vits", "vitb", "vitl")
 NETWORK_SIZE = (518, 686)

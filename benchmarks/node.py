@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import report, spread_ms, versions
 from benchmarks._ros_processes import PROFILES, Note, RosProcesses
-from depth_anything_ros.weights import UNTRAINED
+from depth_anything_ros.model.weights import UNTRAINED
 
 SIZES = ("640x480", "1280x720", "1920x1080")
 WARM_UP_FRAMES = 5

@@ -19,8 +19,8 @@ from benchmarks._backends import OURS, is_installed
 from benchmarks._counts import Cost, cost_of
 from depth_anything_ros.backends import create_backend, parity
 from depth_anything_ros.model.registry import ENCODERS
-from depth_anything_ros.threads import share_cores
-from depth_anything_ros.weights import UNTRAINED, cache_folder, load_model
+from depth_anything_ros.model.weights import UNTRAINED, cache_folder, load_model
+from depth_anything_ros.runtime.threads import share_cores
 
 NETWORK_SIZE = (518, 686)  # of an image of 640x480
 MATRIX = 2048  # rows and columns of the products

@@ -11,8 +11,8 @@ import torch
 from benchmarks import median_ms, report, versions
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.metrics import evaluate_depth, mean_metrics
-from depth_anything_ros.synthetic import SyntheticCamera
-from depth_anything_ros.weights import DEMONSTRATION
+from depth_anything_ros.model.weights import DEMONSTRATION
+from depth_anything_ros.synthetic.camera import SyntheticCamera
 
 FIRST_SEED = 3_000_000  # training, the model card and the tests use others
 MEASURES = ("abs_rel", "rmse", "silog", "delta1")

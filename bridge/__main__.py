@@ -6,10 +6,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from bridge.auth import KeyRing, make_key
-from bridge.logs import configure_logging
-from bridge.settings import BridgeSettings, load_settings
-from bridge.supervisor import Supervisor, open_listener
+from bridge.server.auth import KeyRing, make_key
+from bridge.server.logs import configure_logging
+from bridge.server.settings import BridgeSettings, load_settings
+from bridge.server.supervisor import Supervisor, open_listener
 from depth_anything_ros.errors import DepthAnythingError
 
 logger = logging.getLogger("bridge")

@@ -4,7 +4,7 @@ Images are decoded to the pixel grid that is stored in the file: an EXIF orienta
 because intrinsics belong to the sensor's grid and the depth that comes back must match the pixels
 the caller has. Alpha is dropped, 16 bits are reduced to 8, grey and palettes become BGR.
 
-Clouds have their writers in `depth_anything_ros.formats`.
+Clouds have their writers in `depth_anything_ros.io.formats`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.image_header import ImageHeader, UndecodableImage, read_header
 from depth_anything_ros.errors import ImageError, InputError
-from depth_anything_ros.formats import MILLIMETRES_PER_METRE, UINT16_MAX, depth_to_uint16, encode_png
+from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, depth_to_uint16, encode_png
+from depth_anything_ros.io.image_header import ImageHeader, UndecodableImage, read_header
 from depth_anything_ros.settings import InputLimits
 
 FLOAT32 = np.dtype("<f4")

@@ -1,6 +1,6 @@
 """`python -m demo`: a camera in, depth and point clouds out, through the real node, real ROS 2 and the real bridge.
 
-A camera process publishes rendered rooms (`depth_anything_ros.synthetic_camera`) or photographs
+A camera process publishes rendered rooms (`depth_anything_ros.node.synthetic_camera`) or photographs
 (`demo.camera`), `depth_anything_ros.node` works on them, and `__main__` starts both, records what comes
 out, asks a bridge for one of the same pictures, and writes everything down.
 """

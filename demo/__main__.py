@@ -24,17 +24,17 @@ from demo.pictures import cloud_views, depth_pictures, sheet
 from demo.processes import Child, ChildFailed, child, isolate_ros, tail
 from demo.recorder import Recorder, Result
 from depth_anything_ros.errors import DepthAnythingError
-from depth_anything_ros.formats import depth_to_uint16, encode_ply, encode_png
+from depth_anything_ros.io.formats import depth_to_uint16, encode_ply, encode_png
 from depth_anything_ros.metrics import evaluate_depth, mean_metrics
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec
-from depth_anything_ros.settings import ModelSettings
-from depth_anything_ros.weights import (
+from depth_anything_ros.model.weights import (
     DEMONSTRATION,
     DEMONSTRATION_NOTE,
     UNTRAINED,
     bundled_checkpoint,
     find_checkpoint,
 )
+from depth_anything_ros.settings import ModelSettings
 
 TIME_LIMIT_S = 60.0  # for recording, loading the model included
 MIN_DWELL_S = 2.0
@@ -167,7 +167,7 @@ def node_command(model: ModelSettings) -> list[str]:
 
 def room_camera(seed: int, rate_hz: float) -> list[str]:
     """Return the command of the camera in a rendered room."""
-    return ros_command("depth_anything_ros.synthetic_camera", {"seed": seed, "rate_hz": rate_hz})
+    return ros_command("depth_anything_ros.node.synthetic_camera", {"seed": seed, "rate_hz": rate_hz})
 
 
 def ros_command(module: str, parameters: dict[str, Any]) -> list[str]:

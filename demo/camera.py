@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 from demo import NAMESPACE
 from demo.photographs import read_image
 from depth_anything_ros.camera import CameraModel
-from depth_anything_ros.conversions import bgr_to_image, camera_to_info
+from depth_anything_ros.node.conversions import bgr_to_image, camera_to_info
 
 FOCAL_LENGTH = 0.75  # times the long side: 67 degrees across, as a telephone's main camera
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.formats import colorize
+from depth_anything_ros.io.formats import colorize
 
 if TYPE_CHECKING:
     from demo.recorder import Result

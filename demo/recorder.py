@@ -16,9 +16,9 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from demo import NAMESPACE
-from depth_anything_ros.conversions import image_to_bgr
+from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.metrics import DepthMetrics, evaluate_depth
-from depth_anything_ros.stamps import stamp_ns
+from depth_anything_ros.node.conversions import image_to_bgr
 
 INPUTS = {"image": (Image, "image")}
 TRUTH = {"truth": (Image, "depth/ground_truth")}

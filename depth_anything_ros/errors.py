@@ -86,3 +86,20 @@ class OutOfMemory(DeviceError):
 
 class BackendError(DepthAnythingError):
     """A backend that does not exist or cannot run here."""
+
+
+class CannotWrite(InputError):
+    """The folder takes no more: nothing that follows would arrive either."""
+
+
+class OtherRun(InputError):
+    """The folder holds what another model, another camera or another program made."""
+
+
+class DamagedMessage(InputError):
+    """A message that is not what its type says."""
+
+
+def describe(error: Exception) -> str:
+    """Return an error's words; those that were not raised on purpose need their class to be understood."""
+    return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"

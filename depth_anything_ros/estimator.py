@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +13,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from depth_anything_ros.allocator import trim_freed_memory
-from depth_anything_ros.backends import Backend, create_backend
-from depth_anything_ros.backends.cuda_graphs import empty_cache
+from depth_anything_ros.backends import create_backend
+from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.depth_map import DepthMap, Kind
-from depth_anything_ros.errors import BackendError, DeviceError, ImageError, OutOfMemory, SettingsError
+from depth_anything_ros.errors import ImageError, SettingsError
 from depth_anything_ros.model.dpt import resize
+from depth_anything_ros.model.preprocess import network_size, preprocess
 from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_spec
-from depth_anything_ros.preprocess import network_size, preprocess
+from depth_anything_ros.model.weights import cache_folder, load_model
+from depth_anything_ros.runtime.device import (
+    memory_errors,
+    select_device,
+)
+from depth_anything_ros.runtime.transfer import to_host, upload
 from depth_anything_ros.settings import InputLimits, ModelSettings
-from depth_anything_ros.transfer import to_host, upload
-from depth_anything_ros.weights import cache_folder, load_model
 
 logger = logging.getLogger(__name__)
 
 _DEFAULTS = ModelSettings()
 ONNX_SUFFIX = ".onnx"
 WARM_UP_RUNS = {"cpu": 1, "cuda": 2}  # a graph is captured at the second
-# What the CPU's allocator, the CUDA runtime and cuBLAS say in a plain RuntimeError.
-PLAIN_MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 class DepthEstimator:
@@ -99,7 +98,10 @@ class DepthEstimator:
         if checkpoint is not None and Path(checkpoint).suffix == ONNX_SUFFIX:
             if compile:
                 raise SettingsError(f"compile is torch.compile, for backend torch; {checkpoint} is run by ONNX Runtime")
-            running, source, sha256 = _load_onnx(Path(checkpoint), encoder, dataset, target, precision, backend)
+            # Imported here: the libraries behind it are an extra.
+            from depth_anything_ros.backends.onnx_files import load_file
+
+            running, source, sha256 = load_file(Path(checkpoint), encoder, dataset, target, precision, backend)
         else:
             loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
             source, sha256 = loaded.source, loaded.sha256
@@ -217,21 +219,6 @@ class DepthEstimator:
         return max_depth
 
 
-def _load_onnx(
-    path: Path, encoder: str, dataset: str, device: torch.device, precision: str, backend: str
-) -> tuple[Backend, str, str]:
-    """Return what runs an exported file, its path and its SHA-256."""
-    from depth_anything_ros.backends.onnx_backend import OnnxFileBackend
-    from depth_anything_ros.onnx_files import SAMPLE_STEP, read_file
-
-    if backend not in ("auto", OnnxFileBackend.name):
-        raise BackendError(f"{path} is run by backend {OnnxFileBackend.name}, not by {backend}")
-    file = read_file(path.expanduser(), encoder, dataset)
-    running = OnnxFileBackend(file.content, file.size, file.expected, SAMPLE_STEP, device, precision, cache_folder())
-    logger.info("backend onnxruntime: %s, SHA-256 %s", path, file.sha256)
-    return running, str(path), file.sha256
-
-
 def check_image(image_bgr: NDArray[np.uint8]) -> tuple[int, int]:
     """Return (H, W) of a uint8 (H, W, 3) array. Raises ImageError for anything else."""
     if not isinstance(image_bgr, np.ndarray) or image_bgr.dtype != np.uint8:
@@ -249,50 +236,3 @@ def check_images(images_bgr: Sequence[NDArray[np.uint8]]) -> tuple[int, int]:
         found = ", ".join(f"{width}x{height}" for height, width in dict.fromkeys(sizes))
         raise ImageError(f"the images of a batch must have one size, got {found or 'none'}")
     return sizes[0]
-
-
-def select_device(name: str) -> torch.device:
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device of this machine.
-
-    Raises:
-        DeviceError: unknown name, or no such device.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda:0" if count else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"unknown device {name!r}; allowed: auto, cpu, cuda, cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device {name!r} is not supported; allowed: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise DeviceError(f"device {name!r} does not exist: this machine has {count} CUDA devices")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else torch.device("cpu")
-
-
-@contextmanager
-def memory_errors(device: torch.device) -> Iterator[None]:
-    """Turn running out of memory into OutOfMemory, with the device's cache emptied."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        if device.type == "cuda":
-            empty_cache()
-        raise OutOfMemory(f"{device} has no memory left for this model and image size") from error
-
-
-def free_unused_memory() -> None:
-    """Give back what a model left behind once nothing refers to it: the device's cache and the C library's."""
-    gc.collect()
-    if torch.cuda.is_available():
-        empty_cache()
-    trim_freed_memory()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error) for words in PLAIN_MEMORY_ERRORS)

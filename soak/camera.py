@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 
-from depth_anything_ros.conversions import bgr_to_image
+from depth_anything_ros.node.conversions import bgr_to_image
 
 WIDTH, HEIGHT = 320, 240
 FRAME = "camera_optical_frame"

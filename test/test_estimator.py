@@ -22,10 +22,11 @@ from depth_anything_ros.errors import (
     OutOfMemory,
     SettingsError,
 )
-from depth_anything_ros.estimator import DepthEstimator, memory_errors, select_device
-from depth_anything_ros.model.registry import build_model
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.weights import UNTRAINED
+from depth_anything_ros.runtime.device import memory_errors, select_device
 from depth_anything_ros.settings import InputLimits, ModelSettings
-from depth_anything_ros.weights import UNTRAINED
 
 Image = NDArray[np.uint8]
 CPU = torch.device("cpu")

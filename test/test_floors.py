@@ -1,134 +1,69 @@
-"""Imports point down only, and heavy ones stay where they belong."""
+"""Imports point down, never in a circle, and heavy ones stay where they belong.
+
+The floors are read from the table in docs/architecture.md, so that what the docs show is what is checked.
+"""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# A module belongs to the longest name here that starts its own. Modules of one group may import each
-# other and everything on a lower floor; groups that share a floor never meet.
-GROUPS: dict[str, tuple[int, str]] = {
-    "depth_anything_ros": (0, "core"),
-    "depth_anything_ros.errors": (0, "core"),
-    "depth_anything_ros.settings": (0, "core"),
-    "depth_anything_ros.allocator": (0, "core"),
-    "depth_anything_ros.threads": (0, "core"),
-    "depth_anything_ros.depth_map": (0, "core"),
-    "depth_anything_ros.camera": (0, "core"),
-    "depth_anything_ros.camera_infos": (0, "core"),
-    "depth_anything_ros.formats": (0, "core"),
-    "depth_anything_ros.compressed_depth": (0, "core"),
-    "depth_anything_ros.image_encodings": (0, "core"),
-    "depth_anything_ros.metrics": (0, "core"),
-    "depth_anything_ros.media": (0, "core"),
-    "depth_anything_ros.predictions": (0, "core"),
-    "depth_anything_ros.scenes": (0, "core"),
-    "depth_anything_ros.clouds": (0, "core"),
-    "depth_anything_ros.snapshots": (0, "core"),
-    "depth_anything_ros.stopwatch": (0, "core"),
-    "depth_anything_ros.frame_statistics": (0, "core"),
-    "depth_anything_ros.recovery": (0, "core"),
-    "depth_anything_ros.stamps": (0, "core"),
-    "depth_anything_ros.scale": (0, "core"),
-    "depth_anything_ros.model": (1, "core"),
-    "depth_anything_ros.backends": (1, "core"),
-    "depth_anything_ros.hardware": (1, "core"),
-    "depth_anything_ros.ray_caster": (1, "core"),
-    "depth_anything_ros.synthetic": (1, "core"),
-    "depth_anything_ros.temporal_filter": (1, "core"),
-    "depth_anything_ros.edge_filter": (1, "core"),
-    "depth_anything_ros.transfer": (1, "core"),
-    "depth_anything_ros.hf_names": (2, "core"),
-    "depth_anything_ros.weights": (2, "core"),
-    "depth_anything_ros.preprocess": (2, "core"),
-    "depth_anything_ros.onnx_files": (2, "core"),
-    "depth_anything_ros.estimator": (2, "core"),
-    "depth_anything_ros.batching": (2, "core"),
-    "depth_anything_ros.model_cache": (2, "core"),
-    "depth_anything_ros.batch": (2, "core"),
-    "depth_anything_ros.bag": (2, "core"),
-    "depth_anything_ros.conversions": (3, "node"),
-    "depth_anything_ros.parameters": (3, "node"),
-    "depth_anything_ros.frame_queue": (3, "node"),
-    "depth_anything_ros.model_holder": (3, "node"),
-    "depth_anything_ros.outputs": (3, "node"),
-    "depth_anything_ros.qos_watch": (3, "node"),
-    "depth_anything_ros.range_input": (3, "node"),
-    "depth_anything_ros.scaling": (3, "node"),
-    "depth_anything_ros.camera_stream": (3, "node"),
-    "depth_anything_ros.diagnostics": (3, "node"),
-    "depth_anything_ros.inference_worker": (3, "node"),
-    "depth_anything_ros.calibrator": (3, "node"),
-    "depth_anything_ros.snapshot_writer": (3, "node"),
-    "depth_anything_ros.node_main": (3, "node"),
-    "depth_anything_ros.node": (3, "node"),
-    "depth_anything_ros.synthetic_camera": (3, "node"),
-    "depth_anything_ros.cli": (3, "cli"),
-    "bridge": (3, "bridge"),
-}
-# The only packages whose name stands for all the modules in them.
-WHOLE_PACKAGES = (
-    "depth_anything_ros.scale",
-    "depth_anything_ros.model",
-    "depth_anything_ros.backends",
-    "depth_anything_ros.bag",
-    "depth_anything_ros.cli",
-    "bridge",
-)
-# The client installs without torch, ROS or a web server. Each of these may import the ground floor and
-# those before it here.
-CLIENT = (
-    "bridge",
-    "bridge.image_header",
-    "bridge.codec",
-    "bridge.servers",
-    "bridge.client_calls",
-    "bridge.client",
-    "bridge.client_cli",
-)
-MAY_IMPORT_RCLPY = tuple(
-    f"depth_anything_ros.{name}"
-    for name in (
-        "node",
-        "node_main",
-        "calibrator",
-        "camera_stream",
-        "outputs",
-        "parameters",
-        "qos_watch",
-        "range_input",
-        "snapshot_writer",
-        "synthetic_camera",
-    )
-)
+TABLE = ROOT / "docs" / "architecture.md"
+ROW = re.compile(r"^\| (?P<floor>\d) \| `(?P<room>[\w.]+)` \| (?P<what>[^|]+) \| (?P<packages>[^|]*)\|$", re.MULTILINE)
+# Importing any of these costs time or needs an extra; the table says which room may.
+HEAVY = {"torch", "cv2", "rosbags", "rclpy", "fastapi", "httpx"}
+# What a heavy package brings along.
+BELONGS_TO = {"starlette": "fastapi", "uvicorn": "fastapi", "pydantic": "fastapi", "pydantic_settings": "fastapi"}
+ROS_MESSAGES = {"sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "rcl_interfaces", "cv_bridge", "tf2_ros"}
+PACKAGES = ("depth_anything_ros", "bridge")
+# The two facades load nothing by themselves, and the programs behind `python -m` only start what is in a room.
+FACADES = ("depth_anything_ros", "bridge", "bridge.__main__")
+MAX_TOP_LEVEL_MODULES = 8
+
+
+@dataclass(frozen=True)
+class Room:
+    """One row of the table."""
+
+    floor: int
+    packages: frozenset[str]
+
+
+def rooms_of_the_table() -> dict[str, Room]:
+    rows = ROW.finditer(TABLE.read_text())
+    return {row["room"]: Room(int(row["floor"]), frozenset(row["packages"].split())) for row in rows}
 
 
 def source_files() -> dict[str, Path]:
     """Module name -> file, for everything in the two packages."""
     found = {}
-    for package in ("depth_anything_ros", "bridge"):
+    for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             found[".".join(part for part in parts if part != "__init__")] = path
     return found
 
 
+ROOMS = rooms_of_the_table()
 FILES = source_files()
+MODULES = [module for module in FILES if module not in FACADES]
 
 
-def group_of(module: str) -> tuple[int, str] | None:
-    if module in GROUPS:
-        return GROUPS[module]
-    whole = next((package for package in WHOLE_PACKAGES if module.startswith(package + ".")), None)
-    return GROUPS[whole] if whole else None
+def room_of(module: str) -> str:
+    """The room a module is in, by the name that the table gives it."""
+    package, _, rest = module.partition(".")
+    first = rest.partition(".")[0]
+    return f"bridge.{first}" if package == "bridge" else first
 
 
 def is_type_checking(node: ast.AST) -> bool:
@@ -155,49 +90,61 @@ def imports(module: str, *, only_when_imported: bool = False) -> Iterator[str]:
 
 
 def own_imports(module: str) -> set[str]:
-    return {name for name in imports(module) if name.partition(".")[0] in ("depth_anything_ros", "bridge")}
+    """Our own modules that a module imports, anywhere in it."""
+    return {name for name in imports(module) if name.partition(".")[0] in PACKAGES}
 
 
 def packages_imported(module: str, *, only_when_imported: bool = False) -> set[str]:
     return {name.partition(".")[0] for name in imports(module, only_when_imported=only_when_imported)}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_every_module_has_a_place(module: str) -> None:
-    assert group_of(module) is not None, f"{module} is on no floor: give it a place in GROUPS"
+def test_the_table_is_read() -> None:
+    assert len(ROOMS) > 15, f"no table of floors in {TABLE}"
+    assert not {package for room in ROOMS.values() for package in room.packages} - HEAVY
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_imports_point_down_or_stay_in_the_group(module: str) -> None:
-    here = group_of(module)
-    assert here is not None
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_is_in_a_room_of_the_table(module: str) -> None:
+    assert room_of(module) in ROOMS, f"{module} is in no room: add {room_of(module)!r} to the table in {TABLE}"
+
+
+def test_every_room_of_the_table_exists() -> None:
+    assert ROOMS.keys() == {room_of(module) for module in MODULES}
+
+
+def test_the_top_of_the_package_holds_what_everybody_talks_about() -> None:
+    assert len(list((ROOT / "depth_anything_ros").glob("*.py"))) <= MAX_TOP_LEVEL_MODULES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down_or_stay_in_the_room(module: str) -> None:
+    here = room_of(module)
     for name in own_imports(module):
-        there = group_of(name)
-        assert there is not None, f"{module} imports {name}, which is on no floor"
-        assert there == here or there[0] < here[0], f"{module} (floor {here}) imports {name} (floor {there})"
+        there = room_of(name)
+        assert there in ROOMS, f"{module} imports {name}, which is in no room: import the module that defines the name"
+        is_allowed = there == here or ROOMS[there].floor < ROOMS[here].floor
+        assert is_allowed, f"{module} (floor {ROOMS[here].floor}) imports {name} (floor {ROOMS[there].floor})"
 
 
-@pytest.mark.parametrize("module", [module for module in CLIENT if module in FILES])
-def test_the_client_needs_the_ground_floor_and_the_codec_only(module: str) -> None:
-    allowed = CLIENT[: CLIENT.index(module)]
-    assert not {name for name in own_imports(module) if name not in allowed and group_of(name) != (0, "core")}
-    assert not packages_imported(module) & {"torch", "rclpy", "sensor_msgs", "fastapi", "pydantic"}
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: {name for name in own_imports(module) if name != module} for module in FILES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if group_of(module) == (0, "core")])
-def test_the_ground_floor_imports_no_torch(module: str) -> None:
-    assert "torch" not in packages_imported(module, only_when_imported=True)
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_the_heavy_packages_of_its_row_alone(module: str) -> None:
+    packages = {BELONGS_TO.get(name, name) for name in packages_imported(module, only_when_imported=True)}
+    assert not (packages & HEAVY) - ROOMS[room_of(module)].packages
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if module not in MAY_IMPORT_RCLPY])
-def test_rclpy_is_for_the_node_alone(module: str) -> None:
-    assert "rclpy" not in packages_imported(module)
+@pytest.mark.parametrize("module", [module for module in FILES if not module.startswith("depth_anything_ros.node")])
+def test_ros_is_for_the_node_alone(module: str) -> None:
+    assert not packages_imported(module) & ({"rclpy"} | ROS_MESSAGES)
 
 
-@pytest.mark.parametrize("module", [m for m in FILES if group_of(m) in ((0, "core"), (1, "core"), (2, "core"))])
-def test_the_core_knows_no_ros_and_no_web(module: str) -> None:
-    heavens = {"rclpy", "sensor_msgs", "std_msgs", "cv_bridge", "fastapi", "uvicorn", "httpx", "pydantic"}
-    assert not packages_imported(module) & heavens
+@pytest.mark.parametrize("module", [module for module in MODULES if ROOMS[room_of(module)].floor < 5])
+def test_the_core_knows_no_web(module: str) -> None:
+    assert not packages_imported(module) & {"fastapi", "starlette", "uvicorn", "httpx", "pydantic"}
 
 
 def modules_after(statement: str) -> set[str]:
@@ -211,16 +158,37 @@ def test_importing_the_package_loads_neither_torch_nor_rclpy() -> None:
     assert not {"torch", "rclpy", "numpy", "cv2"} & modules_after("import depth_anything_ros, bridge")
 
 
-def test_importing_the_ground_floor_and_the_tables_loads_neither_torch_nor_rclpy() -> None:
-    ground = [module for module in FILES if group_of(module) == (0, "core")]
-    names = [*ground, "depth_anything_ros.model.registry", "depth_anything_ros.backends"]
+@pytest.mark.parametrize("name", ["DepthEstimator", "DepthMap", "CameraModel"])
+def test_the_package_gives_its_main_names_on_first_use(name: str) -> None:
+    loaded = modules_after(f"from depth_anything_ros import {name}; assert {name}.__name__ == {name!r}")
+    assert "rclpy" not in loaded
+    assert ("torch" in loaded) == (name == "DepthEstimator")
+
+
+def test_the_package_names_what_it_lacks() -> None:
+    import depth_anything_ros
+
+    assert {"DepthEstimator", "DepthMap", "CameraModel"} <= set(dir(depth_anything_ros))
+    with pytest.raises(AttributeError, match="no attribute 'DepthEstimater'"):
+        depth_anything_ros.DepthEstimater  # noqa: B018
+
+
+def test_importing_the_light_rooms_and_the_tables_loads_neither_torch_nor_rclpy() -> None:
+    heavy = {"torch", "rclpy", "rosbags", "httpx", "fastapi"}
+    light = [module for module in MODULES if not ROOMS[room_of(module)].packages & heavy]
+    names = [*light, "depth_anything_ros.model.registry", "depth_anything_ros.backends"]
     assert not {"torch", "rclpy"} & modules_after(f"import {', '.join(names)}")
+
+
+def test_importing_the_client_loads_neither_torch_nor_ros_nor_a_server() -> None:
+    loaded = modules_after("import bridge.client, bridge.client.cli")
+    assert not {"torch", "rclpy", "fastapi", "pydantic", "uvicorn"} & loaded
 
 
 def test_one_version_in_three_places() -> None:
     manifest = ElementTree.parse(ROOT / "package.xml").findtext("version")
     setup = re.search(r'version="([^"]+)"', (ROOT / "setup.py").read_text())
-    package = re.search(r'__version__ = "([^"]+)"', (ROOT / "depth_anything_ros/__init__.py").read_text())
+    package = re.search(r'__version__ = "([^"]+)"', (ROOT / "depth_anything_ros/version.py").read_text())
     assert setup is not None
     assert package is not None
     assert manifest == setup[1] == package[1]

@@ -26,16 +26,16 @@ from stand_in import Weights, save_official, stand_in_image
 from torch import Tensor
 
 from depth_anything_ros.backends import create_backend, parity, torch_backend
-from depth_anything_ros.backends.cuda_graphs import CapturedGraph, Graphs, graphs_on, turn_on
+from depth_anything_ros.backends.cuda_graphs import CapturedGraph, Graphs, graphs_on
 from depth_anything_ros.backends.torch_backend import CompiledNetwork, TorchBackend, in_half, is_finite
-from depth_anything_ros.batching import measure_plan
 from depth_anything_ros.errors import BackendError, OutOfMemory, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.dpt import DepthAnythingV2
-from depth_anything_ros.model.registry import build_model
-from depth_anything_ros.model_cache import ModelCache
+from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
+from depth_anything_ros.runtime.device import turn_on
+from depth_anything_ros.runtime.transfer import stage, to_host, upload
+from depth_anything_ros.serving.batcher import measure_plan
+from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.settings import ModelSettings
-from depth_anything_ros.transfer import stage, to_host, upload
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 SIZE = (56, 70)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.registry import build_model
+from depth_anything_ros.model.dpt import build_model
 from training.data import RenderedRooms, camera_rays
 from training.losses import depth_loss, log_gradients, log_l1, silog
 from training.trainer import Recipe, Stage, Trainer

@@ -15,10 +15,11 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
-from depth_anything_ros.formats import encode_png
-from depth_anything_ros.model.registry import build_model, dataset_spec
-from depth_anything_ros.ray_caster import cast
-from depth_anything_ros.weights import DEMONSTRATION, checkpoint_name, file_sha256
+from depth_anything_ros.io.formats import encode_png
+from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.registry import dataset_spec
+from depth_anything_ros.model.weights import DEMONSTRATION, checkpoint_name, file_sha256
+from depth_anything_ros.synthetic.ray_caster import cast
 from training.data import RenderedRooms
 from training.trainer import Recipe, Stage, Trainer
 from training.validation import FIRST_SEED, load, picture_grid, score

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depth_anything_ros.preprocess import normalise
-from depth_anything_ros.ray_caster import SceneBatch, cast, stack_scenes
-from depth_anything_ros.scenes import Range, SceneRanges, draw_scene, draw_way
+from depth_anything_ros.model.preprocess import normalise
+from depth_anything_ros.synthetic.ray_caster import SceneBatch, cast, stack_scenes
+from depth_anything_ros.synthetic.scenes import Range, SceneRanges, draw_scene, draw_way
 
 # Random streams start with a number of their own, so that no seed of one is a seed of another.
 TRAINING_STREAM = 1

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
+from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.model.dpt import DepthAnythingV2
-from depth_anything_ros.predictions import write_file
 from training.data import RenderedRooms
 from training.losses import depth_loss
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from demo.pictures import depth_pictures, sheet
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.metrics import DepthMetrics, evaluate_depth, mean_metrics
-from depth_anything_ros.scenes import RANGES, SceneRanges
-from depth_anything_ros.synthetic import SyntheticCamera
-from depth_anything_ros.weights import DEMONSTRATION
+from depth_anything_ros.model.weights import DEMONSTRATION
+from depth_anything_ros.synthetic.camera import SyntheticCamera
+from depth_anything_ros.synthetic.scenes import RANGES, SceneRanges
 
 FIRST_SEED = 1_000_000
 

@@ -1,54 +1,17 @@
-"""How a network is executed: one file a backend, all with the same small interface."""
+"""How a network is executed: one file a backend, all with the interface in `protocol`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS, Backend
 from depth_anything_ros.errors import BackendError, SettingsError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from depth_anything_ros.model.dpt import DepthAnythingV2
-
-BACKENDS = ("auto", "torch", "openvino", "onnxruntime")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-
-class Backend(Protocol):
-    """Runs one network on one device. May be shared by threads.
-
-    What is read of it may change while it runs: a backend that was chosen by `auto` settles at the
-    first image.
-
-    Attributes:
-        name: as in `BACKENDS`, of what really runs.
-        device: where input and output live.
-        precision: `fp32`, `bf16` or `fp16`.
-        weight_bytes: memory the weights take.
-        max_batch: most images that one call takes.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def precision(self) -> str: ...
-
-    @property
-    def weight_bytes(self) -> int: ...
-
-    @property
-    def max_batch(self) -> int: ...
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalised images, float32 (B, 3, h, w) on `device`, B up to `max_batch` -> float32 (B, h, w), unit scale."""
-        ...
 
 
 def create_backend(

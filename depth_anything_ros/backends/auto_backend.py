@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depth_anything_ros.backends import Backend
 from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
+from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.backends.torch_backend import TorchBackend
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.dpt import DepthAnythingV2

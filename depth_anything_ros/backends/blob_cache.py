@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from depth_anything_ros import __version__
 from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ are forgotten is decided here without CUDA (`Graphs`); `CapturedGraph` is all th
 from __future__ import annotations
 
 import logging
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -15,30 +14,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from depth_anything_ros.runtime.device import _capturing
+
 logger = logging.getLogger(__name__)
 
 Run = Callable[[Tensor], Tensor]
 Key = tuple[int, ...]  # batch, h, w
 MAX_GRAPHS = 8  # four batches of two sizes
 SIDE_RUNS = 3  # before a capture: libraries choose algorithms and take workspaces at the first ones
-
-# Held while anything is captured or cached memory is given back, on whatever device: torch gives that of all
-# devices back together, and fails where one of them captures.
-_capturing = threading.Lock()
-_guard = threading.Lock()
-_turns: dict[torch.device, threading.RLock] = {}
-
-
-def turn_on(device: torch.device) -> threading.RLock:
-    """Return the device's one lock, for all models on it: held while a network is launched, captured or replayed."""
-    with _guard:
-        return _turns.setdefault(device, threading.RLock())
-
-
-def empty_cache() -> None:
-    """Give the memory that torch keeps for later back, on all devices."""
-    with _capturing:
-        torch.cuda.empty_cache()
 
 
 class Graph(Protocol):

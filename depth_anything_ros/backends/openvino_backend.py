@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depth_anything_ros.allocator import trim_freed_memory
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
 from depth_anything_ros.backends.per_shape import PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
 from depth_anything_ros.model.dpt import DepthAnythingV2
 from depth_anything_ros.model.registry import PATCH_SIZE
+from depth_anything_ros.runtime.allocator import trim_freed_memory
 
 logger = logging.getLogger(__name__)
 

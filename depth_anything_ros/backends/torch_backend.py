@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.cuda_graphs import graphs_on, turn_on
+from depth_anything_ros.backends.cuda_graphs import graphs_on
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.dpt import DepthAnythingV2
 from depth_anything_ros.model.registry import PATCH_SIZE
+from depth_anything_ros.runtime.device import turn_on
 
 logger = logging.getLogger(__name__)
 

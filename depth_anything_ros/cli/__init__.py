@@ -1,8 +1,8 @@
 """`depth_anything`: one program, one file a subcommand.
 
-Every module in this package is a subcommand of its own name. It defines `HELP` (one line),
-`add_arguments(parser)` and `run(args) -> int`, the exit status, and imports what is heavy or may be
-missing inside `run`: `depth_anything doctor` has to work where nothing else does.
+Every module here is a subcommand of its own name, except those that begin with `_`, which subcommands share.
+A subcommand defines `HELP` (one line), `add_arguments(parser)` and `run(args) -> int`, the exit status. It imports
+what is heavy or may be missing inside `run`: `depth_anything doctor` has to work where nothing else does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from depth_anything_ros import __version__
 from depth_anything_ros.errors import DepthAnythingError
+from depth_anything_ros.version import __version__
 
 INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
 
@@ -38,7 +38,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="depth_anything", description="Depth Anything V2 for robots")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in sorted(info.name for info in pkgutil.iter_modules(__path__)):
+    names = (info.name for info in pkgutil.iter_modules(__path__))
+    for name in sorted(name for name in names if not name.startswith("_")):
         module = importlib.import_module(f"{__name__}.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(command)

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depth_anything_ros.cli.predict import add_model_arguments, describe_model, max_depth, model_settings
+from depth_anything_ros.cli._model_options import add_model_arguments, describe_model, max_depth, model_settings
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.settings import BagSettings
 
 if TYPE_CHECKING:
-    from depth_anything_ros.bag.run import BagRun
-    from depth_anything_ros.bag.work import WorkFolder
+    from depth_anything_ros.offline.bag.run import BagRun
+    from depth_anything_ros.offline.bag.work import WorkFolder
 
 HELP = "depth for a recorded bag, as another one"
 
@@ -67,12 +67,12 @@ def run(args: argparse.Namespace) -> int:
         import rosbags  # noqa: F401
     except ImportError as error:
         raise SettingsError("bags need the library rosbags: pip install 'depth_anything_ros[bag]'") from error
-    from depth_anything_ros.bag.cameras import check_outputs, choose_cameras
-    from depth_anything_ros.bag.files import Bag
-    from depth_anything_ros.bag.run import BagRun, describe_source
-    from depth_anything_ros.bag.work import WorkFolder, check_target
     from depth_anything_ros.estimator import DepthEstimator
     from depth_anything_ros.model.registry import dataset_spec
+    from depth_anything_ros.offline.bag.cameras import check_outputs, choose_cameras
+    from depth_anything_ros.offline.bag.files import Bag
+    from depth_anything_ros.offline.bag.run import BagRun, describe_source
+    from depth_anything_ros.offline.bag.work import WorkFolder, check_target
 
     settings, max_depth_m = _bag_settings(args), max_depth(args)
     check_target(args.out, args.source, overwrite=args.overwrite)

@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depth_anything_ros.cli.evaluate import DEFAULT_SCALE, Report, depth_folder, pairs, say_what_is_missing
+from depth_anything_ros.cli._depth_pairs import DEFAULT_SCALE, Report, depth_folder, pairs, say_what_is_missing
 from depth_anything_ros.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _model_of(predicted: Path) -> str:
     """Return the model key that `predict` wrote down; empty for what others made."""
-    from depth_anything_ros.predictions import OtherRun, read_manifest
+    from depth_anything_ros.errors import OtherRun
+    from depth_anything_ros.offline.prediction_folder import read_manifest
 
     for folder in [predicted, *predicted.absolute().parents][:4]:
         try:
@@ -130,7 +131,7 @@ def _sampled(
     """Predicted and measured depth, (2, N), at up to `count` pixels that have both and are at no edge of either."""
     import numpy as np
 
-    from depth_anything_ros.media import read_depth
+    from depth_anything_ros.io.media import read_depth
     from depth_anything_ros.scale.range_samples import sample_depth
 
     p, t = read_depth(predicted, args.pred_scale), read_depth(truth, args.gt_scale)
@@ -146,7 +147,7 @@ def _sampled(
 def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
     """Fit to the ground in every picture, and take the middle one of their scales."""
     from depth_anything_ros.errors import FitRefused
-    from depth_anything_ros.media import read_depth
+    from depth_anything_ros.io.media import read_depth
     from depth_anything_ros.scale.ground_plane import fit_ground_plane
 
     pitch, roll = math.radians(args.pitch), math.radians(args.roll)
@@ -167,8 +168,8 @@ def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
 
 
 def _predictions(predicted: Path) -> Iterator[Path]:
-    from depth_anything_ros.cli.evaluate import refuse_relative
-    from depth_anything_ros.media import DEPTH_SUFFIXES, files_in
+    from depth_anything_ros.cli._depth_pairs import refuse_relative
+    from depth_anything_ros.io.media import DEPTH_SUFFIXES, files_in
 
     if not predicted.exists():
         raise InputError(f"{predicted} does not exist")

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +18,11 @@ from depth_anything_ros.errors import InputError
 
 if TYPE_CHECKING:
     from depth_anything_ros.metrics import DepthMetrics
+from depth_anything_ros.cli._depth_pairs import DEFAULT_SCALE, Report, pairs, say_what_is_missing
 
 HELP = "score depth maps against the truth"
 
-DEFAULT_SCALE = 1000.0  # millimetres
 STANDARD_STREAM = "-"
-
-
-@dataclass
-class Report:
-    """What became of every truth file, and the predictions that have none."""
-
-    images: dict[str, DepthMetrics] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    without_truth: list[str] = field(default_factory=list)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> Report:
     """Score every pair of files; what cannot be scored is in the report with its reason."""
     from depth_anything_ros.errors import SettingsError
-    from depth_anything_ros.media import read_depth
+    from depth_anything_ros.io.media import read_depth
     from depth_anything_ros.metrics import evaluate_depth
 
     report = Report()
@@ -100,74 +91,7 @@ def evaluate(args: argparse.Namespace) -> Report:
     return report
 
 
-def pairs(predicted: Path, truth: Path, report: Report) -> Iterator[tuple[str, Path, Path]]:
-    """Yield (name, prediction, truth); put what has no partner into the report."""
-    for path in (predicted, truth):
-        if not path.exists():
-            raise InputError(f"{path} does not exist")
-    if predicted.is_dir() != truth.is_dir():
-        raise InputError(f"{predicted} and {truth} must be two files or two folders")
-    refuse_relative(predicted)
-    if not predicted.is_dir():
-        yield truth.stem, predicted, truth
-        return
-    predictions, truths = _by_stem(depth_folder(predicted)), _by_stem(truth)
-    report.without_truth += sorted(predictions.keys() - truths.keys())
-    for stem, files in truths.items():
-        partners = predictions.get(stem, [])
-        if len(files) == len(partners) == 1:
-            yield stem, partners[0], files[0]
-        elif not partners:
-            report.skipped[stem] = f"no prediction for {files[0]}"
-        else:
-            report.skipped[stem] = f"not one prediction and one truth, but {_names(partners)} and {_names(files)}"
-
-
-def _by_stem(folder: Path) -> Mapping[str, list[Path]]:
-    from depth_anything_ros.media import DEPTH_SUFFIXES, files_in
-
-    found: dict[str, list[Path]] = {}
-    for path in files_in(folder, DEPTH_SUFFIXES):
-        found.setdefault(path.stem, []).append(path)
-    return found
-
-
-def _names(paths: list[Path]) -> str:
-    return ", ".join(path.name for path in paths)
-
-
-def depth_folder(folder: Path) -> Path:
-    """Find the depth in a folder that `predict` wrote, or one of its videos'; other folders are it themselves."""
-    from depth_anything_ros.predictions import MANIFEST
-
-    if not any((place / MANIFEST).is_file() for place in (folder, folder.parent)):
-        return folder
-    return next((folder / kind for kind in ("npy", "png") if (folder / kind).is_dir()), folder)
-
-
-def refuse_relative(path: Path) -> None:
-    """Refuse what `predict` made with a relative model: larger is nearer there, without a unit."""
-    from depth_anything_ros.predictions import OtherRun, read_manifest
-
-    for folder in [path, *path.absolute().parents][:4]:  # OUT/NAME/npy/000000.npy lies the deepest
-        try:
-            manifest = read_manifest(folder)
-        except OtherRun:  # another program's file says nothing about these
-            continue
-        if manifest is not None and manifest.model.get("kind") == "relative":
-            raise InputError(f"{path} holds relative depth, which has no metres to be compared")
-
-
 # ---- output
-
-
-def say_what_is_missing(report: Report) -> None:
-    """Name what got no partner or could not be read, on standard error."""
-    for name, reason in report.skipped.items():
-        print(f"skipped: {name}: {reason}", file=sys.stderr)
-    if report.without_truth:
-        names = ", ".join(report.without_truth[:3]) + (", ..." if len(report.without_truth) > 3 else "")
-        print(f"{len(report.without_truth)} predictions have no truth: {names}", file=sys.stderr)
 
 
 # Column -> format of its numbers.

@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
 
     from depth_anything_ros.backends import parity
     from depth_anything_ros.backends.onnx_backend import OPSET, Session
-    from depth_anything_ros.onnx_files import check_content, export_file
-    from depth_anything_ros.preprocess import network_size
+    from depth_anything_ros.backends.onnx_files import check_content, export_file
+    from depth_anything_ros.model.preprocess import network_size
+    from depth_anything_ros.model.weights import load_model
     from depth_anything_ros.settings import InputLimits
-    from depth_anything_ros.weights import load_model
 
     size = network_size(args.height, args.width, args.input_size, InputLimits())
     loaded = load_model(args.encoder, args.dataset, args.checkpoint, download=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -16,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depth_anything_ros.errors import InputError, SettingsError
-from depth_anything_ros.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from depth_anything_ros.batch import Batch, CloudSettings
     from depth_anything_ros.estimator import DepthEstimator
-    from depth_anything_ros.predictions import Manifest
+    from depth_anything_ros.offline.predict_run import Batch, CloudSettings
+    from depth_anything_ros.offline.prediction_folder import Manifest
+from depth_anything_ros.cli._model_options import add_model_arguments, describe_model, max_depth, model_settings
 
 HELP = "depth for pictures and videos, as files"
 
@@ -43,35 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_cloud_arguments(parser)
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that say which model, and its maximum depth."""
-    defaults = ModelSettings()
-    model = parser.add_argument_group("model")
-    model.add_argument("--encoder", metavar="NAME", default=defaults.encoder, help="default: %(default)s")
-    model.add_argument("--dataset", metavar="NAME", default=defaults.dataset, help="default: %(default)s")
-    model.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        default=defaults.checkpoint,
-        help="weights; 'untrained': random ones, for trials",
-    )
-    model.add_argument(
-        "--input-size",
-        metavar="PIXELS",
-        type=int,
-        default=defaults.input_size,
-        help="short side given to the network, default: %(default)s",
-    )
-    model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
-    model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
-    model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
-    model.add_argument("--compile", action="store_true", help="let torch.compile rewrite the network, for minutes")
-    model.add_argument(
-        "--max-depth", metavar="METRES", type=float, help="at the network's full output; default: the dataset's"
-    )
-    model.add_argument("--no-download", action="store_true", help="never fetch weights")
-
-
 def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
     cloud = parser.add_argument_group("clouds")
     cloud.add_argument("--fov", metavar="DEGREES", type=float, help="field of view along the longer side")
@@ -84,12 +54,12 @@ def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict. Prints one line of JSON; returns 1 when a file could not be done, else 0."""
-    from depth_anything_ros.batch import Batch, usable_formats
     from depth_anything_ros.estimator import DepthEstimator
-    from depth_anything_ros.media import find_media
+    from depth_anything_ros.io.media import find_media
     from depth_anything_ros.model.registry import dataset_spec
-    from depth_anything_ros.predictions import PredictionFolder
-    from depth_anything_ros.threads import share_cores
+    from depth_anything_ros.offline.predict_run import Batch, usable_formats
+    from depth_anything_ros.offline.prediction_folder import PredictionFolder
+    from depth_anything_ros.runtime.threads import share_cores
 
     share_cores(opencv_threads=0)  # here the network waits while files are read and written
     spec = dataset_spec(args.dataset)
@@ -123,45 +93,8 @@ def _run(batch: Batch, files: dict[str, Path], out: Path) -> int:
     return 1 if outcome.failed else 0
 
 
-def model_settings(args: argparse.Namespace) -> ModelSettings:
-    """Read the options of `add_model_arguments`."""
-    return ModelSettings(
-        encoder=args.encoder,
-        dataset=args.dataset,
-        checkpoint=args.checkpoint,
-        input_size=args.input_size,
-        device=args.device,
-        precision=args.precision,
-        backend=args.backend,
-        compile=args.compile,
-        download=not args.no_download,
-    )
-
-
-def max_depth(args: argparse.Namespace) -> float:
-    """Return the maximum depth in metres: the option's, else the dataset's. Raises SettingsError."""
-    from depth_anything_ros.model.registry import dataset_spec
-
-    max_depth_m: float = dataset_spec(args.dataset).max_depth_m if args.max_depth is None else args.max_depth
-    if not 0 < max_depth_m < math.inf:
-        raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth_m}")
-    return max_depth_m
-
-
-def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float) -> dict[str, Any]:
-    """Describe the model: what has to be the same for results to belong together."""
-    return {
-        "key": estimator.key,
-        "kind": estimator.kind,
-        "sha256": estimator.sha256 or estimator.source,
-        "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
-        "precision": args.precision,
-        "backend": args.backend,
-    }
-
-
 def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
-    from depth_anything_ros.batch import CloudSettings
+    from depth_anything_ros.offline.predict_run import CloudSettings
 
     if args.fov is not None and args.fx is not None:
         raise SettingsError("--fov and --fx say the same thing: give one of them")
@@ -173,7 +106,7 @@ def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
 def _manifest(
     args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float, cloud: CloudSettings | None
 ) -> Manifest:
-    from depth_anything_ros.predictions import Manifest
+    from depth_anything_ros.offline.prediction_folder import Manifest
 
     model = describe_model(args, estimator, max_depth_m)
     return Manifest(model, checkpoint=estimator.source, cloud=None if cloud is None else cloud.describe())

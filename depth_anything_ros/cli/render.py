@@ -19,7 +19,7 @@ from depth_anything_ros.settings import SYNTHETIC_LIMITS, SyntheticCameraSetting
 if TYPE_CHECKING:
     import torch
 
-    from depth_anything_ros.synthetic import SyntheticCamera, SyntheticFrame
+    from depth_anything_ros.synthetic.camera import SyntheticCamera, SyntheticFrame
 
 HELP = "pictures of a rendered room with their true depth, as files"
 
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Render. Prints one line of JSON; progress goes to stderr."""
-    from depth_anything_ros.estimator import select_device
-    from depth_anything_ros.synthetic import SyntheticCamera
+    from depth_anything_ros.runtime.device import select_device
+    from depth_anything_ros.synthetic.camera import SyntheticCamera
 
     _check(args)
     device = select_device(args.device)
@@ -108,7 +108,8 @@ def _claim(folder: Path, content: dict[str, Any], *, overwrite: bool) -> None:
     Raises:
         OtherRun: it holds other pictures. CannotWrite: it cannot be read or written.
     """
-    from depth_anything_ros.predictions import CannotWrite, OtherRun, write_file
+    from depth_anything_ros.errors import CannotWrite, OtherRun
+    from depth_anything_ros.io.whole_files import write_file
 
     text = json.dumps(content, indent=1) + "\n"
     path = folder / DESCRIPTION
@@ -151,8 +152,8 @@ def _render(camera: SyntheticCamera, args: argparse.Namespace) -> int:
 def _write(frame: SyntheticFrame, image_path: Path, depth_path: Path) -> None:
     import numpy as np
 
-    from depth_anything_ros.formats import encode_png
-    from depth_anything_ros.predictions import write_file
+    from depth_anything_ros.io.formats import encode_png
+    from depth_anything_ros.io.whole_files import write_file
 
     png = encode_png(frame.image_bgr)
     write_file(image_path, lambda temporary: temporary.write_bytes(png))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.model.dinov2 import DINOv2
-from depth_anything_ros.model.registry import PATCH_SIZE, EncoderSpec
+from depth_anything_ros.model.registry import PATCH_SIZE, EncoderSpec, encoder_spec
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -137,3 +137,12 @@ class DepthAnythingV2(nn.Module):
         self.to(dtype)
         self.depth_head.scratch.output_conv2[2].float()
         return self
+
+
+def build_model(encoder: str, kind: Kind) -> DepthAnythingV2:
+    """Build the network for an encoder, its weights not yet set, on torch's current default device.
+
+    Raises:
+        SettingsError: unknown encoder.
+    """
+    return DepthAnythingV2(encoder_spec(encoder), kind)

@@ -6,13 +6,9 @@ The tables are plain data: importing this module does not import torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import SettingsError
-
-if TYPE_CHECKING:
-    from depth_anything_ros.model.dpt import DepthAnythingV2
 
 PATCH_SIZE = 14
 NATIVE_SIZE = 518  # short side that the official encoders were trained for
@@ -157,14 +153,3 @@ def dataset_spec(name: str) -> DatasetSpec:
     if name not in DATASETS:
         raise SettingsError(f"unknown dataset {name!r}; known: {', '.join(DATASETS)}")
     return DATASETS[name]
-
-
-def build_model(encoder: str, kind: Kind) -> DepthAnythingV2:
-    """Build the network for an encoder, its weights not yet set, on torch's current default device.
-
-    Raises:
-        SettingsError: unknown encoder.
-    """
-    from depth_anything_ros.model.dpt import DepthAnythingV2
-
-    return DepthAnythingV2(encoder_spec(encoder), kind)

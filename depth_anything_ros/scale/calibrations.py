@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.predictions import write_file
+from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 
 

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from depth_anything_ros.camera import CameraModel, resize_factors
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CameraError
+from depth_anything_ros.messages.ranges import LaserScan, PointCloud2, Range, points_of, range_reading
 from depth_anything_ros.scale.projection import MIN_DEPTH_M, Samples, nearest_pixels, project
-from depth_anything_ros.scale.range_messages import LaserScan, PointCloud2, Range, points_of, range_reading
 from depth_anything_ros.scale.transform import Transform
 
 FloatArray = NDArray[np.float32]

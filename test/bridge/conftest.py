@@ -15,10 +15,10 @@ import pytest
 import torch
 from running_bridge import TOY, UNTRAINED, RunningBridge, encoded, serving, start, toy_settings
 
-from bridge.app import create_app
-from bridge.service import Fetcher
-from bridge.worker import create_cache
-from depth_anything_ros.model_cache import ModelCache
+from bridge.server.app import create_app
+from bridge.server.service import Fetcher
+from bridge.server.worker import create_cache
+from depth_anything_ros.serving.model_cache import ModelCache
 
 Json = dict[str, Any]
 

@@ -22,12 +22,12 @@ import numpy as np
 from fastapi import FastAPI
 from numpy.typing import NDArray
 
-from bridge.settings import BridgeSettings
-from bridge.supervisor import open_listener
-from bridge.worker import create_server
+from bridge.server.settings import BridgeSettings
+from bridge.server.supervisor import open_listener
+from bridge.server.worker import create_server
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model_cache import ModelCache
+from depth_anything_ros.serving.model_cache import ModelCache
 
 T = TypeVar("T")
 

@@ -30,8 +30,8 @@ from bridge.codec import (
     encode_npy,
     encode_raw,
 )
-from bridge.image_header import PNG_SIGNATURE, ImageHeader, UndecodableImage, read_header
 from depth_anything_ros.errors import ImageError
+from depth_anything_ros.io.image_header import PNG_SIGNATURE, ImageHeader, UndecodableImage, read_header
 
 GREY, COLOR, ALPHA = 1, 3, 4
 

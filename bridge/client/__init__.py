@@ -1,0 +1,33 @@
+"""The bridge's client: `DepthClient`, `AsyncDepthClient`, and the JSON API as functions.
+
+Needs neither torch nor ROS nor a web server (extra `[client]`).
+"""
+
+from bridge.client.calls import BridgeError, RetryPolicy
+from bridge.client.client import AsyncDepthClient, DepthClient
+from bridge.client.functions import (
+    decode_depth_map,
+    decode_pointcloud,
+    encode_image,
+    get_health,
+    predict_metric_depth,
+    predict_pointcloud,
+    predict_relative_depth,
+)
+from bridge.client.servers import Server, load_server
+
+__all__ = [
+    "AsyncDepthClient",
+    "BridgeError",
+    "DepthClient",
+    "RetryPolicy",
+    "Server",
+    "decode_depth_map",
+    "decode_pointcloud",
+    "encode_image",
+    "get_health",
+    "load_server",
+    "predict_metric_depth",
+    "predict_pointcloud",
+    "predict_relative_depth",
+]

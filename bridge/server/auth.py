@@ -1,0 +1,143 @@
+"""API keys: who may ask, and how often.
+
+A key is 256 random bits, so a plain SHA-256 of it can be kept without being guessed. The key file has
+one `name sha256` line a key; `#` starts a comment. Names appear in logs, keys never do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from bridge.server.errors import RateLimited, Unauthorized, retry_after
+from bridge.server.settings import BridgeSettings
+from depth_anything_ros.errors import SettingsError
+
+logger = logging.getLogger(__name__)
+
+KEY_LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+(?P<digest>[0-9a-fA-F]{64})")
+SETTINGS_KEY_NAME = "api-key"  # of the one key that the settings hold
+BEARER = re.compile(rb"bearer +([\x21-\x7e]+) *", re.IGNORECASE)
+
+
+def digest_of(key: bytes) -> bytes:
+    """SHA-256 of a key."""
+    return hashlib.sha256(key).digest()
+
+
+def make_key(name: str) -> tuple[str, str]:
+    """Make a key; return it and its line for the key file.
+
+    Raises:
+        SettingsError: a name with other characters than letters, digits and `_.@-`.
+    """
+    key = secrets.token_urlsafe(32)
+    line = f"{name} {digest_of(key.encode()).hex()}"
+    if not KEY_LINE.fullmatch(line):
+        raise SettingsError(f"{name!r} is no name for a key: take up to 64 letters, digits and _ . @ -")
+    return key, line
+
+
+def read_keys(path: Path) -> dict[str, bytes]:
+    """Read a key file: name -> digest.
+
+    Raises:
+        SettingsError: unreadable, a malformed line, a name twice, or no key at all.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the key file {path}") from error
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        match = KEY_LINE.fullmatch(text)
+        if text and (match is None or match["name"] in keys):
+            raise SettingsError(f"{path}:{number}: expected `name sha256`, each name once")
+        if match:
+            keys[match["name"]] = bytes.fromhex(match["digest"])
+    if not keys:
+        raise SettingsError(f"the key file {path} holds no key: nobody could come in")
+    return keys
+
+
+class KeyRing:
+    """The keys that open this server; empty means that none is needed.
+
+    Raises:
+        SettingsError: as `read_keys`, or an empty or non-ASCII key.
+    """
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        self._path = settings.api_keys_file
+        self._fixed: dict[str, bytes] = {}
+        if settings.api_key is not None:
+            key = settings.api_key.get_secret_value()
+            if not BEARER.fullmatch(b"bearer " + key.encode()):
+                raise SettingsError("api_key must be visible ASCII characters without spaces")
+            self._fixed[SETTINGS_KEY_NAME] = digest_of(key.encode())
+        self._keys = self._read()
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def _read(self) -> dict[str, bytes]:
+        return self._fixed | (read_keys(self._path) if self._path else {})
+
+    def reload(self) -> None:
+        """Read the key file again; one that cannot be used leaves the keys as they are."""
+        try:
+            self._keys = self._read()
+            logger.info("keys loaded: %s", ", ".join(self._keys) or "none")
+        except SettingsError as error:
+            logger.error("the keys stay as they were: %s", error)
+
+    def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """Return the name of the key that a request carries.
+
+        Raises:
+            Unauthorized: no Authorization header, several, another scheme, or an unknown key.
+        """
+        values = [value for name, value in headers if name == b"authorization"]
+        match = BEARER.fullmatch(values[0]) if len(values) == 1 else None
+        digest = digest_of(match[1] if match else b"")
+        found = [name for name, known in self._keys.items() if hmac.compare_digest(digest, known)]
+        if match is None or not found:
+            raise Unauthorized(
+                "a valid API key is needed: Authorization: Bearer KEY",
+                "Authorization",
+                {"WWW-Authenticate": 'Bearer realm="depth bridge"'},
+            )
+        return found[0]
+
+
+class RateLimiter:
+    """A token bucket for each key: `burst` requests at once, `rate_per_s` in the long run."""
+
+    def __init__(self, rate_per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate_per_s
+        self._burst = max(1.0, burst)
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when that was counted
+
+    def take(self, name: str) -> None:
+        """Take a token from a key's bucket. Raises RateLimited where there is none."""
+        now = self._clock()
+        left, since = self._buckets.get(name, (self._burst, now))
+        left = min(self._burst, left + (now - since) * self._rate)
+        if left < 1:
+            raise RateLimited("too many requests with this key", None, retry_after((1 - left) / self._rate))
+        self._buckets[name] = (left - 1, now)
+
+
+def create_rate_limiter(settings: BridgeSettings) -> RateLimiter | None:
+    """Build one worker's limiter. The workers share the rate, so together they never exceed it."""
+    if settings.rate_limit_per_s is None:
+        return None
+    return RateLimiter(settings.rate_limit_per_s / settings.workers, settings.rate_burst / settings.workers)

@@ -1,0 +1,197 @@
+"""What can go wrong with a request, and the one table that turns it into an answer.
+
+::
+
+    DepthAnythingError
+    └── RequestError
+        ├── BadRequest            400  malformed, or a field missing
+        ├── Unauthorized          401  no key, or a wrong one
+        ├── NotFound              404
+        ├── MethodNotAllowed      405
+        ├── NotAcceptable         406  no such output format
+        ├── BodyTooSlow           408  headers or body did not arrive in time
+        ├── BodyTooLarge          413
+        ├── UnsupportedMedia      415  no such input format
+        ├── InvalidValue          422  understood, but out of range
+        ├── RateLimited           429
+        ├── QueueFull             503
+        ├── Loading               503
+        ├── Draining              503
+        ├── DeviceFailed          503  the worker is replaced
+        └── DeadlineExceeded      504
+
+The messages of RequestError and of the image codec are written for clients. Every other error's may
+hold paths or data, so its words come from the table, which looks at the class alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from bridge.codec import OversizedImage, UndecodableData, UnusableScale
+from bridge.server.image_url import ImageHostFailed, UrlRefused
+from bridge.server.replies import JSON, dump_json
+from depth_anything_ros.errors import (
+    CheckpointError,
+    CheckpointInvalid,
+    CheckpointMismatch,
+    DepthAnythingError,
+    InputError,
+    OutOfMemory,
+    SettingsError,
+)
+from depth_anything_ros.io.image_header import UndecodableImage
+
+
+class RequestError(DepthAnythingError):
+    """A request that is refused, and why.
+
+    Attributes:
+        param: the field, header or parameter at fault.
+        headers: what the answer carries beside the usual.
+    """
+
+    def __init__(self, message: str, param: str | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.headers = headers or {}
+
+
+class BadRequest(RequestError):
+    """Malformed, or something required is missing."""
+
+
+class Unauthorized(RequestError):
+    """No valid key."""
+
+
+class NotFound(RequestError):
+    """No such path."""
+
+
+class MethodNotAllowed(RequestError):
+    """The path has other methods."""
+
+
+class NotAcceptable(RequestError):
+    """None of the formats that the client accepts can be made."""
+
+
+class BodyTooSlow(RequestError):
+    """Headers or body did not arrive in time."""
+
+
+class BodyTooLarge(RequestError):
+    """More bytes than the limit."""
+
+
+class UnsupportedMedia(RequestError):
+    """A content type or coding that is not read."""
+
+
+class InvalidValue(RequestError):
+    """A value of the wrong type or out of range."""
+
+
+class RateLimited(RequestError):
+    """The key asked too often."""
+
+
+class QueueFull(RequestError):
+    """No place left to wait in."""
+
+
+class Loading(RequestError):
+    """The models named at start are not loaded yet."""
+
+
+class Draining(RequestError):
+    """The server is going down."""
+
+
+class DeviceFailed(RequestError):
+    """The device cannot be used any more by this process."""
+
+
+class DeadlineExceeded(RequestError):
+    """The answer was not ready in time."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Row of the table. `words` None: the error's own message is written for clients."""
+
+    status: int
+    type: str
+    code: str
+    words: str | None = None
+    retry_after_s: int | None = None
+
+
+INVALID, OVERLOADED, SERVER = "invalid_request", "overloaded", "server_error"
+
+ANSWERS: dict[type[BaseException], Answer] = {
+    BadRequest: Answer(400, INVALID, "bad_request"),
+    UndecodableData: Answer(400, INVALID, "bad_base64"),
+    Unauthorized: Answer(401, "authentication", "unauthorized"),
+    UrlRefused: Answer(403, "permission", "image_url_refused", "this server does not fetch that image_url"),
+    NotFound: Answer(404, INVALID, "not_found"),
+    MethodNotAllowed: Answer(405, INVALID, "method_not_allowed"),
+    NotAcceptable: Answer(406, INVALID, "not_acceptable"),
+    BodyTooSlow: Answer(408, INVALID, "too_slow"),
+    BodyTooLarge: Answer(413, INVALID, "body_too_large"),
+    UnsupportedMedia: Answer(415, INVALID, "unsupported_media_type"),
+    InvalidValue: Answer(422, INVALID, "invalid_value"),
+    UndecodableImage: Answer(422, INVALID, "undecodable_image"),
+    OversizedImage: Answer(422, INVALID, "image_size"),
+    UnusableScale: Answer(422, INVALID, "png_scale"),
+    InputError: Answer(422, INVALID, "invalid_value", "the image or a value is outside this server's limits"),
+    ImageHostFailed: Answer(424, "upstream", "image_host_failed", "no image came from the host of image_url"),
+    RateLimited: Answer(429, "rate_limit", "rate_limited", None, 1),
+    QueueFull: Answer(503, OVERLOADED, "queue_full", None, 1),
+    Loading: Answer(503, OVERLOADED, "loading", None, 5),
+    Draining: Answer(503, OVERLOADED, "draining", None, 5),
+    DeviceFailed: Answer(503, SERVER, "device_failed", None, 5),
+    OutOfMemory: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
+    MemoryError: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
+    CheckpointInvalid: Answer(503, SERVER, "weights_unusable", "this server's weights for the model are damaged", 60),
+    CheckpointMismatch: Answer(503, SERVER, "weights_unusable", "this server's weights are those of another model", 60),
+    CheckpointError: Answer(503, SERVER, "weights_missing", "this server has no weights for the model", 60),
+    DeadlineExceeded: Answer(504, SERVER, "deadline"),
+    # Values of a request never become one: only the server's own settings do.
+    SettingsError: Answer(500, SERVER, "misconfigured", "this server's settings for the model cannot be used"),
+    Exception: Answer(500, SERVER, "internal", "something went wrong; the request_id finds it in the server's log"),
+}
+
+
+def answer_for(error: BaseException) -> Answer:
+    """Look an error up by the nearest of its classes."""
+    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+
+
+def error_response(error: Exception, request_id: str) -> Response:
+    """Make the answer to a request that failed."""
+    answer = answer_for(error)
+    message = answer.words or str(error)
+    headers = dict(error.headers) if isinstance(error, RequestError) else {}
+    if answer.retry_after_s is not None:
+        headers.setdefault("Retry-After", str(answer.retry_after_s))
+    body = {
+        "detail": message,
+        "error": {
+            "message": message,
+            "type": answer.type,
+            "code": answer.code,
+            "param": getattr(error, "param", None),
+            "request_id": request_id,
+        },
+    }
+    return Response(dump_json(body), answer.status, headers, JSON)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """Header for a wait that is known better than the table knows it."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}

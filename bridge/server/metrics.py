@@ -1,0 +1,52 @@
+"""Prometheus metrics of one worker, or of all of them together where there are several.
+
+Workers share their numbers through files in `PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets
+before it starts more than one, so that whichever worker answers a scrape speaks for all.
+"""
+
+from __future__ import annotations
+
+import os
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from depth_anything_ros.version import __version__
+
+SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+STAGES = ("queue", "decode", "infer", "encode")
+
+
+class Metrics:
+    """Everything that is counted."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "depth_bridge_requests", "Requests answered", ("path", "method", "status"), registry=registry
+        )
+        self.duration = Histogram(
+            "depth_bridge_request_duration_seconds", "Whole requests", ("path",), registry=registry, buckets=BUCKETS_S
+        )
+        self.stages = Histogram(
+            "depth_bridge_stage_duration_seconds", "Parts of them", ("stage",), registry=registry, buckets=BUCKETS_S
+        )
+        self.rejected = Counter("depth_bridge_rejected", "Requests refused", ("reason",), registry=registry)
+        self.waiting = self._gauge("queue_depth", "Requests that wait for a device")
+        self.in_flight = self._gauge("in_flight", "Requests accepted and not answered yet")
+        self.models = self._gauge("models_loaded", "Models in memory")
+        self.gpu_memory = self._gauge("gpu_memory_bytes", "GPU memory taken by tensors", "device")
+        build = Gauge("depth_bridge_build_info", "Version", ("version",), registry=registry, multiprocess_mode="max")
+        build.labels(__version__).set(1)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"depth_bridge_{name}", text, labels, registry=self._registry, multiprocess_mode="livesum")
+
+    def render(self) -> bytes:
+        """All metrics in the Prometheus text format."""
+        registry = self._registry
+        if SHARED_FOLDER_VARIABLE in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

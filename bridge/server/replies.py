@@ -1,0 +1,110 @@
+"""Results as bodies: which format the client accepts, and the bytes and headers in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from bridge.codec import encode_array_base64, encode_depth_png16, encode_npy, encode_raw
+from depth_anything_ros.depth_map import DepthMap
+from depth_anything_ros.io.formats import encode_pcd, encode_ply
+
+JSON = "application/json"
+RAW = "application/octet-stream"
+NPY = "application/x-npy"
+PNG = "image/png"
+PLY = "application/x-ply"
+PCD = "application/x-pcd"
+DEPTH_FORMATS = (JSON, RAW, NPY, PNG)
+CLOUD_FORMATS = (JSON, RAW, NPY, PLY, PCD)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a request computed.
+
+    Attributes:
+        depth: the depth map.
+        image: uint8 BGR (H, W, 3), colours of the cloud.
+        points: float32 (H * W, 3), metres, optical frame; None where no cloud was asked for.
+        png_scale: levels of a 16-bit PNG a metre.
+    """
+
+    depth: DepthMap
+    image: NDArray[np.uint8]
+    points: NDArray[np.float32] | None
+    png_scale: float
+
+
+def dump_json(value: Any) -> bytes:
+    """Serialise; NaN and infinity become null."""
+    return orjson.dumps(value)
+
+
+def choose_format(accept: str | None, formats: tuple[str, ...]) -> str | None:
+    """Return the first of `formats` with the highest quality in an Accept header, or None (RFC 9110, 12.5.1)."""
+    if accept is None or not accept.strip():
+        return formats[0]
+    ranges = [_media_range(part) for part in accept.split(",")]
+    best = max(formats, key=lambda name: _quality(name, ranges))
+    return best if _quality(best, ranges) > 0 else None
+
+
+def _media_range(text: str) -> tuple[str, float]:
+    name, *parameters = (part.strip().lower() for part in text.split(";"))
+    quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+    try:
+        return name, float(quality)
+    except ValueError:
+        return name, 0.0
+
+
+def _quality(name: str, ranges: list[tuple[str, float]]) -> float:
+    """The most specific range that matches decides."""
+    given = dict(ranges)
+    return next((given[key] for key in (name, f"{name.partition('/')[0]}/*", "*/*") if key in given), 0.0)
+
+
+def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of a result in one of the formats of its kind."""
+    values = result.depth.values
+    lowest, highest = float(values.min()), float(values.max())
+    array = values if result.points is None else result.points
+    headers = {
+        "X-Shape": ",".join(str(length) for length in array.shape),
+        "X-Unit": result.depth.unit or "none",
+        "X-Scale": f"{result.png_scale if media == PNG else 1:g}",
+        "X-Min": f"{lowest:g}",
+        "X-Max": f"{highest:g}",
+        "X-Model-Key": result.depth.model_key,
+    }
+    if media == JSON:
+        return _json(result, lowest, highest), headers
+    return ENCODERS[media](result, array), headers
+
+
+ENCODERS: dict[str, Callable[[Result, NDArray[np.float32]], bytes]] = {
+    RAW: lambda result, array: encode_raw(array),
+    NPY: lambda result, array: encode_npy(array),
+    PNG: lambda result, array: encode_depth_png16(array, result.png_scale),
+    PLY: lambda result, array: encode_ply(array, result.image),
+    PCD: lambda result, array: encode_pcd(array, result.image),
+}
+
+
+def _json(result: Result, lowest: float, highest: float) -> bytes:
+    """The bodies that clients know: their field names are a promise."""
+    values = result.depth.values
+    body: dict[str, Any] = {"depth_map": encode_array_base64(values)}
+    if result.points is None:
+        body["shape"] = values.shape
+    else:
+        body["depth_shape"] = values.shape
+        body["pointcloud"] = encode_array_base64(result.points)
+        body["pointcloud_shape"] = result.points.shape
+    return dump_json({**body, "min": lowest, "max": highest})

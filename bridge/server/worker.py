@@ -1,0 +1,128 @@
+"""One server process: a model cache, the application, and uvicorn around them."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
+from socket import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from bridge.server.app import create_app
+from bridge.server.auth import KeyRing
+from bridge.server.exit_status import WORKER_FAILED, WORKER_UNABLE
+from bridge.server.image_url import ImageFetcher
+from bridge.server.logs import configure_logging
+from bridge.server.protocol import protocol_with_deadlines
+from bridge.server.service import Bridge
+from bridge.server.settings import BridgeSettings
+from depth_anything_ros.errors import DepthAnythingError
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.runtime.allocator import keep_freed_memory
+from depth_anything_ros.runtime.device import available_devices, select_device
+from depth_anything_ros.runtime.threads import share_cores
+from depth_anything_ros.serving.model_cache import ModelCache
+from depth_anything_ros.settings import CacheSettings, ModelSettings
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerServer(uvicorn.Server):
+    """uvicorn, ending in two steps: first the accepted work is finished, then the sockets are closed.
+
+    In between new work is answered with 503, so a client learns where it stands instead of being cut off.
+    """
+
+    def __init__(self, config: uvicorn.Config, bridge: Bridge) -> None:
+        super().__init__(config)
+        self._bridge = bridge
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._bridge.is_draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        bridge = self._bridge
+        if bridge.preload_failed or (bridge.is_draining and not bridge.in_work):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> None:
+    """Serve until told to end; entry point of a worker process. Exits with the status the supervisor reads."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor passes it on
+    keep_freed_memory()
+    share_cores(settings.workers)
+    configure_logging(settings.log_level)
+    try:
+        app = build_app(settings, worker_id)
+    except DepthAnythingError as error:
+        logger.error("cannot start: %s", error)
+        sys.exit(WORKER_UNABLE)
+    bridge: Bridge = app.state.bridge
+    threading.Thread(target=_end_with_parent, args=(bridge,), daemon=True).start()
+    create_server(app, settings).run([listener])
+    if bridge.preload_failed:
+        sys.exit(WORKER_UNABLE)
+    sys.exit(WORKER_FAILED if bridge.has_failed else 0)
+
+
+def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
+    """Build a worker's application and all it needs; SIGHUP makes it read its keys again.
+
+    Raises:
+        SettingsError, DeviceError: what the settings ask for cannot be had.
+    """
+    devices = devices_of(settings, worker_id)
+    keys = KeyRing(settings)
+    signal.signal(signal.SIGHUP, lambda *_: keys.reload())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor held it back
+    fetcher = ImageFetcher(settings.image_url_settings)
+    return create_app(create_cache(settings, devices), settings, fetcher, keys, worker_id)
+
+
+def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
+    """Put uvicorn around an application."""
+    config = uvicorn.Config(
+        app,
+        http=protocol_with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(settings.request_timeout_s),
+    )
+    return WorkerServer(config, app.state.bridge)
+
+
+def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
+    """A model cache whose estimators hold to this server's limits."""
+
+    def load(model: ModelSettings) -> DepthEstimator:
+        estimator = DepthEstimator.from_settings(model)
+        estimator.limits = settings.input_limits
+        return estimator
+
+    limits = CacheSettings(settings.max_models * len(devices), settings.max_model_bytes)
+    return ModelCache(limits, devices, load)
+
+
+def devices_of(settings: BridgeSettings, worker_id: int) -> list[str]:
+    """Deal the devices out: every worker gets its share of the GPUs, at least one."""
+    if settings.device != "auto":
+        return [str(select_device(settings.device))]
+    devices = available_devices()
+    return devices[worker_id :: settings.workers] or [devices[worker_id % len(devices)]]
+
+
+def _end_with_parent(bridge: Bridge) -> None:
+    """Drain when the supervisor is gone, however it ended: nobody else would stop this process."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        bridge.is_draining = True

@@ -1,0 +1,79 @@
+"""Options that say which model to run. Subcommands that estimate depth share them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import TYPE_CHECKING, Any
+
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from depth_anything_ros.estimator import DepthEstimator
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which model, and its maximum depth."""
+    defaults = ModelSettings()
+    model = parser.add_argument_group("model")
+    model.add_argument("--encoder", metavar="NAME", default=defaults.encoder, help="default: %(default)s")
+    model.add_argument("--dataset", metavar="NAME", default=defaults.dataset, help="default: %(default)s")
+    model.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        default=defaults.checkpoint,
+        help="weights; 'untrained': random ones, for trials",
+    )
+    model.add_argument(
+        "--input-size",
+        metavar="PIXELS",
+        type=int,
+        default=defaults.input_size,
+        help="short side given to the network, default: %(default)s",
+    )
+    model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
+    model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
+    model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
+    model.add_argument("--compile", action="store_true", help="let torch.compile rewrite the network, for minutes")
+    model.add_argument(
+        "--max-depth", metavar="METRES", type=float, help="at the network's full output; default: the dataset's"
+    )
+    model.add_argument("--no-download", action="store_true", help="never fetch weights")
+
+
+def model_settings(args: argparse.Namespace) -> ModelSettings:
+    """Read the options of `add_model_arguments`."""
+    return ModelSettings(
+        encoder=args.encoder,
+        dataset=args.dataset,
+        checkpoint=args.checkpoint,
+        input_size=args.input_size,
+        device=args.device,
+        precision=args.precision,
+        backend=args.backend,
+        compile=args.compile,
+        download=not args.no_download,
+    )
+
+
+def max_depth(args: argparse.Namespace) -> float:
+    """Return the maximum depth in metres: the option's, else the dataset's. Raises SettingsError."""
+    from depth_anything_ros.model.registry import dataset_spec
+
+    max_depth_m: float = dataset_spec(args.dataset).max_depth_m if args.max_depth is None else args.max_depth
+    if not 0 < max_depth_m < math.inf:
+        raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth_m}")
+    return max_depth_m
+
+
+def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float) -> dict[str, Any]:
+    """Describe the model: what has to be the same for results to belong together."""
+    return {
+        "key": estimator.key,
+        "kind": estimator.kind,
+        "sha256": estimator.sha256 or estimator.source,
+        "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
+        "precision": args.precision,
+        "backend": args.backend,
+    }

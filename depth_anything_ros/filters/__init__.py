@@ -1,0 +1,1 @@
+"""Filters of depth: over time, and at edges."""

@@ -1,0 +1,1 @@
+"""Files: pictures, videos, depth, clouds, snapshots."""

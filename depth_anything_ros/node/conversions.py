@@ -1,0 +1,169 @@
+"""NumPy -> ROS messages, and back where cv_bridge has to help. Needs the message classes, never rclpy.
+
+What needs no message classes is in `image_encodings`. cv_bridge is not needed for the encodings cameras
+really send: its compiled part breaks under NumPy 2 on several distributions. Any other encoding is handed
+to it where it can be imported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
+from std_msgs.msg import Header
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.errors import ImageError
+from depth_anything_ros.messages import images as image_encodings
+from depth_anything_ros.messages.camera_infos import fields_for
+from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
+from depth_anything_ros.messages.compressed import JPEG_QUALITY, bgr_to_jpeg, encode
+from depth_anything_ros.messages.images import LAYOUTS, BgrImage, depth_pixels, image_fields
+
+# What a BGR picture can be sent as, and OpenCV's code that makes it (None: it is BGR).
+FROM_BGR: dict[str, int | None] = {
+    "bgr8": None,
+    "rgb8": cv2.COLOR_BGR2RGB,
+    "bgra8": cv2.COLOR_BGR2BGRA,
+    "rgba8": cv2.COLOR_BGR2RGBA,
+    "mono8": cv2.COLOR_BGR2GRAY,
+    "bgr16": None,
+    "rgb16": cv2.COLOR_BGR2RGB,
+    "mono16": cv2.COLOR_BGR2GRAY,
+}
+
+
+def image_to_bgr(msg: Image) -> BgrImage:
+    """`image_encodings.image_to_bgr`, with cv_bridge for the encodings that it does not know.
+
+    Raises:
+        ImageError: as there, or cv_bridge cannot be imported or cannot convert the image.
+    """
+    known = msg.encoding in LAYOUTS or 0 in (msg.width, msg.height)
+    return image_encodings.image_to_bgr(msg) if known else _by_cv_bridge(msg)
+
+
+def _by_cv_bridge(msg: Image) -> BgrImage:
+    try:
+        from cv_bridge import CvBridge
+    except Exception as error:  # absent, or compiled against another NumPy, which can raise anything
+        known = ", ".join(LAYOUTS)
+        raise ImageError(f"unknown image encoding {msg.encoding!r}; known without cv_bridge: {known}") from error
+    try:
+        return np.asarray(CvBridge().imgmsg_to_cv2(msg, "bgr8"))
+    except Exception as error:  # cv_bridge's own error, OpenCV's, or TypeError
+        raise ImageError(f"cv_bridge cannot convert encoding {msg.encoding!r} to bgr8") from error
+
+
+def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") -> Image:
+    """uint8 (H, W, 3) BGR -> Image of an encoding in `FROM_BGR`; alpha is full, 16-bit pixels span their range."""
+    code = FROM_BGR[encoding]
+    pixels: NDArray[Any] = image_bgr if code is None else cv2.cvtColor(image_bgr, code)
+    if LAYOUTS[encoding].bits == 16:
+        pixels = pixels * np.uint16(257)  # 255 becomes 65535, and the high byte is what it was
+    return _image(pixels, header, encoding)
+
+
+def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
+    """Float32 (H, W) -> Image: 32FC1 as it is, or 16UC1 in millimetres with 0 for invalid (REP 118)."""
+    return _image(depth_pixels(depth, encoding), header, encoding)
+
+
+def depth_to_compressed(
+    depth: NDArray[np.float32], header: Header, encoding: str = "32FC1", *, depth_max_m: float
+) -> CompressedImage:
+    """Float32 (H, W) -> CompressedImage of a topic `.../compressedDepth`; depth beyond `depth_max_m` is lost.
+
+    Readers get an Image of `encoding`, invalid depth as NaN or 0: infinite depth has no code of its own there.
+
+    Raises:
+        InputError, SettingsError: as `compressed_depth.encode`.
+    """
+    format_, data = encode(depth, encoding, depth_max_m=depth_max_m)
+    return _compressed(format_, data, header)
+
+
+def bgr_to_compressed(image_bgr: BgrImage, header: Header, quality: int = JPEG_QUALITY) -> CompressedImage:
+    """uint8 (H, W, 3) BGR -> CompressedImage of a topic `.../compressed`: a JPEG of `quality` 1 to 100.
+
+    Raises:
+        InputError, SettingsError: as `compressed_depth.bgr_to_jpeg`.
+    """
+    format_, data = bgr_to_jpeg(image_bgr, quality)
+    return _compressed(format_, data, header)
+
+
+def _compressed(format_: str, data: bytes, header: Header) -> CompressedImage:
+    msg = CompressedImage(header=header, format=format_)
+    msg.data.frombytes(data)
+    return msg
+
+
+def _image(pixels: NDArray[Any], header: Header, encoding: str) -> Image:
+    msg = Image(header=header, **image_fields(pixels, encoding))
+    # Into the array that is there: message classes copy what is assigned, some of them element by element.
+    msg.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
+    return msg
+
+
+class CloudMessage:
+    """One organised PointCloud2 after the other, x, y, z and rgb as FLOAT32, in the same memory.
+
+    What `fill` returned is overwritten by the next call: publishing copies it.
+    """
+
+    def __init__(self) -> None:
+        self._msg = PointCloud2()
+        self._buffer: CloudBuffer | None = None
+
+    def fill(
+        self, depth: Any, image_bgr: BgrImage, header: Header, camera: CameraModel, stride: int = 1
+    ) -> PointCloud2:
+        """Back-project depth, float32 (H, W), metres, of an image uint8 (H, W, 3); see `CloudBuffer.fill`."""
+        rows, columns = depth.shape
+        height, width = cloud_shape(rows, columns, stride)
+        if self._buffer is None or (self._msg.height, self._msg.width) != (height, width):
+            self._msg = _empty_cloud(height, width)
+            self._buffer = CloudBuffer(height, width, self._msg.data)
+        self._msg.header = header
+        self._msg.is_dense = self._buffer.fill(depth, image_bgr, camera, stride)
+        return self._msg
+
+
+def _empty_cloud(height: int, width: int) -> PointCloud2:
+    msg = PointCloud2(height=height, width=width, point_step=POINT_STEP_BYTES, row_step=width * POINT_STEP_BYTES)
+    msg.fields = [
+        PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
+        for name, offset in FIELD_OFFSETS.items()
+    ]
+    msg.is_bigendian = sys.byteorder == "big"
+    msg.data.frombytes(bytes(height * msg.row_step))
+    return msg
+
+
+def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
+    """CameraModel -> CameraInfo of its raw pictures, the way back of `CameraModel.from_camera_info`."""
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+    return CameraInfo(
+        header=header,
+        height=camera.height,
+        width=camera.width,
+        distortion_model=camera.distortion_model or "plumb_bob",
+        d=list(camera.distortion) or [0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        # With distortion, too: the picture is raw, and P describes the one that rectifying it at the same
+        # focal length would give.
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:
+    """CameraInfo that is true for an image with `camera`'s size, see `camera_infos.fields_for`."""
+    fields = fields_for(info, camera)
+    roi = fields.pop("roi") or RegionOfInterest(do_rectify=info.roi.do_rectify)
+    return CameraInfo(header=header, roi=roi, **fields)

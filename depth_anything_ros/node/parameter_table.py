@@ -1,0 +1,144 @@
+"""The machinery of parameter tables: declare one, read it, check a change. The table itself is in `parameters`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+from depth_anything_ros.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: what it means and which values it takes.
+
+    Attributes:
+        description: shown by `ros2 param describe`.
+        choices: allowed strings; empty allows any.
+        numbers: length of an array of numbers, which is not set unless it is given.
+        bounds: lowest and highest number.
+        unset: the value that stands for None, where the setting is optional.
+        fixed: read once, at the start.
+    """
+
+    description: str
+    choices: tuple[str, ...] = ()
+    numbers: int = 0
+    bounds: tuple[float, float] | None = None
+    unset: str | float | None = None
+    fixed: bool = False
+
+
+CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+
+
+RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these
+
+
+def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
+    """Declare the parameters of a table; the node's overrides are checked as they come in.
+
+    Args:
+        defaults: a setting for every name in the table; None where it has an `unset`.
+
+    Raises:
+        rclpy.exceptions.ParameterException: an override of the wrong type or out of range.
+    """
+    for name, parameter in table.items():
+        default = _ros_default(parameter, defaults[name])
+        if default is None:
+            _declare_unset(node, name, parameter, default)
+        else:
+            node.declare_parameter(name, default, _descriptor(parameter, default))
+
+
+def _declare_unset(node: Node, name: str, parameter: Parameter, default: Any) -> None:
+    """Declare a parameter without a value, of any type: of a fixed one without a value, rclpy cannot be asked."""
+    descriptor = _descriptor(parameter, default)
+    descriptor.dynamic_typing = True
+    node.declare_parameter(name, None, descriptor)
+
+
+def _ros_default(parameter: Parameter, default: Any) -> Any:
+    """The value that says a setting; None for an array, which ROS knows only with its length."""
+    return parameter.unset if default is None else default
+
+
+def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
+    descriptor = ParameterDescriptor(description=parameter.description, read_only=parameter.fixed)
+    if parameter.choices:
+        descriptor.additional_constraints = f"one of: {', '.join(parameter.choices)}"
+    if parameter.bounds is not None and isinstance(default, int):
+        first, last = (int(bound) for bound in parameter.bounds)
+        descriptor.integer_range = [IntegerRange(from_value=first, to_value=last, step=1)]
+    elif parameter.bounds is not None:
+        lowest, highest = parameter.bounds
+        descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest, step=0.0)]
+    return descriptor
+
+
+def values_of(node: Node, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values of those parameters that are set."""
+    found = {name: node.get_parameter_or(name) for name in names}
+    return {name: parameter.value for name, parameter in found.items() if parameter.type_ != RosParameter.Type.NOT_SET}
+
+
+def _of_type(name: str, kind: type, value: Any) -> Any:
+    """Return a value of the type that a parameter has: rclpy takes any for one that has no value yet."""
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is not type(None) and type(value) is not kind:
+        raise SettingsError(f"parameter {name} is {value!r}; allowed is a value of type {kind.__name__}")
+    return value
+
+
+def _checked_cameras(names: Any) -> tuple[str, ...]:
+    """Return the names of the cameras. Raises SettingsError: one that cannot be one, or is there twice."""
+    if tuple(names) == ("",):
+        return ("",)
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name) or name in RESERVED_NAMES:
+            raise SettingsError(
+                f"parameter cameras has {name!r}; allowed are letters, digits and underscores, a letter first"
+            )
+    if not names or len(set(names)) < len(names):
+        raise SettingsError(f"parameter cameras is {list(names)}; allowed is one name or more, each once")
+    return tuple(names)
+
+
+def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that parameter values stand for; names that are not in the table are left out.
+
+    Raises:
+        SettingsError: names the parameter, the value and what is allowed.
+    """
+    return {name: _checked(name, table[name], value) for name, value in values.items() if name in table}
+
+
+def _checked(name: str, parameter: Parameter, value: Any) -> Any:
+    if name == "cameras":
+        return _checked_cameras(value)
+    if parameter.numbers:
+        return _checked_numbers(name, parameter.numbers, value)
+    if parameter.choices and value not in parameter.choices:
+        raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
+    if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
+        raise SettingsError(f"parameter {name} is {value}; allowed: {parameter.bounds[0]:g} to {parameter.bounds[1]:g}")
+    return None if parameter.unset is not None and value == parameter.unset else value
+
+
+def _checked_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(number) for number in value)
+    except (TypeError, ValueError):  # no array, or not of numbers
+        numbers = ()
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise SettingsError(f"parameter {name} is {value}; allowed are {count} finite numbers")
+    return numbers

@@ -1,0 +1,125 @@
+"""A node as a process: signals, the executor's thread, the log, the exit status.
+
+The main thread only waits for a signal, so that one is heard at once, whatever loads or runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from depth_anything_ros.errors import DepthAnythingError, describe
+from depth_anything_ros.runtime.allocator import keep_freed_memory
+from depth_anything_ros.runtime.threads import share_cores
+
+# How long the end of the process waits for each: a picture, an inference, a load, a callback under way.
+SHUTDOWN_GRACE_S = 0.5
+# How often the threads of the process look whether it is to end.
+END_CHECK_S = 0.1
+
+AnyNode = TypeVar("AnyNode", bound=Node)
+
+
+def run_node(
+    name: str,
+    make: Callable[[], AnyNode],
+    start: Callable[[AnyNode], None],
+    stop: Callable[[AnyNode, float], bool],
+    args: list[str] | None = None,
+) -> None:
+    """Run a node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed.
+
+    Args:
+        name: begins the line that says what is not allowed.
+        make: makes the node.
+        start: sets it to work, in the executor's thread.
+        stop: stops its work for good; returns False if some is still under way after so many seconds.
+        args: command line, for rclpy.
+    """
+    keep_freed_memory()
+    share_cores()
+    signals: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: signals.append(received))
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make()
+    except (ParameterException, DepthAnythingError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    core_log = logging.getLogger("depth_anything_ros")
+    core_log.addHandler(RosLogHandler(node))
+    core_log.setLevel(logging.INFO)
+    ending = threading.Event()
+    spinning = ThreadPoolExecutor(1, "executor").submit(_spin, node, start, ending)
+    # Looking is safe where waiting is not: a handler that takes a lock can meet its own thread holding
+    # it, and a thread that waits for one sleeps on if the signal was delivered to another thread.
+    while not signals and not spinning.done():
+        time.sleep(END_CHECK_S)
+    ending.set()
+    _end(node, stop(node, SHUTDOWN_GRACE_S), spinning)
+
+
+def _spin(node: AnyNode, start: Callable[[AnyNode], None], ending: threading.Event) -> None:
+    start(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not ending.is_set():
+        try:
+            executor.spin_once(timeout_sec=END_CHECK_S)
+        except RuntimeError as error:  # before Kilted, rclpy lets an impossible transition end the executor
+            node.get_logger().error(f"a callback failed: {describe(error)}")
+            time.sleep(END_CHECK_S)
+
+
+def _end(node: Node, has_stopped: bool, spinning: Future[None]) -> None:
+    if wait([spinning], SHUTDOWN_GRACE_S).done:
+        leaving = threading.Thread(target=_leave, args=(node,), daemon=True)
+        leaving.start()
+        leaving.join(None if has_stopped else SHUTDOWN_GRACE_S)
+    if not (has_stopped and spinning.done()):
+        error = spinning.exception() if spinning.done() else None
+        if error is not None:
+            traceback.print_exception(error)
+        # What torch computes cannot be interrupted, and taking the interpreter down around it crashes.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0 if error is None else 1)
+    spinning.result()  # raises what ended the callbacks, if it was no signal
+
+
+def _leave(node: Node) -> None:
+    """Tell the others, so that nobody takes the node's topics for alive."""
+    node.destroy_node()
+    rclpy.try_shutdown()
+
+
+class RosLogHandler(logging.Handler):
+    """Passes what the core logs on to the node's logger, and so to /rosout."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._logger = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record. rclpy ties a severity to the line that logs, hence a line for each."""
+        if record.levelno >= logging.ERROR:
+            self._logger.error(record.getMessage())
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(record.getMessage())
+        else:
+            self._logger.info(record.getMessage())

@@ -1,0 +1,121 @@
+"""The range sensor beside a camera: its messages, where it is, and what it measured where the camera looked."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
+from std_msgs.msg import Header
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.errors import FitRefused
+from depth_anything_ros.messages.ranges import depth_of
+from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.scale.range_samples import Pairs, compare, compare_image
+from depth_anything_ros.scale.transform import SAME_FRAME, Transform
+from depth_anything_ros.settings import CameraSettings
+
+# Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
+MESSAGES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
+KEPT = 30  # messages: an image's own is still there after an inference of a second; more where images wait
+
+
+class RangeInput:
+    """Subscription to one camera's range sensor, whose message nearest in time to an image is compared with its depth.
+
+    Args:
+        node: where the subscription lives.
+        prefix: what its topic begins with: empty, or the camera's name and a slash.
+        settings: its type, which has to be one of `MESSAGES`.
+        qos_watch: looks after publishers whose quality of service does not fit.
+    """
+
+    def __init__(self, node: Node, prefix: str, settings: CameraSettings, qos_watch: QosWatch) -> None:
+        self.topic = node.resolve_topic_name(f"{prefix}range")
+        self._node = node
+        waiting = settings.queue_size if settings.process_every_frame else 0
+        self._recent: deque[Any] = deque(maxlen=max(KEPT, waiting))
+        self._transforms: Any = None
+        self._listener: Any = None
+        if not settings.range_extrinsics:
+            self._transforms, self._listener = _listen_to_tf(node)
+        self._subscription = node.create_subscription(
+            MESSAGES[settings.range_type or ""],
+            self.topic,
+            self._add,
+            qos_profile_sensor_data,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=qos_watch.of_subscription(self.topic),
+        )
+
+    def destroy(self) -> None:
+        """Stop listening."""
+        self._node.destroy_subscription(self._subscription)
+        if self._listener is not None:
+            self._listener.unregister()
+        self._recent.clear()
+
+    def _add(self, msg: Any) -> None:  # not `deque.append`: rclpy looks for a signature, and it has none
+        self._recent.append(msg)
+
+    def nearest(self, header: Header, window_s: float) -> Any:
+        """Return the message nearest in time to an image; None where none is within `window_s` of it."""
+
+        def off_s(msg: Any) -> float:
+            return abs(stamp_s(msg.header) - stamp_s(header))
+
+        nearest = min(list(self._recent), key=off_s, default=None)
+        return nearest if nearest is not None and off_s(nearest) <= window_s else None
+
+    def compare(
+        self,
+        msg: Any,
+        values: NDArray[np.float32],
+        kind: Kind,
+        header: Header,
+        camera: CameraModel,
+        settings: CameraSettings,
+    ) -> Pairs:
+        """Compare what a message measured with an image's depth (H, W), as the model gives it.
+
+        Raises:
+            InputError: a message that cannot be read, or a sensor of which nobody says where it is.
+        """
+        if isinstance(msg, Image):
+            return compare_image(depth_of(msg), values, camera, kind)
+        return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
+
+    def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
+        if settings.range_extrinsics:
+            return Transform.from_xyz_rpy(settings.range_extrinsics)
+        if sensor.frame_id == camera.frame_id:
+            return SAME_FRAME
+        if self._transforms is None:
+            raise FitRefused("nobody says where the range sensor is: set range_extrinsics, or install tf2_ros")
+        try:
+            found = self._transforms.lookup_transform(
+                camera.frame_id, sensor.frame_id, Time.from_msg(sensor.stamp), Duration(seconds=0)
+            )
+        except Exception as error:  # tf2 has a dozen kinds
+            raise FitRefused(f"no transform from {sensor.frame_id!r} to {camera.frame_id!r}: {error}") from error
+        return Transform.from_message(found.transform)
+
+
+def _listen_to_tf(node: Node) -> tuple[Any, Any]:
+    """Return tf2's buffer and what fills it; None each where tf2 is not installed."""
+    try:
+        from tf2_ros import Buffer, TransformListener
+    except Exception:  # absent, or its compiled part does not load
+        return None, None
+    buffer = Buffer()
+    return buffer, TransformListener(buffer, node)

@@ -1,0 +1,202 @@
+"""What makes one camera's depth right: its scale and shift, as configured or as evidence has it, frame by frame."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from std_msgs.msg import Header
+from torch import Tensor
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.errors import FitRefused, InputError
+from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.node.range_input import RangeInput
+from depth_anything_ros.scale.alignment import Alignment, AlignmentState
+from depth_anything_ros.scale.calibration_run import CalibrationRun
+from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_inverse, fit_scale
+from depth_anything_ros.scale.ground_plane import fit_ground_plane
+from depth_anything_ros.scale.range_samples import Pairs
+from depth_anything_ros.scale.sample_pool import SamplePool
+from depth_anything_ros.settings import AlignmentSettings, CameraSettings
+
+RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a model said about an image.
+
+    Attributes:
+        depth: float32 (H, W), any device: metres, or relative depth.
+        model: which one it was, by its key and weights; another one starts an alignment anew.
+        camera: the image's, None where it is not known.
+    """
+
+    depth: Tensor
+    model: tuple[str, str]
+    kind: Kind
+    header: Header
+    camera: CameraModel | None
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """The depth in host memory."""
+        values: NDArray[np.float32] = self.depth.cpu().numpy()
+        return values
+
+
+class Scaling:
+    """One camera's. `apply` belongs to the worker; the rest may be called by any thread.
+
+    Args:
+        range_input: the camera's range sensor, None where it has none.
+    """
+
+    def __init__(self, range_input: RangeInput | None = None) -> None:
+        self._range_input = range_input
+        self._alignment: Alignment | None = None
+        self._made_of: tuple[object, ...] = ()
+        self._pool = SamplePool(0.0)
+        self._used: dict[str, Any] = {}  # purpose -> the range message that served it last
+        self._run: CalibrationRun | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def state(self) -> AlignmentState | None:
+        """What the alignment does; None without one."""
+        alignment = self._alignment
+        return alignment.state if alignment is not None else None
+
+    def apply(self, estimate: Estimate, settings: CameraSettings) -> Tensor | None:
+        """Return metres, float32 (H, W) on the estimate's device; None where relative depth has no scale."""
+        configured = DepthScale(settings.scale, settings.shift_m)
+        self._calibrate(estimate, settings)
+        if settings.alignment == "none":
+            self._alignment, self._made_of = None, ()
+            return configured.apply(estimate.depth) if estimate.kind == "metric" else None
+        alignment = self._current_alignment(estimate, configured, settings)
+        applied = alignment.update(self._evidence(estimate, settings), stamp_s(estimate.header))
+        return None if applied is None else applied.apply(estimate.depth)
+
+    def _current_alignment(self, estimate: Estimate, configured: DepthScale, settings: CameraSettings) -> Alignment:
+        smoothing = AlignmentSettings(settings.alignment_time_constant_s, settings.alignment_hold_s)
+        source = (estimate.model, settings.max_depth, settings.alignment, settings.alignment_window_s)
+        made_of = (*source, configured, smoothing)
+        if self._alignment is None or made_of != self._made_of:
+            self._made_of = made_of
+            self._alignment = Alignment(estimate.kind, configured, smoothing)
+            # Relative depth has another scale and shift in every picture: readings of other pictures say nothing.
+            self._pool = SamplePool(settings.alignment_window_s if estimate.kind == "metric" else 0.0)
+        return self._alignment
+
+    def _evidence(self, estimate: Estimate, settings: CameraSettings) -> Fit | FitRefused | None:
+        """What this frame says about the scale; None where no reading was due."""
+        try:
+            if settings.alignment == "ground_plane":
+                return ground_fit(estimate, settings)
+            pairs = self._read_range(estimate, settings, "alignment")
+            if pairs is None:
+                return None
+            self._pool.add(stamp_s(estimate.header), *pairs)
+            if estimate.kind == "relative":
+                return fit_inverse(*self._pool.pairs())
+            return fit_scale(*self._pool.pairs(), shift_m=settings.shift_m)
+        except FitRefused as refused:
+            return refused
+        except InputError as error:
+            return FitRefused(str(error))
+
+    def _read_range(self, estimate: Estimate, settings: CameraSettings, purpose: str) -> Pairs | None:
+        """Return what is new for a purpose; None where there is no reading, or it has been counted already."""
+        if self._range_input is None:
+            raise FitRefused("there is no range sensor: set range_type")
+        camera = known_camera(estimate)
+        msg = self._range_input.nearest(estimate.header, settings.range_window_s)
+        # Relative depth has another scale in every picture, and needs the reading for each.
+        if msg is None or (msg is self._used.get(purpose) and estimate.kind == "metric"):
+            return None
+        self._used[purpose] = msg
+        return self._range_input.compare(msg, estimate.values, estimate.kind, estimate.header, camera, settings)
+
+    # Calibration
+
+    @property
+    def is_calibrating(self) -> bool:
+        """Whether frames are wanted for a calibration, whoever listens."""
+        return self._run is not None
+
+    def calibrate(self, done: Callable[[ScaleFit | FitRefused], None]) -> None:
+        """Collect the next frames' evidence, then call `done`, in whatever thread. A run under way is given up."""
+        self._replace_run(CalibrationRun(done), "another calibration was begun")
+
+    def give_up(self, why: str) -> None:
+        """End a calibration under way without a result."""
+        self._replace_run(None, why)
+
+    def _replace_run(self, run: CalibrationRun | None, why: str) -> None:
+        with self._lock:
+            given_up, self._run = self._run, run
+        if given_up is not None:
+            given_up.give_up(why)
+
+    def check_time(self) -> None:
+        """End a calibration whose time is over, with what it has."""
+        run = self._run
+        if run is not None and run.is_overdue:
+            self._end(run)
+
+    def _calibrate(self, estimate: Estimate, settings: CameraSettings) -> None:
+        run = self._run
+        if run is None:
+            return
+        if run.is_of_another(estimate.model):
+            self.give_up("the model was changed")
+            return
+        try:
+            if estimate.kind == "relative":
+                raise FitRefused(RELATIVE_REFUSAL)
+            if self._range_input is None:
+                run.add_fit(ground_fit(estimate, settings))
+            elif (pairs := self._read_range(estimate, settings, "calibration")) is not None:
+                run.add_pairs(stamp_s(estimate.header), pairs)
+            else:
+                run.add_problem(f"no message on {self._range_input.topic} near the image's stamp")
+        except InputError as error:
+            run.add_problem(str(error))
+        if run.has_enough:
+            self._end(run)
+
+    def _end(self, run: CalibrationRun) -> None:
+        with self._lock:
+            if self._run is not run:
+                return
+            self._run = None
+        run.finish()
+
+
+def known_camera(estimate: Estimate) -> CameraModel:
+    """Return the image's camera. Raises FitRefused where it is not known."""
+    if estimate.camera is None:
+        raise FitRefused("no CameraInfo: readings cannot be found in the picture")
+    return estimate.camera
+
+
+def ground_fit(estimate: Estimate, settings: CameraSettings) -> ScaleFit:
+    """Fit the scale of metric depth to the ground. Raises FitRefused."""
+    if estimate.kind == "relative":
+        raise FitRefused("relative depth has no ground plane: use a range sensor")
+    if settings.camera_height_m is None:
+        raise FitRefused("neither range_type nor camera_height_m is set")
+    return fit_ground_plane(
+        estimate.values,
+        known_camera(estimate),
+        settings.camera_height_m,
+        pitch_rad=settings.camera_pitch_rad,
+        roll_rad=settings.camera_roll_rad,
+    )

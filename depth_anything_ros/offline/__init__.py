@@ -1,0 +1,1 @@
+"""Folders, videos and bags in, depth out."""

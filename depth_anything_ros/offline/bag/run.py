@@ -1,0 +1,246 @@
+"""A bag's images -> the same bag with depth beside them: what `depth_anything bag` does with a loaded model."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Connection
+from tqdm import tqdm
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.errors import CameraError, DamagedMessage, ImageError
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields_for
+from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
+from depth_anything_ros.messages.images import BgrImage, compressed_to_bgr, depth_pixels, image_fields, image_to_bgr
+from depth_anything_ros.offline.bag.cameras import Camera
+from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, Bag, BagWriter, files_of
+from depth_anything_ros.offline.bag.work import WorkFolder
+from depth_anything_ros.offline.prediction_folder import Source
+from depth_anything_ros.settings import BagSettings
+
+FLOAT32 = 7  # of sensor_msgs/PointField
+
+
+@dataclass
+class Tally:
+    """What became of one camera's frames.
+
+    Attributes:
+        frames: images of the topic.
+        estimated: those the network ran on now; the others' depth was there from a run that was stopped.
+        skipped: reason -> how many could not be read.
+        without_camera: reason -> how many have depth only, because no CameraInfo is true for them.
+    """
+
+    frames: int = 0
+    estimated: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    without_camera: dict[str, int] = field(default_factory=dict)
+
+
+class BagRun:
+    """One run over a bag: a model, the cameras, and where the results go.
+
+    Attributes:
+        tallies: what became of each camera's frames, by topic.
+        messages: how many were written.
+    """
+
+    def __init__(
+        self,
+        estimator: DepthEstimator,
+        bag: Bag,
+        cameras: Sequence[Camera],
+        settings: BagSettings,
+        work: WorkFolder,
+        *,
+        max_depth: float | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.bag = bag
+        self.cameras = {camera.topic: camera for camera in cameras}
+        self.settings = settings
+        self.work = work
+        self.max_depth = max_depth
+        self.tallies = {camera.topic: Tally() for camera in cameras}
+        self.messages = 0
+        self._images = [one for one in bag.images() if one.topic in self.cameras]
+        self._frame_ms: list[float] = []
+
+    def run(self) -> None:
+        """Write the bag to its place in the work folder, in one pass and in recorded order.
+
+        An image that cannot be read is reported, counted and left out. Progress goes to stderr, the bar only if
+        that is a terminal.
+
+        Raises:
+            InputError: the bag is damaged. CannotWrite: there is no room for the result.
+            DepthAnythingError: the network cannot run.
+        """
+        originals = [] if self.settings.only_depth else self.bag.connections
+        frames = sum(connection.msgcount for connection in self._images)
+        with BagWriter.create(self.work.bag, self.settings.storage or self.bag.storage) as writer:
+            writer.copy_topics(originals)
+            outputs = self._outputs(writer)
+            with tqdm(total=frames, unit="frame", disable=None) as bar:
+                for connection, time_ns, data in self.bag.messages(originals or self._images):
+                    if originals:
+                        writer.copy(connection, time_ns, data)
+                    if connection in self._images:
+                        self._frame(outputs[connection.topic], connection, time_ns, data)
+                        bar.update()
+            self.messages = writer.messages
+
+    @property
+    def ms_per_frame(self) -> float | None:
+        """Median time of the network for one frame; None if it did not run."""
+        return round(statistics.median(self._frame_ms), 1) if self._frame_ms else None
+
+    @property
+    def left_something_out(self) -> bool:
+        """Whether a frame has no depth, or none of the clouds that were asked for."""
+        return any(t.skipped or (self.settings.cloud and t.without_camera) for t in self.tallies.values())
+
+    def _outputs(self, writer: BagWriter) -> dict[str, CameraOutput]:
+        kind, settings = self.estimator.kind, self.settings
+        infos = {} if kind == "relative" else self._camera_infos()
+        return {c.topic: CameraOutput(writer, c, kind, settings, infos.get(c.topic)) for c in self.cameras.values()}
+
+    def _camera_infos(self) -> dict[str, RecordedCameraInfos]:
+        """Read all CameraInfo messages of the cameras: an image's own may come after it."""
+        infos = {camera.info_topic: RecordedCameraInfos(camera.info_topic) for camera in self.cameras.values()}
+        connections = [connection for connection in self.bag.of_type(CAMERA_INFO) if connection.topic in infos]
+        for connection, time_ns, data in self.bag.messages(connections):
+            try:
+                infos[connection.topic].add(self.bag.read(connection, data), time_ns)
+            except DamagedMessage as error:
+                tqdm.write(f"skipped: a CameraInfo on {connection.topic}: {error}", file=sys.stderr)
+        return {camera.topic: infos[camera.info_topic] for camera in self.cameras.values()}
+
+    def _frame(self, output: CameraOutput, connection: Connection, time_ns: int, data: bytes) -> None:
+        tally = self.tallies[connection.topic]
+        index, tally.frames = tally.frames, tally.frames + 1
+        try:
+            message = self.bag.read(connection, data)
+            image = compressed_to_bgr(message) if connection.msgtype == COMPRESSED_IMAGE else image_to_bgr(message)
+            depth = self._depth(tally, connection.topic, index, image)
+        except (DamagedMessage, ImageError) as error:
+            self._count(tally.skipped, f"skipped: {connection.topic}, frame {index}", str(error))
+            return
+        problem = output.write(message.header, time_ns, depth, image)
+        if problem is not None:
+            self._count(tally.without_camera, f"depth only: {connection.topic}, frame {index}", problem)
+
+    def _count(self, reasons: dict[str, int], what: str, reason: str) -> None:
+        """Count a reason, and say it the first time."""
+        if reason not in reasons:
+            tqdm.write(f"{what}: {reason}", file=sys.stderr)
+        reasons[reason] = reasons.get(reason, 0) + 1
+
+    def _depth(self, tally: Tally, topic: str, index: int, image: BgrImage) -> NDArray[np.float32]:
+        """Return the depth of a frame, from the run that was stopped if it got so far."""
+        depth = self.work.load(topic, index, *image.shape[:2])
+        if depth is None:
+            began_s = time.perf_counter()
+            depth = self.estimator.estimate(image, self.max_depth).values
+            self._frame_ms.append(1000 * (time.perf_counter() - began_s))
+            self.work.save(topic, index, depth)
+            tally.estimated += 1
+        return depth
+
+
+class CameraOutput:
+    """What is written for one camera: depth, and for what has a CameraInfo that too, and a cloud.
+
+    Args:
+        infos: None for relative depth, which has none.
+    """
+
+    def __init__(
+        self, writer: BagWriter, camera: Camera, kind: Kind, settings: BagSettings, infos: RecordedCameraInfos | None
+    ) -> None:
+        self._writer = writer
+        self._settings = settings
+        self._infos = infos
+        topics = camera.outputs(kind, settings)
+        self._topics = {name: writer.add_topic(topic, type_) for name, (topic, type_) in topics.items()}
+
+    def write(self, header: Any, time_ns: int, depth: NDArray[np.float32], image_bgr: BgrImage) -> str | None:
+        """Write what is made of one image, with its header and log time.
+
+        Args:
+            depth: float32 (H, W). image_bgr: uint8 (H, W, 3).
+
+        Returns:
+            What is wrong where CameraInfo and cloud are missing; else None.
+        """
+        self._write_depth(header, time_ns, depth)
+        if self._infos is None:
+            return None
+        height, width = depth.shape
+        try:
+            info, camera = self._infos.match(header, time_ns, width, height, rectified=self._settings.rectified)
+        except CameraError as error:
+            return str(error)
+        self._write_info(header, time_ns, fields_for(info, camera), info)
+        if self._settings.cloud:
+            self._write_cloud(header, time_ns, camera, depth, image_bgr)
+        return None
+
+    def _write_depth(self, header: Any, time_ns: int, depth: NDArray[np.float32]) -> None:
+        encoding = self._settings.depth_encoding
+        pixels = depth_pixels(depth, encoding)
+        fields = image_fields(pixels, encoding)
+        self._writer.write(self._topics["depth"], time_ns, header=header, data=_bytes(pixels), **fields)
+
+    def _write_info(self, header: Any, time_ns: int, fields: dict[str, Any], info: Any) -> None:
+        matrices = {name: np.asarray(fields.pop(name), np.float64) for name in ("d", "k", "r", "p")}
+        none = {"x_offset": 0, "y_offset": 0, "height": 0, "width": 0, "do_rectify": info.roi.do_rectify}
+        roi = fields.pop("roi") or self._writer.make("sensor_msgs/msg/RegionOfInterest", **none)
+        self._writer.write(self._topics["info"], time_ns, header=header, roi=roi, **fields, **matrices)
+
+    def _write_cloud(
+        self, header: Any, time_ns: int, camera: CameraModel, depth: NDArray[np.float32], image_bgr: BgrImage
+    ) -> None:
+        stride = self._settings.cloud_stride
+        rows, columns = depth.shape
+        height, width = cloud_shape(rows, columns, stride)
+        data = np.empty(height * width * POINT_STEP_BYTES, np.uint8)
+        is_dense = CloudBuffer(height, width, data).fill(depth, image_bgr, camera, stride)
+        make = self._writer.make
+        self._writer.write(
+            self._topics["points"],
+            time_ns,
+            header=header,
+            height=height,
+            width=width,
+            fields=[
+                make("sensor_msgs/msg/PointField", name=name, offset=offset, datatype=FLOAT32, count=1)
+                for name, offset in FIELD_OFFSETS.items()
+            ],
+            is_bigendian=sys.byteorder == "big",
+            point_step=POINT_STEP_BYTES,
+            row_step=width * POINT_STEP_BYTES,
+            data=data,
+            is_dense=is_dense,
+        )
+
+
+def describe_source(bag: Bag) -> list[list[Any]]:
+    """Return what tells a bag from another one, or from itself after a change: its files' names, sizes and times."""
+    sources = [Source.of(file) for file in files_of(bag.path)]
+    return [[Path(source.path).name, source.size_bytes, source.modified_ns] for source in sources]
+
+
+def _bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)

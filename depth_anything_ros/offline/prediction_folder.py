@@ -1,0 +1,278 @@
+"""The folder that `depth_anything predict` writes: what lies where, and what is there already.
+
+::
+
+    OUT/predict.json            model, camera, and which file each result was made from
+    OUT/npy/NAME.npy            a picture's depth; beside it png/, color/, ply/
+    OUT/NAME/npy/000000.npy     a video frame's, numbered from 0
+    OUT/NAME/side_by_side.mp4   video and colour pictures next to each other
+
+A result appears under its name only when it is complete. `predict.json` is written before the
+results it speaks of, so that a run that ends early leaves nothing that is taken for something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from depth_anything_ros.errors import CannotWrite, OtherRun
+from depth_anything_ros.io.media import is_video, whole_path
+from depth_anything_ros.io.whole_files import locked, write_file
+
+# Format -> its files' suffix; its folder has its own name.
+FORMATS = {"npy": ".npy", "png": ".png", "color": ".png", "ply": ".ply"}
+MANIFEST = "predict.json"
+VIDEO = "side_by_side.mp4"
+MAX_NAME_BYTES = 200  # file systems take 255, and the suffixes need some
+
+# What a name may not hold: separators, what other systems forbid, control characters, undecodable bytes.
+_FORBIDDEN = r'\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff'
+_NAME = re.compile(rf"(?!\.)[^{_FORBIDDEN}]+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file a result was made from, as it was then; `frames` once all of a video's are done."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+    frames: int | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """Describe a file. One that is not there is described as empty: reading it will say so."""
+        try:
+            status = path.stat()
+        except OSError:
+            return cls(str(whole_path(path)), 0, 0)
+        return cls(str(whole_path(path)), status.st_size, status.st_mtime_ns)
+
+    @property
+    def is_video(self) -> bool:
+        """Whether results are numbered frames."""
+        return is_video(Path(self.path))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Content of `predict.json`.
+
+    Attributes:
+        model: what must be the same for results to belong together: key, kind, sha256, max_depth_m, ...
+        checkpoint: where the weights were, for people.
+        cloud: stride and camera of the clouds; None until there are some.
+        camera_size: (width, height) that intrinsics in `cloud` belong to; None until a picture said it.
+        sources: name of a result -> its file.
+    """
+
+    model: Mapping[str, Any]
+    checkpoint: str = ""
+    cloud: Mapping[str, Any] | None = None
+    camera_size: tuple[int, int] | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """Return the file's content."""
+        return (json.dumps({"version": 1, **asdict(self)}, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Manifest:
+        """Read it back. Raises ValueError, TypeError, LookupError or AttributeError for anything else."""
+        content = json.loads(data)
+        if content.pop("version") != 1:
+            raise ValueError("another version")
+        size = content.pop("camera_size")
+        sources = {name: Source(**source) for name, source in content.pop("sources").items()}
+        if not all(_NAME.fullmatch(name) for name in sources):
+            raise ValueError("a name that leads elsewhere")
+        manifest = cls(sources=sources, camera_size=None if size is None else (int(size[0]), int(size[1])), **content)
+        dict(manifest.model), dict(manifest.cloud or {})
+        return manifest
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Read the `predict.json` of a folder; None where there is none.
+
+    Raises:
+        OtherRun: it is not one of this program's.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        return Manifest.from_json(path.read_bytes())
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise OtherRun(f"{path} is damaged, or of another program or version: {error}") from error
+
+
+class PredictionFolder:
+    """Results in a folder, under names that stay bound to the files they were made from."""
+
+    def __init__(self, root: Path, manifest: Manifest) -> None:
+        self.root = root
+        self.manifest = manifest
+
+    @classmethod
+    @contextmanager
+    def open(cls, root: Path, run: Manifest, *, overwrite: bool = False) -> Iterator[PredictionFolder]:
+        """Make the folder, or take one up again, for a run described by a manifest without sources.
+
+        While it is open, no other process gets it.
+
+        Args:
+            overwrite: give the results of another model or camera up instead of refusing.
+
+        Raises:
+            OtherRun: it holds such results. CannotWrite: it cannot be made or written.
+        """
+        with locked(root):
+            yield cls(root, _continued(root, run, overwrite))
+
+    def claim(self, files: Sequence[Path], *, overwrite: bool = False) -> dict[str, Path]:
+        """Give every file a name, the one it had in earlier runs, and write that down.
+
+        Names are the files' stems, with a number behind where two files would have the same. Results of
+        a file that has changed since are removed; with `overwrite`, those of all these files.
+
+        Raises:
+            OtherRun: under a name that is to be given, files lie that no run wrote down.
+            CannotWrite: files cannot be removed or written.
+        """
+        sources, claimed = dict(self.manifest.sources), {}
+        known = {source.path: name for name, source in sources.items()}
+        for file in files:
+            now = Source.of(file)
+            name = known.get(now.path) or _free_name(file.stem, sources)
+            before = sources.get(name)
+            if before is None and not overwrite:
+                self._refuse_strangers(name)
+            if overwrite or before is None or replace(before, frames=None) != now:
+                self._remove(name)
+                sources[name] = now
+            claimed[name] = file
+        self._save(replace(self.manifest, sources=sources))
+        return claimed
+
+    def is_complete(self, name: str, formats: Sequence[str]) -> bool:
+        """Whether a picture, or a video with all its frames, has a file of every format."""
+        source = self.manifest.sources[name]
+        if not source.is_video:
+            return self.has(name, formats)
+        if source.frames is None or ("color" in formats and not self.video(name).is_file()):
+            return False
+        return all(self.has(name, formats, frame) for frame in range(source.frames))
+
+    def has(self, name: str, formats: Sequence[str], frame: int | None = None) -> bool:
+        """Whether a picture, or one frame, has a file of every format."""
+        return all(self.file(name, kind, frame).is_file() for kind in formats)
+
+    def file(self, name: str, kind: str, frame: int | None = None) -> Path:
+        """Return where a picture's or frame's result of a format lies."""
+        if frame is None:
+            return self.root / kind / f"{name}{FORMATS[kind]}"
+        return self.root / name / kind / f"{frame:06d}{FORMATS[kind]}"
+
+    def video(self, name: str) -> Path:
+        """Return where the video made of a video lies."""
+        return self.root / name / VIDEO
+
+    def write(self, name: str, kind: str, data: bytes, frame: int | None = None) -> None:
+        """Write a picture's or frame's result of a format. Raises CannotWrite."""
+        write_file(self.file(name, kind, frame), lambda temporary: temporary.write_bytes(data))
+
+    def finish_video(self, name: str, frames: int) -> None:
+        """Write down that all frames of a video are done. Raises CannotWrite."""
+        sources = dict(self.manifest.sources)
+        sources[name] = replace(sources[name], frames=frames)
+        self._save(replace(self.manifest, sources=sources))
+
+    def camera_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) that given intrinsics belong to: the first picture's. Raises CannotWrite."""
+        if self.manifest.camera_size is None:
+            self._save(replace(self.manifest, camera_size=(width, height)))
+        return self.manifest.camera_size or (width, height)
+
+    def _save(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        write_file(self.root / MANIFEST, lambda temporary: temporary.write_bytes(manifest.to_json()))
+
+    def _results(self, name: str) -> Iterator[Path]:
+        """Every file that may lie under a name, be it a picture's or a video's."""
+        yield self.video(name)
+        for kind, suffix in FORMATS.items():
+            yield self.file(name, kind)
+            yield from (self.root / name / kind).glob(f"[0-9]*{suffix}")
+
+    def _refuse_strangers(self, name: str) -> None:
+        found = next((path for path in self._results(name) if path.exists()), None)
+        if found is not None:
+            raise OtherRun(
+                f"{found} lies there already, and {self.root / MANIFEST} does not know what it was made from. "
+                "Choose another folder, or let --overwrite replace it."
+            )
+
+    def _remove(self, name: str) -> None:
+        for path in self._results(name):
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:  # nor is there anything in it, then
+                continue
+            except OSError as error:
+                raise CannotWrite(f"{path} cannot be removed: {error.strerror}") from error
+
+
+def safe_name(stem: str) -> str:
+    """Turn a file's stem into a name that stays in its folder, on every system; usual ones stay as they are."""
+    plain = re.sub(f"[{_FORBIDDEN}]", "_", stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore").strip(". ")
+    return plain or "_"
+
+
+def _free_name(stem: str, taken: Mapping[str, object]) -> str:
+    """Return the stem's name, or the first `NAME-2`, `NAME-3`, ... that is neither taken nor the layout's own."""
+    wanted = name = safe_name(stem)
+    number = 1
+    while name in taken or name in (*FORMATS, MANIFEST):
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def _continued(root: Path, run: Manifest, overwrite: bool) -> Manifest:
+    """Return the manifest of an earlier run in the folder, if this run's results may join its own; else this run's."""
+    try:
+        earlier = read_manifest(root)
+    except OtherRun:
+        if not overwrite:
+            raise
+        return run
+    if earlier is None:
+        return run
+    differences = list(_differences(earlier, run))
+    if not differences:
+        return replace(run, cloud=run.cloud or earlier.cloud, camera_size=earlier.camera_size, sources=earlier.sources)
+    if not overwrite:
+        raise OtherRun(
+            f"{root} holds the results of another run: {'; '.join(differences)}. "
+            "Choose another folder, or let --overwrite remove them."
+        )
+    old = PredictionFolder(root, earlier)
+    for name in earlier.sources:
+        old._remove(name)
+    return run
+
+
+def _differences(earlier: Manifest, run: Manifest) -> Iterator[str]:
+    pairs = [("", earlier.model, run.model)]
+    if earlier.cloud is not None and run.cloud is not None:
+        pairs.append(("cloud ", earlier.cloud, run.cloud))
+    for what, old, new in pairs:
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                yield f"{what}{name} was {old.get(name)}, now it is {new.get(name)}"

@@ -1,0 +1,1 @@
+"""The machine: devices and their memory, threads, the allocator, copies, time."""

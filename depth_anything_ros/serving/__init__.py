@@ -1,0 +1,1 @@
+"""One model for many requests: the cache of estimators, and the batcher."""

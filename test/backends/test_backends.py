@@ -1,0 +1,509 @@
+"""Every way to run the network says what torch says, or says that it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from stand_in import GOLDEN, Weights, save_official, stand_in_image, stand_in_weights
+
+from depth_anything_ros.backends import blob_cache, create_backend, openvino_backend, parity
+from depth_anything_ros.backends.auto_backend import AutoBackend
+from depth_anything_ros.backends.blob_cache import BlobCache
+from depth_anything_ros.backends.onnx_files import check_content
+from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
+from depth_anything_ros.backends.per_shape import MAX_SHAPES, PerShape
+from depth_anything_ros.cli import main
+from depth_anything_ros.errors import (
+    BackendError,
+    CheckpointInvalid,
+    CheckpointMismatch,
+    CheckpointNotFound,
+    ImageError,
+    SettingsError,
+)
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
+from depth_anything_ros.model.weights import UNTRAINED, cache_folder
+from depth_anything_ros.settings import ModelSettings
+
+CPU = torch.device("cpu")
+SIZE = (56, 70)
+# As in test_parity, for values in 0..1 and relative depth's largest value.
+MAX_DIFFERENCE, MEAN_DIFFERENCE, MAX_RELATIVE_DIFFERENCE = 2e-4, 1e-5, 1e-4
+
+CASES = [case for case in json.loads((GOLDEN / "manifest.json").read_text()) if case["encoder"] == "vits"]
+small_cases = [case for case in CASES if case["input_size"] < 300]
+DATASETS = {"metric": "hypersim", "relative": "relative"}
+both = pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+has_bf16 = pytest.mark.skipif(
+    "BF16" not in openvino_backend.import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+    reason="this processor has no bfloat16",
+)
+
+
+def network(weights: Weights) -> DepthAnythingV2:
+    built = build_model("toy", "metric").eval().requires_grad_(False)
+    built.load_state_dict(weights)
+    return built
+
+
+@cache
+def calm_weights() -> Weights:
+    """Toy weights whose head averages, as trained ones do, instead of cancelling: rounding moves it little."""
+
+    def calm(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        if name.endswith("gamma"):
+            return 0.02 * tensor
+        if name.endswith("weight") and any(part in name for part in ("output_conv", "out_conv", "_rn")):
+            return tensor.abs() / tensor.abs().flatten(1).sum(1).view(-1, 1, 1, 1)
+        return tensor
+
+    return {name: calm(name, tensor) for name, tensor in stand_in_weights("toy").items()}
+
+
+@pytest.fixture(scope="module")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """vits with the weights that the golden outputs belong to."""
+    return save_official(stand_in_weights("vits"), tmp_path_factory.mktemp("vits") / "checkpoint.pth")
+
+
+# ---- they say what torch says
+
+
+@both
+@pytest.mark.parametrize("case", small_cases, ids=lambda case: str(case["name"]))
+def test_depth_is_the_official_one(case: dict[str, Any], backend: str, small_checkpoint: Path) -> None:
+    dataset = DATASETS[case["head"]]
+    estimator = DepthEstimator.load("vits", dataset, small_checkpoint, case["input_size"], "cpu", "fp32", backend)
+    picture = stand_in_image(case["height"], case["width"], case["image_seed"])
+    depth = estimator.estimate(picture, max_depth=1.0).values
+    assert (estimator.backend.name, estimator.backend.precision) == (backend, "fp32")
+    golden = np.load(GOLDEN / f"{case['name']}.npz")["depth"]
+    difference = np.abs(depth[:: case["step"], :: case["step"]] - golden)
+    if case["head"] == "metric":
+        assert difference.max() <= MAX_DIFFERENCE
+        assert difference.mean() <= MEAN_DIFFERENCE
+    else:
+        assert difference.max() <= MAX_RELATIVE_DIFFERENCE * golden.max()
+
+
+def test_torch_runs_linear_layers_another_way_but_says_the_same(toy_weights: Weights) -> None:
+    plain, x = network(toy_weights), parity.picture(*SIZE)
+    expected, running = parity.reference(plain, x), network(toy_weights)
+    found = create_backend("torch", running, CPU, "fp32")(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert running.state_dict().keys() == plain.state_dict().keys()
+    pair = create_backend("torch", running, CPU, "fp32")(x.repeat(2, 1, 1, 1))
+    torch.testing.assert_close(pair, expected.repeat(2, 1, 1), rtol=0, atol=1e-5)
+
+
+@has_bf16
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
+def test_bfloat16_moves_a_calm_network_by_less_than_a_hundredth(precision: str) -> None:
+    backend = OpenVinoBackend(network(calm_weights()), CPU, precision)
+    x = parity.picture(112, 154)
+    found, expected = backend(x), parity.reference(network(calm_weights()), x)
+    assert backend.precision == "bf16"
+    assert found.dtype == torch.float32
+    off = parity.difference(found, expected)
+    assert 0 < off.max <= 0.01
+    assert off.mean <= 0.001
+
+
+@has_bf16
+def test_auto_takes_single_precision_where_bfloat16_moves_the_depth_too_far(
+    toy_weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    backend = OpenVinoBackend(network(toy_weights), CPU, "auto")
+    x = parity.picture(*SIZE)
+    found, expected = backend(x), parity.reference(network(toy_weights), x)
+    assert backend.precision == "fp32"
+    assert parity.difference(found, expected).within(parity.EXACT)
+    assert "taking fp32" in caplog.text
+
+
+@pytest.mark.parametrize(("precision", "error"), [("fp16", "no precision 'fp16'; it has auto, fp32, bf16")])
+def test_openvino_refuses_what_it_does_not_have(precision: str, error: str, toy_weights: Weights) -> None:
+    with pytest.raises(SettingsError, match=error):
+        create_backend("openvino", network(toy_weights), CPU, precision)
+    with pytest.raises(BackendError, match="runs on the CPU, not on cuda:0"):
+        create_backend("openvino", network(toy_weights), torch.device("cuda:0"), "auto")
+
+
+def test_onnxruntime_refuses_what_it_does_not_have(toy_weights: Weights) -> None:
+    for precision in ("fp16", "bf16"):
+        with pytest.raises(SettingsError, match=f"no precision '{precision}' here; it has auto, fp32"):
+            create_backend("onnxruntime", network(toy_weights), CPU, precision)
+    with pytest.raises(BackendError, match=r"nothing for cuda:0, only .*CPUExecutionProvider"):
+        create_backend("onnxruntime", network(toy_weights), torch.device("cuda:0"), "auto")
+
+
+# ---- or say that they cannot
+
+
+@both
+def test_a_conversion_that_says_something_else_is_refused_with_the_numbers(
+    backend: str, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = network({name: 1.1 * tensor for name, tensor in toy_weights.items()})
+    monkeypatch.setattr(parity, "reference", lambda _, x: other(x))
+    wrong = create_backend(backend, network(toy_weights), CPU, "fp32")
+    with pytest.raises(BackendError, match=r"departs from torch by 0\.\d+ \(mean 0\.\d+\) .* allowed is 0\.001"):
+        wrong(parity.picture(*SIZE))
+
+
+def test_a_result_that_is_no_number_is_not_within_any_limit() -> None:
+    expected = torch.rand(1, 4, 4)
+    assert not parity.difference(torch.full((1, 4, 4), torch.nan), expected).within(parity.ROUNDED)
+
+
+@both
+def test_a_missing_library_is_told_with_how_to_get_it(
+    backend: str, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, backend, None)
+    extra = {"openvino": "openvino", "onnxruntime": "onnx"}[backend]
+    with pytest.raises(BackendError, match=rf"pip install 'depth_anything_ros\[{extra}\]'"):
+        create_backend(backend, network(toy_weights), CPU, "auto")
+
+
+def test_openvino_keeps_no_telemetry() -> None:
+    openvino_backend.import_openvino()
+    assert "openvino_telemetry.main" not in sys.modules
+
+
+# ---- auto
+
+
+def test_auto_is_openvino_on_a_cpu_and_says_so(
+    toy_checkpoint: Path, toy_estimator: DepthEstimator, photo: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    estimator = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 56, "cpu")
+    np.testing.assert_allclose(estimator.estimate(photo).values, toy_estimator.estimate(photo).values, atol=2e-3)
+    assert estimator.backend.name == "openvino"
+    assert caplog.text.count("backend openvino: on a CPU") == 1
+    assert "openvino compiled for 56x70" in caplog.text
+    before = estimator.weight_bytes
+    estimator.warm_up(64, 48)
+    assert "openvino compiled for 70x56" in caplog.text
+    assert estimator.weight_bytes > before > toy_estimator.weight_bytes
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
+def test_auto_is_torch_where_openvino_is_missing_and_says_why(
+    precision: str, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    backend = create_backend("auto", network(toy_weights), CPU, precision)
+    assert (backend.name, backend.precision) == ("torch", "fp32" if precision == "auto" else precision)
+    assert ("OpenVINO cannot be imported" in caplog.text) == (precision != "fp16")
+
+
+def test_auto_falls_back_to_torch_for_good_where_openvino_fails(
+    toy_weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(OpenVinoBackend):
+        calls = 0
+
+        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+            Failing.calls += 1
+            raise BackendError("openvino departs from torch by 1")
+
+    backend = AutoBackend(Failing(network(toy_weights), CPU), "auto")
+    assert backend.name == "openvino"
+    x = parity.picture(*SIZE)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(backend, [x] * 8))
+    for found in results:
+        assert torch.allclose(found, parity.reference(network(toy_weights), x), atol=1e-5)
+    assert (backend.name, backend.precision, backend.device) == ("torch", "fp32", CPU)
+    assert caplog.text.count("backend torch from here on: openvino departs") == 1
+    seen = Failing.calls
+    backend(x)
+    assert Failing.calls == seen
+
+
+# ---- threads, and what is kept in memory
+
+
+@both
+def test_threads_with_several_sizes_share_what_is_built_once(
+    backend: str, toy_weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    shared = create_backend(backend, network(toy_weights), CPU, "fp32")
+    pictures = [parity.picture(*size) for size in ((28, 42), (42, 28), (42, 56))]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(shared, pictures * 16))
+    for number, depth in enumerate(found):
+        expected = parity.reference(network(toy_weights), pictures[number % 3])
+        assert parity.difference(depth, expected).within(parity.EXACT)
+    assert len([line for line in caplog.messages if line.startswith(backend)]) == 3
+
+
+def test_what_is_built_is_kept_for_a_few_sizes_and_a_failure_is_not_kept() -> None:
+    built: Counter[tuple[int, int]] = Counter()
+
+    def build(size: tuple[int, int]) -> tuple[int, int]:
+        built[size] += 1
+        if size == (0, 0) and built[size] == 1:
+            raise BackendError("once")
+        return size
+
+    shapes = PerShape(build)
+    with pytest.raises(BackendError, match="once"):
+        shapes.get((0, 0))
+    for number in range(MAX_SHAPES + 1):
+        assert shapes.get((number, 0)) == (number, 0)
+    assert len(shapes) == MAX_SHAPES
+    shapes.get((1, 0))
+    shapes.get((0, 0))
+    assert (built[1, 0], built[0, 0]) == (1, 3)
+    shapes.forget_built()
+    assert len(shapes) == 0
+
+
+# ---- what is kept on disk
+
+
+def compiled_files() -> set[Path]:
+    return set((cache_folder() / "openvino").glob("*"))
+
+
+def test_the_second_start_loads_what_the_first_compiled(
+    toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    x = parity.picture(*SIZE)
+    first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    [file] = compiled_files()
+    monkeypatch.setattr(OpenVinoBackend, "_convert", None)  # not needed any more
+    second = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    assert torch.equal(first, second)
+    assert "openvino loaded for 56x70" in caplog.text
+    assert compiled_files() == {file}
+
+
+def test_the_second_start_does_not_ask_torch_again_but_compares_all_the_same(
+    toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = parity.picture(*SIZE)
+    first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    monkeypatch.setattr(parity, "reference", None)
+    caplog.set_level(logging.INFO)
+    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x), first)
+    assert "off by" in caplog.text
+    monkeypatch.setattr(openvino_backend.Executor, "__call__", lambda _, x: 1 - first)
+    with pytest.raises(BackendError, match="departs from torch"):
+        OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+
+
+def test_what_torch_said_is_kept_for_these_weights_and_this_picture_only(toy_weights: Weights, tmp_path: Path) -> None:
+    kept, asked, x = BlobCache(tmp_path), network(toy_weights), parity.picture(*SIZE)
+    expected = parity.kept_reference(asked, x, kept, "weights")
+    assert torch.equal(parity.kept_reference(asked, x, kept, "weights"), expected)
+    assert not torch.equal(parity.kept_reference(asked, x + 0.1, kept, "weights"), expected)
+    assert len(list(tmp_path.glob("*.blob"))) == 2
+    parity.kept_reference(asked, x, kept, "other weights")
+    assert len(list(tmp_path.glob("*.blob"))) == 3
+
+
+def test_a_conversion_after_a_kept_reference_has_the_right_position_embedding(toy_weights: Weights) -> None:
+    x = parity.picture(*SIZE)
+    first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    for file in compiled_files():
+        file.unlink()
+    again = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(
+        x
+    )  # compiled anew, the reference is there
+    assert torch.equal(again, first)
+
+
+@has_bf16
+def test_a_precision_that_was_too_far_off_is_not_tried_at_the_next_start(
+    toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    x = parity.picture(*SIZE)
+    monkeypatch.setattr(parity, "UNNOTICED", parity.Difference(1e-9, 1e-9))
+    OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())(x)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(openvino_backend.HINTS, "bf16")  # so that it cannot be tried
+        backend = OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())
+        backend(x)
+    assert backend.precision == "fp32"
+    assert "openvino in bf16 was off by" in caplog.text
+    monkeypatch.setattr(parity, "UNNOTICED", parity.ROUNDED)  # with another limit it is measured again
+    backend = OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())
+    backend(x)
+    assert "openvino loaded for 56x70 in bf16" in caplog.text
+
+
+def test_other_weights_sizes_and_precisions_get_files_of_their_own(toy_weights: Weights) -> None:
+    others = {name: tensor.clone() for name, tensor in toy_weights.items()}
+    others["depth_head.scratch.output_conv2.2.bias"] += 1e-3  # less than the comparison with torch would notice
+    runs: list[tuple[Weights, tuple[int, int], str]] = [
+        (toy_weights, SIZE, "fp32"),
+        (others, SIZE, "fp32"),
+        (toy_weights, (70, 56), "fp32"),
+        (toy_weights, SIZE, "bf16"),
+    ]
+    for number, (weights, size, precision) in enumerate(runs):
+        x = parity.picture(*size)
+        OpenVinoBackend(network(weights), CPU, precision, cache_folder())(x)
+        assert len(compiled_files()) == number + 1
+
+
+def test_a_damaged_file_is_made_anew(toy_weights: Weights, caplog: pytest.LogCaptureFixture) -> None:
+    x = parity.picture(*SIZE)
+    first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    [file] = compiled_files()
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x), first)
+    assert "is damaged; made anew" in caplog.text
+    assert hashlib.sha256(file.read_bytes()[32:]).digest() == file.read_bytes()[:32]
+
+
+def test_the_cache_is_bounded_and_does_without_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = BlobCache(tmp_path, max_bytes=3 * 132)
+    for number in range(5):
+        kept.store(bytes(100), number)
+        assert kept.load(0) is not None, "used just now"
+    assert [kept.load(number) is not None for number in range(5)] == [True, False, False, True, True]
+    assert not list(tmp_path.glob(".partial-*"))
+    (tmp_path / "file").touch()
+    nowhere = BlobCache(tmp_path / "file" / "folder")
+    nowhere.store(b"blob", 1)
+    assert nowhere.load(1) is None
+    assert "cannot keep a compiled network" in caplog.text
+    assert BlobCache(None).load(1) is None
+
+
+def test_the_fingerprint_sees_every_value_and_the_kind(toy_weights: Weights) -> None:
+    one, other = network(toy_weights), build_model("toy", "relative")
+    other.load_state_dict(toy_weights)
+    assert blob_cache.fingerprint(one) == blob_cache.fingerprint(network(toy_weights))
+    assert blob_cache.fingerprint(one) != blob_cache.fingerprint(other)
+
+
+# ---- files for other machines
+
+
+Export = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, toy_checkpoint: Path) -> Path:
+    """A file of the toy network for images of 64 x 48 pixels at input size 56."""
+    path = tmp_path_factory.mktemp("exported") / "toy.onnx"
+    arguments = ["--height=48", "--width=64", "--input-size=56", f"--checkpoint={toy_checkpoint}"]
+    assert main(["export", "toy", "hypersim", f"--out={path}", *arguments]) == 0
+    return path
+
+
+def test_an_exported_file_is_described_and_runs(
+    tmp_path: Path,
+    toy_checkpoint: Path,
+    toy_estimator: DepthEstimator,
+    photo: NDArray[np.uint8],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "toy.onnx"
+    arguments = ["--height=48", "--width=64", "--input-size=56", f"--checkpoint={toy_checkpoint}", "--dynamic-batch"]
+    assert main(["export", "toy", "hypersim", f"--out={path}", *arguments]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (said["shape"], said["opset"]) == (["batch", 3, 56, 70], 18)
+    assert said["max_difference"] < 1e-4
+    assert said["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert list(tmp_path.iterdir()) == [path]
+    settings = ModelSettings("toy", "hypersim", str(path), 56, "cpu")
+    estimator = DepthEstimator.from_settings(settings)
+    assert (estimator.source, estimator.sha256) == (str(path), said["sha256"])
+    assert (estimator.backend.name, estimator.backend.precision) == ("onnxruntime", "fp32")
+    np.testing.assert_allclose(estimator.estimate(photo).values, toy_estimator.estimate(photo).values, atol=2e-3)
+    with pytest.raises(ImageError, match=r"becomes 56x56 pixels .* made for 70x56"):
+        estimator.estimate(photo[:, :48])
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_exported_file_takes_as_many_images_as_it_says(
+    batch: int, tmp_path: Path, toy_weights: Weights, toy_checkpoint: Path
+) -> None:
+    import onnxruntime
+
+    path = tmp_path / "toy.onnx"
+    arguments = ["--height=28", "--width=28", "--input-size=28", f"--checkpoint={toy_checkpoint}", "--dynamic-batch"]
+    assert main(["export", "toy", "hypersim", f"--out={path}", *arguments]) == 0
+    x = parity.picture(28, 28).repeat(batch, 1, 1, 1)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [found] = session.run(None, {"image": x.numpy()})
+    assert parity.difference(torch.from_numpy(found), parity.reference(network(toy_weights), x)).within(parity.EXACT)
+
+
+def test_a_wrong_file_is_refused(exported: Path, tmp_path: Path) -> None:
+    for encoder, dataset, said in (("vits", "hypersim", "encoder 'toy'"), ("toy", "vkitti", "dataset 'hypersim'")):
+        with pytest.raises(CheckpointMismatch, match=f"says {said}, but '(vits|vkitti)' was asked for"):
+            DepthEstimator.load(encoder, dataset, exported, 56, "cpu")
+    with pytest.raises(BackendError, match="is run by backend onnxruntime, not by openvino"):
+        DepthEstimator.load("toy", "hypersim", exported, 56, "cpu", backend="openvino")
+    with pytest.raises(CheckpointNotFound, match=r"none\.onnx' does not exist"):
+        DepthEstimator.load("toy", "hypersim", tmp_path / "none.onnx", 56, "cpu")
+
+
+@pytest.mark.parametrize("spoil", [lambda content: content[: len(content) // 2], lambda _: b"", lambda _: b"\x80" * 99])
+def test_a_damaged_file_is_refused(spoil: Callable[[bytes], bytes], exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "spoilt.onnx"
+    path.write_bytes(spoil(exported.read_bytes()))
+    with pytest.raises(CheckpointInvalid, match=r"spoilt\.onnx (is not an ONNX file|was not made by)"):
+        DepthEstimator.load("toy", "hypersim", path, 56, "cpu")
+
+
+def test_a_file_that_refers_to_other_files_is_refused(exported: Path) -> None:
+    import onnx
+
+    for location in ("../../secret", "beside.bin"):
+        model = onnx.load_model_from_string(exported.read_bytes())
+        tensor = model.graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+        with pytest.raises(CheckpointInvalid):
+            check_content(model.SerializeToString(), "it", "toy", "hypersim")
+
+
+def test_a_file_whose_weights_were_changed_is_found_out_where_it_runs(exported: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load_model_from_string(exported.read_bytes())
+    [bias] = [tensor for tensor in model.graph.initializer if tensor.name.endswith("output_conv2.2.bias")]
+    bias.raw_data = (np.frombuffer(bias.raw_data, np.float32) + 0.5).tobytes()
+    path = tmp_path / "changed.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BackendError, match="the ONNX file on this machine departs from torch by"):
+        DepthEstimator.load("toy", "hypersim", path, 56, "cpu")
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "no folder" / "toy.onnx"
+    arguments = ["--height=28", "--width=28", "--input-size=28", f"--checkpoint={UNTRAINED}"]
+    assert main(["export", "toy", "hypersim", f"--out={path}", *arguments]) == 1
+    assert "cannot be written: No such file or directory" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,72 @@
+"""The tables of encoders and datasets say what the official repositories say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
+from depth_anything_ros.model.weights import checkpoint_name, hub_repository
+
+
+@pytest.mark.parametrize(
+    ("encoder", "dataset", "file", "repository"),
+    [
+        ("vits", "relative", "depth_anything_v2_vits.pth", "depth-anything/Depth-Anything-V2-Small"),
+        ("vitb", "relative", "depth_anything_v2_vitb.pth", "depth-anything/Depth-Anything-V2-Base"),
+        (
+            "vitl",
+            "hypersim",
+            "depth_anything_v2_metric_hypersim_vitl.pth",
+            "depth-anything/Depth-Anything-V2-Metric-Hypersim-Large",
+        ),
+        (
+            "vits",
+            "vkitti",
+            "depth_anything_v2_metric_vkitti_vits.pth",
+            "depth-anything/Depth-Anything-V2-Metric-VKITTI-Small",
+        ),
+    ],
+)
+def test_official_files_and_repositories(encoder: str, dataset: str, file: str, repository: str) -> None:
+    assert checkpoint_name(encoder, dataset) == file
+    assert hub_repository(encoder, dataset) == repository
+
+
+@pytest.mark.parametrize(("encoder", "license_id"), [("vits", "Apache-2.0"), ("vitb", "CC-BY-NC-4.0"), ("toy", None)])
+def test_licences_of_the_official_weights(encoder: str, license_id: str | None) -> None:
+    assert encoder_spec(encoder).license == license_id
+
+
+@pytest.mark.parametrize(("dataset", "kind", "max_depth_m"), [("hypersim", "metric", 20), ("vkitti", "metric", 80)])
+def test_metric_datasets_have_a_range(dataset: str, kind: str, max_depth_m: float) -> None:
+    assert (dataset_spec(dataset).kind, dataset_spec(dataset).max_depth_m) == (kind, max_depth_m)
+
+
+def test_unknown_names_are_refused_with_all_that_are_known() -> None:
+    with pytest.raises(SettingsError, match=f"unknown encoder 'vitg'; known: {', '.join(ENCODERS)}"):
+        encoder_spec("vitg")
+    with pytest.raises(SettingsError, match=f"unknown dataset 'nyu'; known: {', '.join(DATASETS)}"):
+        dataset_spec("nyu")
+    with pytest.raises(SettingsError, match="unknown encoder"):
+        build_model("vitg", "metric")
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_head_reads_four_blocks_of_the_encoder(encoder: str) -> None:
+    spec = encoder_spec(encoder)
+    assert spec.layers == tuple(sorted(set(spec.layers)))
+    assert spec.layers[-1] == spec.depth - 1
+    assert spec.embed_dim % spec.num_heads == 0
+
+
+@pytest.mark.parametrize("kind", ["metric", "relative"])
+def test_network_gives_one_value_a_pixel_in_the_kinds_range(kind: str) -> None:
+    network = build_model("toy", "metric" if kind == "metric" else "relative")
+    with torch.inference_mode():
+        out = network(torch.randn(2, 3, 28, 56, generator=torch.Generator().manual_seed(1)))
+    assert out.shape == (2, 28, 56)
+    assert out.min() >= 0
+    assert kind == "relative" or out.max() <= 1
