@@ -15,7 +15,7 @@ import numpy as np
 from fastapi import Request, Response
 from numpy.typing import NDArray
 
-from bridge.codec import check_image, check_png_scale, decode_image
+from bridge.codec import check_png_scale, decode_image
 from bridge.server.admission import Place
 from bridge.server.endpoints import Endpoint
 from bridge.server.errors import DeviceFailed, NotAcceptable
@@ -32,7 +32,7 @@ from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
-from depth_anything_ros.io.image_header import ImageHeader
+from depth_anything_ros.io.image_header import ImageHeader, check_image
 from depth_anything_ros.model.preprocess import network_size
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.runtime.stopwatch import Stopwatch
