@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.client.calls import Call, encoded, read_json
+from bridge.client.calls import Call, read_json
 from bridge.client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, DepthClient
+from bridge.client.images import encoded
 from bridge.codec import FLOAT32, decode_base64, decode_raw
 from depth_anything_ros.errors import InputError
 
