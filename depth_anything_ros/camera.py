@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import CameraError
+from depth_anything_ros.errors import CameraError, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,8 @@ def read_lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
     `CameraModel` to refuse.
     """
     numbers = tuple(float(number) for number in d)
-    model = LENS_ALIASES.get(name.strip().lower().replace("-", "_").replace(" ", "_"), name)
+    plain_name = name.strip().lower().replace("-", "_").replace(" ", "_")
+    model = plain_name if plain_name in DISTORTION_MODELS else LENS_ALIASES.get(plain_name, name)
     if not any(numbers) and not (model == "equidistant" and numbers):
         return "", ()
     used = max(i + 1 for i, number in enumerate((1.0, *numbers)) if number) - 1  # without zeros at the end
@@ -179,7 +180,7 @@ class CameraModel:
             raise CameraError(f"image size must be positive, got {self.width}x{self.height}")
         if self.distortion_model not in DISTORTION_MODELS:
             known = ", ".join(name for name in DISTORTION_MODELS if name)
-            raise CameraError(f"unknown distortion model {self.distortion_model!r}; known: {known}")
+            raise CameraError(f"unknown distortion model {quoted(self.distortion_model)}; known: {known}")
         if len(self.distortion) not in DISTORTION_MODELS[self.distortion_model]:
             raise CameraError(
                 f"distortion model {self.distortion_model!r} takes "
