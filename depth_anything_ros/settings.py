@@ -47,7 +47,7 @@ class ModelSettings:
     Attributes:
         encoder: name in `model.registry.ENCODERS`.
         dataset: name in `model.registry.DATASETS`; decides metric or relative, and max_depth.
-        checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `weights.py`);
+        checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `model/checkpoint_search.py`);
             `weights.UNTRAINED` builds seeded random weights, for trials without any; a `.onnx` file
             of `depth_anything export` is run by ONNX Runtime.
         input_size: short side given to the network, in pixels.
