@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+from depth_anything_ros.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -297,3 +300,16 @@ SYNTHETIC_LIMITS: dict[str, tuple[float, float]] = {
     "width": (16, 4096),
     "height": (16, 4096),
 }
+
+# Topics, parameters and calibrations begin with a camera's name, and ROS gives these words another meaning.
+_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED_CAMERA_NAMES = ("qos_overrides",)
+
+
+def check_camera_name(name: str) -> str:
+    """Return the name of a camera. Raises SettingsError: ROS does not take such a name."""
+    if not _CAMERA_NAME.fullmatch(name):
+        raise SettingsError(f"a camera cannot be named {name!r}: use letters, digits and underscores, a letter first")
+    if name in _RESERVED_CAMERA_NAMES:
+        raise SettingsError(f"a camera cannot be named {name!r}: ROS has parameters of that name")
+    return name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.settings import check_camera_name
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,6 @@ class Parameter:
     bounds: tuple[float, float] | None = None
     unset: str | float | None = None
     fixed: bool = False
-
-
-CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-
-
-RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these
 
 
 def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
@@ -104,10 +98,7 @@ def _checked_cameras(names: Any) -> tuple[str, ...]:
     if tuple(names) == ("",):
         return ("",)
     for name in names:
-        if not CAMERA_NAME.fullmatch(name) or name in RESERVED_NAMES:
-            raise SettingsError(
-                f"parameter cameras has {name!r}; allowed are letters, digits and underscores, a letter first"
-            )
+        check_camera_name(name)
     if not names or len(set(names)) < len(names):
         raise SettingsError(f"parameter cameras is {list(names)}; allowed is one name or more, each once")
     return tuple(names)
