@@ -165,6 +165,7 @@ class CameraSettings:
         max_depth: metres at the network's full output; None is the dataset's own.
         image_transport: `raw` or `compressed`.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
+        camera_info_any_frame: use CameraInfo of another frame_id where there is none of the image's.
         process_every_frame: queue frames instead of taking the latest only.
         queue_size: how many frames wait at most when they are queued.
         warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
@@ -194,6 +195,7 @@ class CameraSettings:
     max_depth: float | None = None
     image_transport: str = "raw"
     rectified: bool = False
+    camera_info_any_frame: bool = False
     process_every_frame: bool = False
     queue_size: int = 100
     warm_up_width: int = 640

@@ -24,6 +24,7 @@ from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.messages.images import compressed_to_bgr
+from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.messages.stamps import stamp_ns, stamp_s
 from depth_anything_ros.node.conversions import image_to_bgr
 from depth_anything_ros.node.frame import Frame, FrameCounts, ImageMessage
@@ -80,7 +81,9 @@ class CameraStream:
         self._node = node
         self._host = host
         self._prefix = f"{name}/" if name else ""
-        self._camera_infos = CameraInfos(node.resolve_topic_name(f"{self._prefix}camera_info"))
+        self._remark = SayOnce(self._warn)
+        info_topic = node.resolve_topic_name(f"{self._prefix}camera_info")
+        self._camera_infos = CameraInfos(info_topic, remark=self._remark)
         self._qos = QosWatch(node, self._warn)
         self.scaling = Scaling()
         self._filter: TemporalFilter | None = None
@@ -283,7 +286,13 @@ class CameraStream:
     def _match_camera(self, header: Header, depth: Tensor) -> tuple[CameraInfo, CameraModel] | None:
         height, width = depth.shape
         try:
-            return self._camera_infos.match(header, width, height, rectified=self.settings.rectified)
+            return self._camera_infos.match(
+                header,
+                width,
+                height,
+                rectified=self.settings.rectified,
+                any_frame=self.settings.camera_info_any_frame,
+            )
         except CameraError as error:
             self.complain(str(error))
             return None

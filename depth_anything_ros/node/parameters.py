@@ -82,6 +82,9 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "raw subscribes to image, compressed to image/compressed.", choices=("raw", "compressed"), fixed=True
     ),
     "rectified": Parameter("The images are rectified: use P of the CameraInfo instead of K and D."),
+    "camera_info_any_frame": Parameter(
+        "Use CameraInfo of another frame_id where there is none of the image's; without it there is no cloud then."
+    ),
     "process_every_frame": Parameter("Queue frames instead of taking the latest, for recorded data.", fixed=True),
     "queue_size": Parameter(
         "Frames that wait at most with process_every_frame; the oldest goes first.", bounds=(1, 10_000), fixed=True
