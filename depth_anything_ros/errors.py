@@ -100,6 +100,11 @@ class DamagedMessage(InputError):
     """A message that is not what its type says."""
 
 
+def os_reason(error: OSError | ValueError) -> str:
+    """Return why the system refused a file, in its words. Python raises ValueError for a name that holds NUL."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def describe(error: Exception) -> str:
     """Return an error's words; those that were not raised on purpose need their class to be understood."""
     return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"

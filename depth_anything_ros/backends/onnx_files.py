@@ -18,9 +18,9 @@ from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.onnx_backend import INPUT, export_network, import_library
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, CheckpointNotFound
+from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.dpt import DepthAnythingV2
 from depth_anything_ros.model.preprocess import MEAN, STD
-from depth_anything_ros.model.weights import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class OnnxFile:
         content: the whole file.
         sha256: of the file.
         size: (h, w) of the network's input.
-        expected: torch's result for `parity.picture(*size)` at every `SAMPLE_STEP`-th row and column,
+        expected: torch's result for `parity.probe_image(*size)` at every `SAMPLE_STEP`-th row and column,
             float32 (1, h / 14, w / 14).
     """
 
@@ -67,7 +67,7 @@ def export_file(
     dynamic_batch: bool = False,
 ) -> bytes:
     """Return the content of a file of this network for one size. Raises BackendError: it cannot be exported."""
-    expected = parity.reference(network, parity.picture(*size))[:, ::SAMPLE_STEP, ::SAMPLE_STEP]
+    expected = parity.reference(network, parity.probe_image(*size))[:, ::SAMPLE_STEP, ::SAMPLE_STEP]
     sample = [round(float(value), 6) for value in expected.flatten()]
     says = contract(encoder, dataset) | {"checkpoint_sha256": checkpoint_sha256, "sample": json.dumps(sample)}
     metadata = {PREFIX + name: text for name, text in says.items()}

@@ -40,7 +40,7 @@ class OpenVinoBackend:
     """See `backends.Backend`.
 
     `precision` auto is bf16 where the processor has it and the result stays within
-    `parity.UNNOTICED` of torch, else fp32: measured with these weights, at every size.
+    `parity.AUTO_HALF_LIMIT` of torch, else fp32: measured with these weights, at every size.
 
     Args:
         network: float32, on the CPU.
@@ -96,15 +96,15 @@ class OpenVinoBackend:
     def _tries_for(self, precision: str) -> list[tuple[str, parity.Difference]]:
         """Precisions in the order in which they are tried, each with what it may differ from torch."""
         if precision == "bf16":
-            return [("bf16", parity.ROUNDED)]
+            return [("bf16", parity.HALF_LIMIT)]
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        fp32 = ("fp32", parity.EXACT)
-        return [("bf16", parity.UNNOTICED), fp32] if precision == "auto" and has_bf16 else [fp32]
+        fp32 = ("fp32", parity.FP32_LIMIT)
+        return [("bf16", parity.AUTO_HALF_LIMIT), fp32] if precision == "auto" and has_bf16 else [fp32]
 
     def _build(self, size: Size) -> Callable[[Tensor], Tensor]:
         start_s = time.perf_counter()
-        x = parity.picture(*size)
-        expected = parity.kept_reference(self.network, x, self._parity, *self._identity())
+        x = parity.probe_image(*size)
+        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
         self._skip_rejected(size)
         converted = cache(lambda: self._convert(x))  # slow, and the same for every precision
         while True:

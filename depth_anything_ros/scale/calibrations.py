@@ -26,6 +26,7 @@ import yaml
 
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.io.yaml_files import read_yaml
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 
 
@@ -74,14 +75,9 @@ def load_calibrations(path: Path) -> dict[str, Calibration]:
     """Read all cameras of a file.
 
     Raises:
-        SettingsError: no such file, not YAML, or an entry that is not as it must be: file, camera and value are named.
+        SettingsError: no such file, not plain YAML, or a wrong entry. It names file, camera and value.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"calibrations {path} cannot be read: {error.strerror}") from error
-    except (UnicodeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SettingsError(f"calibrations {path} are not YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise SettingsError(f"calibrations {path} must be a table of cameras, got {reprlib.repr(content)}")
     return {_camera(path, name): _entry(path, name, entry) for name, entry in content.items()}

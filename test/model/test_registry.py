@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.model.checkpoint_search import checkpoint_name, hub_repository
 from depth_anything_ros.model.dpt import build_model
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
-from depth_anything_ros.model.weights import checkpoint_name, hub_repository
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_another_camera_or_another_model_is_refused(path: Path) -> None:
         ("1.083", ".inf", "scale must be a positive number, got inf"),
         ("1.083", "true", "scale must be a positive number, got True"),
         ("1.083", "'1.083'", "scale must be a positive number, got '1.083'"),
-        ("1.083", "1" + "0" * 400, "scale must be a positive number"),
+        ("1.083", "1e+999", "scale must be a positive number"),
         ("-0.041", "[0.1]", "shift_m must be a number"),
         ("0.052", "-0.1", "residual_m must be a number, 0 or more"),
         ("0.91", "91", "inlier_share must be a number from 0 to 1, got 91"),
@@ -126,13 +126,13 @@ def test_a_wrong_value_is_named_with_its_camera_and_file(path: Path, old: str, n
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"front: [1,", "not YAML"),
-        (b"\xff\xfe\x00", "not YAML"),
-        (b"front: !!python/object/apply:os.system ['true']", "not YAML"),
-        (b"[" * 5000, "not YAML"),
+        (b"front: [1,", "not usable YAML"),
+        (b"\xff\xfe\x00", "not usable YAML"),
+        (b"front: !!python/object/apply:os.system ['true']", "not usable YAML"),
+        (b"[" * 5000, "not usable YAML"),
         (b"", "table of cameras, got None"),
         (b"- front", "table of cameras"),
-        (b"3: {}", "names of cameras"),
+        (b"3: {}", "a name must be text, got 3"),
         (b"front: 1.2", "camera 'front'"),
     ],
 )

@@ -321,7 +321,7 @@ def test_the_servers_file_is_found_by_variable_and_in_the_home_folder(
         ("lab: {base_url: x, url: y}", "base_url"),
         ("lab: {base_url: x, model: 3}", "text"),
         ("lab: {base_url: x, model: vits-hypersim}", "model 'vits-hypersim' must be as vits_hypersim_518"),
-        ("lab: [", "cannot be read"),
+        ("lab: [", "not usable YAML"),
     ],
 )
 def test_a_servers_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, reason: str) -> None:
