@@ -53,8 +53,8 @@ class CameraPipeline:
         self._prefix = f"{name}/" if name else ""
         self._kind = kind
         image_topic, info_topic = (node.resolve_topic_name(self._prefix + topic) for topic in ("image", "camera_info"))
-        self._camera_infos = CameraInfos(info_topic)
         self.health = CameraHealth(node, image_topic, info_topic)
+        self._camera_infos = CameraInfos(info_topic, remark=self.health.remark)
         self.input = FrameInput(node, self._prefix, queue, place, self._camera_infos, self.health, self._is_wanted)
         self.stage = CameraStage(self._camera_infos, self.health)
         self.outputs: Outputs | None = None  # only while the topics are offered

@@ -69,7 +69,9 @@ class CameraStage:
     def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
         height, width = depth.shape
         try:
-            return self._camera_infos.match(header, width, height, rectified=settings.rectified)
+            return self._camera_infos.match(
+                header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
+            )
         except CameraError as error:
             self._health.warn(str(error))
             return None

@@ -15,7 +15,7 @@ from rclpy.node import Node
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.node.parameter_table import (
     Parameter,
-    check_names,
+    check_cameras,
     check_type,
     check_value,
     checked,
@@ -56,7 +56,7 @@ def declare(node: Node) -> None:
         SettingsError: a camera's name.
     """
     declare_table(node, PARAMETERS, {**_values(ModelSettings()), **CAMERA_DEFAULTS, **_values(NodeSettings())})
-    for camera in check_names("cameras", node.get_parameter("cameras").value):
+    for camera in check_cameras("cameras", node.get_parameter("cameras").value):
         for name, parameter in CAMERA_PARAMETERS.items() if camera else ():
             declare_unset(node, f"{camera}.{name}", parameter, ros_default(parameter, CAMERA_DEFAULTS[name]))
 

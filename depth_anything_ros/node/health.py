@@ -16,6 +16,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from depth_anything_ros.errors import describe
+from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.node.frame_statistics import FrameStatistics
 from depth_anything_ros.node.qos_watch import QosWatch
@@ -23,7 +24,6 @@ from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.scale.alignment import AlignmentState
 from depth_anything_ros.settings import CameraSettings
 
-MAX_DISTINCT_WARNINGS = 1000
 # A stamp further from now than this is of another clock: recorded data, or the camera's own clock.
 MAX_LATENCY_S = 60.0
 
@@ -58,6 +58,7 @@ class CameraHealth:
         image_topic, camera_info_topic: full names, for messages to people.
 
     Attributes:
+        remark: logs what is odd and does no harm, each text once.
         alignment: what the alignment does; None without one.
         active_since_s: by the clock below; None while no images are taken.
     """
@@ -68,6 +69,7 @@ class CameraHealth:
         self.counts = FrameCounts()
         self.statistics = FrameStatistics()
         self.qos = QosWatch(node, self._log)
+        self.remark = SayOnce(self._log)
         self.alignment: AlignmentState | None = None
         self.active_since_s: float | None = None
         self._node = node
@@ -77,7 +79,6 @@ class CameraHealth:
         self._camera_info_s: float | None = None
         self._problem = ""  # what was wrong with the last frame
         self._problems: list[str] = []  # what is wrong with the frame in work
-        self._warned: set[str] = set()
 
     # The camera starts and stops
 
@@ -121,9 +122,7 @@ class CameraHealth:
     def warn(self, text: str) -> None:
         """Note what is wrong with the image in work. It is logged once, however often it happens."""
         self._problems.append(text)
-        if text not in self._warned and len(self._warned) < MAX_DISTINCT_WARNINGS:
-            self._warned.add(text)
-            self._log(text)
+        self.remark(text)
 
     def _log(self, text: str) -> None:
         self._node.get_logger().warning(text)

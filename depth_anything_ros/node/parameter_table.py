@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.settings import check_camera_name
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Parameter:
         choices: allowed strings; empty allows any.
         numbers: length of an array of numbers, which is not set unless it is given.
         bounds: lowest and highest number.
-        is_names: an array of names, see `check_names`.
+        is_cameras: names of cameras, see `check_cameras`.
         unset: the value that stands for None, where the setting is optional.
         fixed: read once, at the start.
     """
@@ -32,14 +32,10 @@ class Parameter:
     description: str
     choices: tuple[str, ...] = ()
     numbers: int = 0
-    is_names: bool = False
+    is_cameras: bool = False
     bounds: tuple[float, float] | None = None
     unset: str | float | None = None
     fixed: bool = False
-
-
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these
 
 
 def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
@@ -99,8 +95,8 @@ def check_type(name: str, kind: type, value: Any) -> Any:
     return value
 
 
-def check_names(parameter: str, names: Any) -> tuple[str, ...]:
-    """Return names that parameters and topics can begin with; one empty name stands for a thing without a name.
+def check_cameras(parameter: str, names: Any) -> tuple[str, ...]:
+    """Return the names of cameras; one empty name stands for the only camera of a node, which needs none.
 
     Raises:
         SettingsError: one that cannot be such a name, or is there twice.
@@ -108,10 +104,7 @@ def check_names(parameter: str, names: Any) -> tuple[str, ...]:
     if tuple(names) == ("",):
         return ("",)
     for name in names:
-        if not NAME.fullmatch(name) or name in RESERVED_NAMES:
-            raise SettingsError(
-                f"parameter {parameter} has {name!r}; allowed are letters, digits and underscores, a letter first"
-            )
+        check_camera_name(name)
     if not names or len(set(names)) < len(names):
         raise SettingsError(f"parameter {parameter} is {list(names)}; allowed is one name or more, each once")
     return tuple(names)
@@ -127,8 +120,8 @@ def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[s
 
 
 def check_value(name: str, parameter: Parameter, value: Any) -> Any:
-    if parameter.is_names:
-        return check_names(name, value)
+    if parameter.is_cameras:
+        return check_cameras(name, value)
     if parameter.numbers:
         return _check_numbers(name, parameter.numbers, value)
     if parameter.choices and value not in parameter.choices:

@@ -62,6 +62,9 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "raw subscribes to image, compressed to image/compressed.", choices=("raw", "compressed"), fixed=True
     ),
     "rectified": Parameter("The images are rectified, so P of the CameraInfo describes them. Otherwise K and D do."),
+    "camera_info_any_frame": Parameter(
+        "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then."
+    ),
     "process_every_frame": Parameter(
         "Process every frame in order instead of the latest only, for recorded data.", fixed=True
     ),
@@ -138,7 +141,7 @@ NODE_PARAMETERS: dict[str, Parameter] = {
     "cameras": Parameter(
         "Names of the cameras. Topics of each are below its name; it may have its own value of any camera parameter, "
         "such as front.max_depth. One empty name: one camera without a name.",
-        is_names=True,
+        is_cameras=True,
         fixed=True,
     ),
     "autostart": Parameter("Configure and activate at the start, without a lifecycle manager.", fixed=True),

@@ -334,7 +334,7 @@ def two_cameras(peer: Peer) -> Iterator[HostedNode]:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        (["cameras:=[front, 2nd]"], "parameter cameras has '2nd'; allowed are letters, digits and underscores"),
+        (["cameras:=[front, 2nd]"], "a camera cannot be named '2nd': use letters, digits and underscores"),
         (["cameras:=[front, rear]", "rear.cloud_stride:=99"], "rear.cloud_stride"),
     ],
 )
