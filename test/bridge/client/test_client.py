@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from running_bridge import RunningBridge, eventually
 
 from bridge.client import AsyncDepthClient, BridgeError, DepthClient, RetryPolicy, load_server
-from bridge.client.calls import png_scale
 from bridge.client.cli import HYPERSIM_MAX_DEPTH_M
 from bridge.client.functions import (
     decode_depth_map,
@@ -245,12 +244,6 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
     with pytest.raises(SettingsError, match="vits_hypersim_518"):
         ask("relative_depth", as_png(np.zeros((2, 2, 3), np.uint8)), client=answers.client(model="../../x"))
     assert answers.requests == []
-
-
-def test_the_png_scale_uses_millimetres_while_they_fit_into_16_bits() -> None:
-    for max_depth, scale in ((1.0, 1000.0), (20.0, 1000.0), (65.5, 1000.0), (80.0, 819), (1000.0, 65)):
-        assert png_scale(max_depth) == scale
-        assert max_depth * scale <= 65535
 
 
 def test_results_of_the_json_api_are_decoded() -> None:
