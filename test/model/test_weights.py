@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -344,12 +345,13 @@ def test_weights_of_another_kind_of_number_are_refused_by_name(
 def test_tensors_that_are_not_dense_are_refused_by_name(kind: str, tmp_path: Path, toy_weights: Weights) -> None:
     name = "pretrained.cls_token"
     tensor = toy_weights[name]
-    odd = {
+    makers: dict[str, Callable[[], torch.Tensor]] = {
         "sparse": tensor.to_sparse,
         "quantised": lambda: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
         "meta": lambda: tensor.to("meta"),
         "nested": lambda: torch.nested.nested_tensor([tensor]),
-    }[kind]()
+    }
+    odd = makers[kind]()
     path = save_official({**toy_weights, name: odd}, tmp_path / "odd.pth")
     with pytest.raises(CheckpointInvalid, match=f"tensor '{name}' is sparse, quantised, nested or without values"):
         load(path)
