@@ -16,7 +16,7 @@ from yaml.constructor import ConstructorError
 from yaml.error import Mark
 
 from depth_anything_ros.errors import InputError, SettingsError
-from depth_anything_ros.io.bounded_files import MIB, read_bounded
+from depth_anything_ros.files.bounded_files import MIB, read_bounded
 
 MAX_YAML_BYTES = MIB
 MAX_YAML_NODES = 50_000  # names and values

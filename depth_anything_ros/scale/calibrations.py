@@ -28,6 +28,7 @@ from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.io.yaml_files import read_yaml
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
+from depth_anything_ros.settings import check_camera_name
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,12 @@ def save_calibration(path: Path, camera: str, calibration: Calibration) -> None:
     """Add or replace one camera's; the file appears complete or not at all, and the others' stay.
 
     Raises:
-        SettingsError: a calibration or name that could not be loaded again, or a file there that cannot be read:
+        SettingsError: a calibration or camera name that the node would refuse, or a file there that cannot be read:
             it is left as it is. CannotWrite: the file cannot be written.
     """
     others = load_calibrations(path) if path.exists() else {}
     entry = {name: _plain(value) for name, value in asdict(calibration).items()}
-    checked = {_camera(path, camera): _entry(path, camera, entry)}
+    checked = {check_camera_name(camera): _entry(path, camera, entry)}
     content = {name: asdict(value) for name, value in {**others, **checked}.items()}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

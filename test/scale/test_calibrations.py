@@ -46,16 +46,13 @@ numbers = st.floats(1e-6, 1e6)
         model=st.just("vits_hypersim_518"),
         date=st.sampled_from(["2026-03-01", "yesterday", "2026-03-01T12:00:00Z"]),
     ),
-    camera=st.text(min_size=1).filter(str.strip),
+    camera=st.from_regex(r"[A-Za-z][A-Za-z0-9_]*", fullmatch=True),
 )
 def test_what_is_saved_is_loaded_to_the_last_digit(
     tmp_path_factory: pytest.TempPathFactory, calibration: Calibration, camera: str
 ) -> None:
     path = tmp_path_factory.mktemp("calibrations") / "cameras.yaml"
-    try:
-        save_calibration(path, camera, calibration)
-    except UnicodeEncodeError:  # a lone surrogate is no text
-        return
+    save_calibration(path, camera, calibration)
     assert load_calibrations(path) == {camera: calibration}
 
 
@@ -150,8 +147,9 @@ def test_what_could_not_be_loaded_again_is_not_saved(path: Path) -> None:
     for wrong in (replace(FRONT, scale=float("nan")), replace(FRONT, model="")):
         with pytest.raises(SettingsError):
             save_calibration(path, "front", wrong)
-    with pytest.raises(SettingsError, match="names of cameras"):
-        save_calibration(path, " ", FRONT)
+    for name in ("", " ", "front cam", "front/left", "2nd", "f\x85", "front\n", "\udc80", "qos_overrides"):
+        with pytest.raises(SettingsError, match="a camera cannot be named"):
+            save_calibration(path, name, FRONT)
     assert not path.exists()
 
 
