@@ -121,11 +121,11 @@ class DepthClient(_Client):
 
     def metric_depth(self, image: Image, *, max_depth: float | None = None) -> DepthMap:
         """Depth in metres; `max_depth` is the depth at the network's full output, None the dataset's own."""
-        return self._run(metric_depth_call(image, max_depth, self._server.model))
+        return self.run(metric_depth_call(image, max_depth, self._server.model))
 
     def relative_depth(self, image: Image) -> DepthMap:
         """Affine-invariant inverse depth from a relative checkpoint; larger is nearer."""
-        return self._run(relative_depth_call(image, self._server.model))
+        return self.run(relative_depth_call(image, self._server.model))
 
     def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:
         """Points, float32 (H, W, 3), metres, optical frame; NaN where there is no depth.
@@ -134,11 +134,11 @@ class DepthClient(_Client):
         raises CameraError or KeyError. With `max_depth`, depth comes as a 16-bit PNG, so it is rounded to
         millimetres (`codec.fitting_png_scale` beyond 65 m); without, it comes as floats, which are larger.
         """
-        return self._run(point_cloud_call(image, camera, max_depth, self._server.model))
+        return self.run(point_cloud_call(image, camera, max_depth, self._server.model))
 
     def health(self) -> dict[str, Any]:
         """What `GET /health` says."""
-        return self._run(health_call())
+        return self.run(health_call())
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -150,7 +150,8 @@ class DepthClient(_Client):
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _run(self, call: Call[T]) -> T:
+    def run(self, call: Call[T]) -> T:
+        """Send one of the requests of `calls` and read its answer. Raises BridgeError."""
         attempts = Attempts(self._retry, self._timeout_s)
         while (delay := attempts.delay_s(outcome := self._send(call, attempts.left_s()))) is not None:
             time.sleep(delay)
@@ -190,19 +191,19 @@ class AsyncDepthClient(_Client):
 
     async def metric_depth(self, image: Image, *, max_depth: float | None = None) -> DepthMap:
         """See `DepthClient.metric_depth`."""
-        return await self._run(metric_depth_call(image, max_depth, self._server.model))
+        return await self.run(metric_depth_call(image, max_depth, self._server.model))
 
     async def relative_depth(self, image: Image) -> DepthMap:
         """See `DepthClient.relative_depth`."""
-        return await self._run(relative_depth_call(image, self._server.model))
+        return await self.run(relative_depth_call(image, self._server.model))
 
     async def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:
         """See `DepthClient.point_cloud`."""
-        return await self._run(point_cloud_call(image, camera, max_depth, self._server.model))
+        return await self.run(point_cloud_call(image, camera, max_depth, self._server.model))
 
     async def health(self) -> dict[str, Any]:
         """See `DepthClient.health`."""
-        return await self._run(health_call())
+        return await self.run(health_call())
 
     async def aclose(self) -> None:
         """Close the running loop's connections; those of another loop close when it ends."""
@@ -216,7 +217,8 @@ class AsyncDepthClient(_Client):
     ) -> None:
         await self.aclose()
 
-    async def _run(self, call: Call[T]) -> T:
+    async def run(self, call: Call[T]) -> T:
+        """See `DepthClient.run`."""
         attempts = Attempts(self._retry, self._timeout_s)
         while (delay := attempts.delay_s(outcome := await self._send(call, attempts.left_s()))) is not None:
             await asyncio.sleep(delay)

@@ -13,6 +13,8 @@ from client_hosts import Ask
 from numpy.typing import NDArray
 
 from bridge.client import AsyncDepthClient, DepthClient
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.weights import UNTRAINED
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -31,6 +33,12 @@ def ask(request: pytest.FixtureRequest) -> Ask:
         return asyncio.run(run())
 
     return with_client if request.param == "sync" else with_async_client
+
+
+@pytest.fixture(scope="session")
+def estimator() -> DepthEstimator:
+    """The network that `running_bridge` has."""
+    return DepthEstimator.load("toy", "hypersim", UNTRAINED, 56, "cpu", backend="torch")
 
 
 @pytest.fixture

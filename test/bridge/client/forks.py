@@ -49,7 +49,8 @@ def fork(work: Callable[[int], None]) -> None:
                 os._exit(1)
         processes.append(process)
     os.close(start)
-    if any([os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]):
+    endings = [os.waitpid(process, 0)[1] for process in processes]
+    if any(endings):
         sys.exit(1)
 
 

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from client_hosts import DEPTH, Answers, Ask, good, host, refusal
 from numpy.typing import NDArray
-from running_bridge import RunningBridge, eventually
+from running_bridge import TOY, UNTRAINED, RunningBridge, eventually, start
 
 from bridge.client import BridgeError, DepthClient, RetryPolicy
 from bridge.client.functions import (
@@ -32,7 +32,6 @@ from bridge.codec import encode_depth_png16, encode_npy, encode_raw
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.weights import UNTRAINED
 
 ROOT = Path(__file__).parents[3]
 JPEG = bytes(cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1])
@@ -192,6 +191,56 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
     assert answers.requests == []
 
 
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((2, 2, 3), np.float32),
+        np.ones((2, 2, 3), np.float64),
+        np.ones((2, 2, 3), bool),
+        np.ones((2, 2, 3), np.uint16),
+        np.ones((2, 2, 3), np.int64),
+        [[0, 1]],
+    ],
+    ids=lambda image: str(getattr(image, "dtype", "list")),
+)
+def test_a_picture_in_other_levels_than_0_to_255_is_refused_before_anything_is_sent(ask: Ask, image: Any) -> None:
+    answers = Answers(good())
+    with pytest.raises(ImageError, match=r"must be a uint8 NumPy array .* got (float|bool|uint16|int64|list)"):
+        ask("metric_depth", image, client=answers.client())
+    assert answers.requests == []
+    with pytest.raises(ImageError, match="uint8"):
+        encode_image(image)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (2, 2, 1), (2, 2, 4), (2, 3), (1, 2, 2, 3)])
+def test_a_picture_of_another_shape_than_the_estimator_takes_is_refused(ask: Ask, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match=r"must have shape \(H, W, 3\)"):
+        ask("metric_depth", np.zeros(shape, np.uint8), client=Answers(good()).client())
+
+
+def test_a_picture_may_be_a_view_with_any_strides(ask: Ask, photo: NDArray[np.uint8]) -> None:
+    answers = Answers(good())
+    ask("metric_depth", photo[::2, ::-1], client=answers.client())
+    sent = cv2.imdecode(np.frombuffer(answers.requests[0].content, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(sent, photo[::2, ::-1])
+
+
+def test_without_max_depth_the_server_takes_the_datasets_own(ask: Ask) -> None:
+    answers = Answers(good())
+    ask("metric_depth", JPEG, client=answers.client())
+    points = ask("point_cloud", JPEG, {"fx": 1.0, "fy": 1.0, "cx": 0.0, "cy": 0.0}, client=answers.client())
+    assert all("max_depth" not in request.url.params for request in answers.requests)
+    np.testing.assert_array_equal(points[..., 2], DEPTH)  # not rounded
+
+
+def test_what_a_server_says_is_bounded_and_on_one_line(ask: Ask) -> None:
+    error = {"message": "a\nb\x1b[31m" + "x" * 10_000, "code": "c\n", "request_id": "r\r\n"}
+    with pytest.raises(BridgeError, match=r"^422: a") as failure:
+        ask("health", client=Answers(httpx.Response(422, json={"error": error})).client())
+    told = (str(failure.value), failure.value.code, failure.value.request_id)
+    assert all(text.isprintable() and len(text) < 600 for text in told)
+
+
 def test_results_of_the_json_api_are_decoded() -> None:
     points = np.arange(12, dtype=np.float32).reshape(4, 3)
     cloud, depth = (base64.b64encode(encode_raw(array)).decode() for array in (points, DEPTH))
@@ -220,12 +269,6 @@ def test_without_an_image_the_functions_send_nothing() -> None:
 
 
 # A real bridge.
-
-
-@pytest.fixture(scope="module")
-def estimator() -> DepthEstimator:
-    """The network that `running_bridge` has."""
-    return DepthEstimator.load("toy", "hypersim", UNTRAINED, 56, "cpu", backend="torch")
 
 
 def test_depth_from_a_bridge_is_the_estimators(
@@ -292,36 +335,47 @@ def test_an_error_of_the_bridge_keeps_its_status_code_and_request_id(ask: Ask, r
     eventually(logged)  # written after the answer
 
 
-def test_the_key_opens_a_locked_bridge(start_bridge: Callable[..., RunningBridge]) -> None:
-    locked = start_bridge("--host=127.0.0.1", "--api-key=k1")
-    with DepthClient(locked.url, "k1") as client:
+def test_the_key_opens_a_locked_bridge(serve_app: Callable[..., str]) -> None:
+    url = serve_app(api_key="k1")
+    with DepthClient(url, "k1\n") as client:
         assert client.metric_depth(JPEG, max_depth=1.0).values.size
     for key in (None, "wrong"):
-        with DepthClient(locked.url, key) as client, pytest.raises(BridgeError) as failure:
+        with DepthClient(url, key) as client, pytest.raises(BridgeError) as failure:
             client.metric_depth(JPEG, max_depth=1.0)
         assert (failure.value.status, failure.value.code) == (401, "unauthorized")
 
 
-def test_a_bridge_fetches_a_url_from_an_allowed_host_and_no_other(
-    ask: Ask, start_bridge: Callable[..., RunningBridge]
-) -> None:
-    def camera(handler: BaseHTTPRequestHandler) -> None:
-        found = handler.path == "/photo.jpg?token=secret"
-        handler.send_response(200 if found else 404)
-        handler.send_header("content-type", "image/jpeg")
-        handler.send_header("content-length", str(len(JPEG)))
-        handler.end_headers()
-        handler.wfile.write(JPEG)
+def camera(handler: BaseHTTPRequestHandler) -> None:
+    found = handler.path == "/photo.jpg?token=secret"
+    handler.send_response(200 if found else 404)
+    handler.send_header("content-type", "image/jpeg")
+    handler.send_header("content-length", str(len(JPEG)))
+    handler.end_headers()
+    handler.wfile.write(JPEG)
 
+
+@pytest.fixture(scope="module")
+def fetching_bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunningBridge, str, list[int]]]:
+    """A bridge that may fetch from one host; the host's URL, and the ports of its clients."""
     with host(camera) as (url, requests):
-        bridge = start_bridge(f"--image-url-allow={url.removeprefix('http://')}")
-        client = {"base_url": bridge.url}
-        depth = ask("metric_depth", f"{url}/photo.jpg?token=secret", max_depth=1.0, client=client)
-        assert depth.values.shape == (48, 64)
-        refused, failing = url.replace("127.0.0.1", "127.0.0.2"), f"{url}/none.jpg?token=secret"
-        for image, status, code in ((refused, 403, "image_url_refused"), (failing, 424, "image_host_failed")):
-            with pytest.raises(BridgeError) as failure:
-                ask("metric_depth", image, max_depth=1.0, client=client)
-            assert (failure.value.status, failure.value.code) == (status, code)
+        allowed = f"--image-url-allow={url.removeprefix('http://')}"
+        bridge = start(tmp_path_factory.mktemp("fetching") / "log", *TOY, *UNTRAINED, allowed)
+        yield bridge, url, requests
+        bridge.end()
+
+
+def test_a_bridge_fetches_a_url_from_an_allowed_host_and_no_other(
+    ask: Ask, fetching_bridge: tuple[RunningBridge, str, list[int]]
+) -> None:
+    bridge, url, requests = fetching_bridge
+    requests.clear()
+    client = {"base_url": bridge.url}
+    depth = ask("metric_depth", f"{url}/photo.jpg?token=secret", max_depth=1.0, client=client)
+    assert depth.values.shape == (48, 64)
+    refused, failing = url.replace("127.0.0.1", "127.0.0.2"), f"{url}/none.jpg?token=secret"
+    for image, status, code in ((refused, 403, "image_url_refused"), (failing, 424, "image_host_failed")):
+        with pytest.raises(BridgeError) as failure:
+            ask("metric_depth", image, max_depth=1.0, client=client)
+        assert (failure.value.status, failure.value.code) == (status, code)
     assert len(requests) == 2
     assert "secret" not in bridge.log.read_text()
