@@ -22,7 +22,7 @@ def run(*arguments: str, first: Path = ROOT, **environment: str) -> subprocess.C
     env = {name: value for name, value in os.environ.items() if name not in SLEEP_WHILE_WAITING} | environment
     env["PYTHONPATH"] = f"{first}{os.pathsep}{ROOT}"
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, env=env, cwd=first, capture_output=True, text=True, check=False, timeout=60)
 
 
 def starting(program: str) -> str:
