@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from depth_anything_ros.runtime import programs
-from depth_anything_ros.runtime.threads import SLEEP_WHILE_WAITING
+from depth_anything_ros.runtime.threads import SLEEP_WHILE_WAITING, let_waiting_threads_sleep
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINTS = re.findall(r'"(\w+) = ([\w.]+):(\w+)"', (ROOT / "setup.py").read_text())
@@ -56,7 +56,7 @@ def test_so_does_a_module_that_is_run(module: str, tmp_path: Path) -> None:
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.delenv("KMP_BLOCKTIME", raising=False)
-    programs.let_waiting_threads_sleep()
+    let_waiting_threads_sleep()
     assert (os.environ["OMP_WAIT_POLICY"], os.environ["KMP_BLOCKTIME"]) == ("ACTIVE", "0")
 
 
