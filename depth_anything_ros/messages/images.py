@@ -173,7 +173,7 @@ def _nv24_to_bgr(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> BgrImage
     pairs[..., 0] = chroma
     pairs[..., 1] = luma[..., None]
     doubled = cv2.cvtColor(pairs.reshape(height, 2 * width, 2), cv2.COLOR_YUV2BGR_UYVY)
-    return np.ascontiguousarray(doubled[:, ::2])  # type: ignore[return-value]
+    return np.ascontiguousarray(doubled[:, ::2])
 
 
 def _checked_step(msg: Image, encoding: str, needed: int, rows: int) -> int:
@@ -214,12 +214,14 @@ def compressed_to_bgr(
     bayer = _BAYER.get(msg.format.partition(";")[0].strip().removesuffix("8").removesuffix("16"))
     kind = cv2.IMREAD_UNCHANGED if bayer is not None else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        check_image(data, limits)
+        check_image(msg.data, limits)
         pixels = cv2.imdecode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
     except (cv2.error, ImageError) as error:  # OpenCV 4 raises for a header that announces too much
         raise ImageError(f"{what} cannot be decoded: {error}") from error
     if pixels is None:
         raise ImageError(f"{what} cannot be decoded")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{what} holds pixels of type {pixels.dtype}; allowed are 8 and 16 bits")
     if pixels.ndim == 2:
         return _to_bgr(pixels[..., None], cv2.COLOR_GRAY2BGR if bayer is None else bayer, levels)
     return _to_bgr(pixels, cv2.COLOR_BGRA2BGR if pixels.shape[2] == 4 else None, levels)

@@ -34,7 +34,7 @@ def test_the_bits_of_a_sensor_are_found(bits: int) -> None:
 
 def test_a_sensor_that_fills_the_high_bits_is_read_as_16_bits() -> None:
     finder = LevelFinder()
-    np.testing.assert_array_equal(finder.to_uint8(FULL.astype(np.uint16) << 8), FULL)
+    np.testing.assert_array_equal(finder.to_uint8(np.left_shift(FULL, 8, dtype=np.uint16)), FULL)
     assert finder.levels == (0, 65535)
 
 

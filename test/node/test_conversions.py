@@ -322,7 +322,7 @@ def test_a_mosaic_that_was_demosaiced_before_compression_is_left_alone() -> None
 
 @pytest.mark.parametrize("what", ["mono16", "bayer_rggb16", "bgr16"])
 def test_a_png_of_12_bits_in_16_is_as_bright_as_its_camera_saw_it(what: str) -> None:
-    smooth = cv2.resize(BGR, (64, 48), interpolation=cv2.INTER_CUBIC)
+    smooth = cv2.resize(BGR, (64, 48), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
     smooth[:4], smooth[-4:] = 0, 255
     pixels = {"mono16": smooth[..., 0], "bayer_rggb16": mosaic_of(smooth, "bayer_rggb"), "bgr16": smooth}[what]
     png = encoded(".png", pixels.astype(np.uint16) << 4)
@@ -368,6 +368,16 @@ def test_a_jpegs_rotation_is_ignored_because_camera_info_knows_nothing_of_it() -
     turned: Any = cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR)
     assert turned.shape == (8, 6, 3)
     np.testing.assert_array_equal(compressed_to_bgr(compressed(rotated)), compressed_to_bgr(compressed(jpeg)))
+
+
+def test_pixels_that_are_no_picture_are_refused() -> None:
+    with pytest.raises(ImageError, match="pixels of type float32; allowed are 8 and 16 bits"):
+        compressed_to_bgr(compressed(encoded(".tiff", BGR.astype(np.float32)), "tiff"))
+
+
+def test_a_picture_that_announces_more_than_the_limit_is_not_decoded() -> None:
+    with pytest.raises(ImageError, match="cannot be decoded: the image is 12000x12000 pixels"):
+        compressed_to_bgr(compressed(png_announcing(12000, 12000), "png"))
 
 
 def test_compressed_depth_is_no_picture() -> None:
