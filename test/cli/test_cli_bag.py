@@ -439,7 +439,7 @@ def test_images_that_cannot_be_read_are_reported_counted_and_left_out(
     tally = json.loads(printed.out)["cameras"][FRONT]
     assert (tally["frames"], tally["estimated"], sum(tally["skipped"].values())) == (7, 3, 4)
     assert next(count for reason, count in tally["skipped"].items() if "'mono12'" in reason) == 2
-    assert printed.err.count("nv21'") == 1
+    assert printed.err.count("mono12'") == 1
     assert f"skipped: {FRONT}, frame 5: damaged message" in printed.err
     assert "skipped: a CameraInfo on /front/camera_info" in printed.err
     written = messages_of(out)
