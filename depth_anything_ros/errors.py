@@ -122,6 +122,6 @@ def quoted(text: object) -> str:
 
 
 def plain_line(text: str) -> str:
-    """Return text that may hold names from outside as one line for a terminal or log: escaped, at most 2000 characters."""
+    """Return text that may hold names from outside as one line for a terminal: escaped, at most 2000 characters."""
     shown = text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}..."
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)

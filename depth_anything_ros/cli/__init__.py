@@ -2,7 +2,7 @@
 
 Every module here is a subcommand of its own name, except those that begin with `_`, which subcommands share.
 A subcommand defines `HELP` (one line), `add_arguments(parser)` and `run(args) -> int`, the exit status. It imports
-what is heavy or may be missing inside `run`: `--help` is quick, and `depth_anything doctor` runs where nothing else does.
+what is heavy or may be missing inside `run`: `--help` is quick, and `doctor` runs where nothing else does.
 """
 
 from __future__ import annotations
@@ -61,5 +61,6 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _fail(command: str, text: str) -> int:
-    print(plain_line(f"depth_anything {command}: {text}"), file=sys.stderr)
+    for line in f"depth_anything {command}: {text}".split("\n"):
+        print(plain_line(line), file=sys.stderr)
     return 1

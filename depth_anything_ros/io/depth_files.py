@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import reprlib
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from depth_anything_ros.errors import ImageError, InputError, SettingsError
-from depth_anything_ros.io.bounded_files import MIB, read_bounded
+from depth_anything_ros.files.bounded_files import MIB, read_bounded
 from depth_anything_ros.io.image_header import check_image
 from depth_anything_ros.settings import ImageLimits
 
@@ -23,7 +24,11 @@ DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 MAX_DEPTH_BYTES = 1024 * MIB
 MAX_DEPTH_PIXELS = 100_000_000
 PNG_LIMITS = ImageLimits(
-    max_pixels=MAX_DEPTH_PIXELS, max_side=65_535, max_aspect_ratio=math.inf, max_pixels_per_byte=math.inf, formats=("png",)
+    max_pixels=MAX_DEPTH_PIXELS,
+    max_side=65_535,
+    max_aspect_ratio=math.inf,
+    max_pixels_per_byte=math.inf,
+    formats=("png",),
 )
 
 
@@ -46,7 +51,7 @@ def read_depth(path: Path, scale: float) -> NDArray[np.floating[Any]]:
     data = read_bounded(path, MAX_DEPTH_BYTES)
     try:
         return _read_png(data, scale) if suffix == ".png" else _read_array(data, zipped=suffix == ".npz")
-    except (InputError, ValueError, LookupError, EOFError, MemoryError, RecursionError, OSError) as error:
+    except (InputError, EOFError, MemoryError) as error:
         raise InputError(f"{path} does not hold depth: {error}") from error
 
 
@@ -73,23 +78,31 @@ def _read_array(data: bytes, *, zipped: bool) -> NDArray[Any]:
                 raise InputError(f"it holds {len(names)} arrays instead of one")
             with archive.open(names[0]) as member:
                 return _read_npy(member)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
         raise InputError(f"the archive is damaged, encrypted or not a ZIP file: {error}") from error
 
 
 def _read_npy(file: IO[bytes]) -> NDArray[Any]:
     """Read one array; its header is judged before memory is taken for what it announces."""
-    version = npy_format.read_magic(file)
-    readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-    if version not in readers:
-        raise InputError(f"version {version[0]}.{version[1]} of the .npy format does not hold depth")
-    shape, fortran_order, dtype = readers[version](file)
-    if len(shape) != 2 or dtype.kind not in "fiu":
-        raise InputError(f"it must be a depth map (H, W) of numbers, got {dtype} {shape}")
-    if math.prod(shape) > MAX_DEPTH_PIXELS:
-        raise InputError(f"it announces {shape[1]}x{shape[0]} pixels; allowed are up to {MAX_DEPTH_PIXELS}")
+    shape, fortran_order, dtype = _npy_header(file)
+    if len(shape) != 2 or min(shape) < 0 or dtype.kind not in "fiu":
+        raise InputError(f"it must be a depth map (H, W) of numbers, got {dtype} of shape {reprlib.repr(shape)}")
     count = math.prod(shape)
+    if count > MAX_DEPTH_PIXELS:
+        raise InputError(f"it announces {reprlib.repr(shape)} pixels; allowed are up to {MAX_DEPTH_PIXELS}")
     values = file.read(count * dtype.itemsize)
     if len(values) < count * dtype.itemsize:
         raise InputError("it is truncated")
     return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, whether columns come first, and dtype. Raises InputError."""
+    try:
+        if npy_format.read_magic(file) == (1, 0):
+            return npy_format.read_array_header_1_0(file)
+        return npy_format.read_array_header_2_0(file)
+    except zipfile.BadZipFile:
+        raise
+    except Exception as error:  # NumPy evaluates the header as Python, which fails in many ways
+        raise InputError("its header is not that of an .npy file of numbers") from error

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from depth_anything_ros.errors import InputError, os_reason
+from depth_anything_ros.files.presence import is_file, is_folder
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -22,7 +23,7 @@ def find_media(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for path in paths:
-        for file in files_in(path, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)) if os.path.isdir(path) else [path]:
+        for file in files_in(path, (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)) if is_folder(path) else [path]:
             found.setdefault(whole_path(file), file)
     return list(found.values())
 
@@ -32,7 +33,7 @@ def whole_path(path: Path) -> Path:
 
     A link keeps its own name, because results are named after it.
     """
-    return Path(os.path.realpath(path.parent), path.name)
+    return Path(os.path.realpath(path.parent), path.name)  # Path.resolve raises where links form a circle
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -46,9 +47,7 @@ def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {os_reason(error)}") from error
     return [
-        path
-        for path in entries
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and os.path.isfile(path)
+        path for path in entries if path.suffix.lower() in suffixes and not path.name.startswith(".") and is_file(path)
     ]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depth_anything_ros.errors import ImageError, InputError
-from depth_anything_ros.io.bounded_files import MIB, read_bounded
+from depth_anything_ros.files.bounded_files import MIB, read_bounded
 from depth_anything_ros.io.image_header import ALL_FORMATS, check_image
 from depth_anything_ros.settings import ImageLimits
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from depth_anything_ros.errors import ImageError
+from depth_anything_ros.files.presence import is_file
 from depth_anything_ros.io.image_header import check_size
 from depth_anything_ros.io.pictures import FILE_LIMITS, Image
 from depth_anything_ros.settings import ImageLimits
@@ -67,9 +68,9 @@ def _check_frame_size(path: Path, capture: cv2.VideoCapture, limits: ImageLimits
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
-    if not os.path.isfile(path):
+    if not is_file(path):
         raise ImageError(f"{path} cannot be read: no such file, or not a regular one")
-    capture = cv2.VideoCapture(os.path.realpath(path))  # from the root: OpenCV takes a name with a colon for a URL
+    capture = cv2.VideoCapture(str(path.resolve()))  # from the root: OpenCV takes a name with a colon for a URL
     if not capture.isOpened():
         raise ImageError(f"{path} is not a video that OpenCV reads, or a damaged one")
     return capture

@@ -208,7 +208,7 @@ class PredictRun:
         return encode_ply(points, image[:: self.cloud.stride, :: self.cloud.stride])
 
     def _color_range(self, depth: DepthMap) -> tuple[float, float]:
-        """Return what is shown as near and as far: 0 and `max_depth` metres; without a unit, the picture's own range."""
+        """Return the values shown as near and as far: 0 and `max_depth`; without metres, the picture's own range."""
         if depth.kind == "metric":
             return 0.0, self.max_depth
         return float(depth.values.max()), float(depth.values.min())
@@ -219,7 +219,7 @@ class PredictRun:
             size = self.folder.camera_size(width, height)
             if size != (width, height):
                 raise CameraError(
-                    f"the picture is {width}x{height}; the intrinsics are of {size[0]}x{size[1]}, the size of the first "
-                    "picture. Use another folder for pictures of another size, or give --fov in place of --fx"
+                    f"the picture is {width}x{height}; the intrinsics are for {size[0]}x{size[1]}, the first picture's "
+                    "size. Use another folder for pictures of another size, or give --fov in place of --fx"
                 )
         return self.cloud.camera(width, height)

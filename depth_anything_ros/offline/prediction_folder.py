@@ -14,7 +14,6 @@ so a run that ends early leaves nothing that could be taken for something else.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from depth_anything_ros.errors import CannotWrite, OtherRun, os_reason, quoted
-from depth_anything_ros.io.bounded_files import MIB, read_bounded
+from depth_anything_ros.files.bounded_files import MIB, read_bounded
+from depth_anything_ros.files.presence import exists
 from depth_anything_ros.io.media_paths import is_video, whole_path
 from depth_anything_ros.io.result_names import ResultNames, is_safe_name
 from depth_anything_ros.io.whole_files import locked, write_file
@@ -109,7 +109,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         OtherRun: it is not one of this program's.
     """
     path = folder / MANIFEST
-    if not os.path.exists(path):
+    if not exists(path):
         return None
     try:
         return Manifest.from_json(read_bounded(path, MAX_MANIFEST_BYTES))

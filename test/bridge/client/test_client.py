@@ -34,10 +34,10 @@ from bridge.client.functions import (
     predict_relative_depth,
 )
 from bridge.codec import encode_depth_png16, encode_raw
-from depth_anything_ros.io.formats import encode_npy
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.io.formats import encode_npy
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.model.weights import UNTRAINED
 
