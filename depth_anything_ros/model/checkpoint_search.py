@@ -48,7 +48,7 @@ def search_folders() -> list[Path]:
 
 def find_checkpoint(encoder: str, dataset: str) -> Path | None:
     """Return the first official file, or `-hf` folder with a model.safetensors, in the search folders."""
-    return next((path for path in _candidates(encoder, dataset) if path.is_file()), None)
+    return next((path for path in _candidates(encoder, dataset) if os.path.isfile(path)), None)  # noqa: PTH113 - Path's raises for unreadable folders
 
 
 def _candidates(encoder: str, dataset: str) -> list[Path]:
