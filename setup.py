@@ -41,7 +41,7 @@ ROS = [
     "ros-diagnostic-msgs>=5.3",
     "ros-lifecycle-msgs>=2.0",
 ]
-CLIENT = ["httpx>=0.27", "PyYAML>=6"]
+CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6"]
 BRIDGE = [
     *CORE,
     *CLIENT,
