@@ -55,8 +55,10 @@ def run(args: argparse.Namespace) -> int:
     """Render. Prints one line of JSON; progress goes to stderr."""
     from depth_anything_ros.offline.progress import say
     from depth_anything_ros.runtime.device import select_device
+    from depth_anything_ros.runtime.threads import share_cores
     from depth_anything_ros.synthetic.camera import SyntheticCamera
 
+    share_cores(torch_threads=1)
     _check(args)
     device = select_device(args.device)
     camera = SyntheticCamera(args.seed, args.width, args.height, args.distortion, device)
