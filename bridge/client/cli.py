@@ -16,7 +16,7 @@ from bridge.codec import decode_image, encode_depth_png16, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, CannotWrite, InputError, SettingsError, os_reason
 from depth_anything_ros.io.formats import colorize, encode_ply, encode_png
-from depth_anything_ros.io.media import whole_path
+from depth_anything_ros.io.media_paths import whole_path
 from depth_anything_ros.io.result_names import ResultNames
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.settings import ImageLimits
