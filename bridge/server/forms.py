@@ -28,8 +28,8 @@ class Form:
 def parse_form(content_type: str, body: bytes, max_images: int) -> Form:
     """Read a form. Image files stand in parts `image`; a single file is the image whatever its part is called.
 
-    Empty files and fields are left out: browsers send them where nobody chose anything. A part `image` without a file name may
-    hold the file's bytes, or base64 as in JSON.
+    Empty files and fields are left out: browsers send them where nobody chose anything. A part `image` without a
+    file name may hold the file's bytes, or base64 as in JSON.
 
     Raises:
         BadRequest: malformed, too many or too long parts, files in parts of several names.

@@ -67,7 +67,7 @@ def _by_content_type(content_type: str, body: bytes, max_json_depth: int, max_im
     if media == JSON:
         value = parse_json(body, max_json_depth)
         return Body(value, is_list=True) if isinstance(value, list) else Body([value])
-    if media in IMAGE_TYPES or media in UNNAMED_TYPES:
+    if media in IMAGE_TYPES or (media in UNNAMED_TYPES and body):
         return Body([{"image": body}])
     if media == FORM:
         form = parse_form(content_type, body, max_images)
