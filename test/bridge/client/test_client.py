@@ -345,12 +345,12 @@ def test_the_function_api_gives_what_the_json_api_gives(
     toy: dict[str, Any] = {"base_url": running_bridge.url, "encoder": "toy", "model_input_size": 56}
     image = encode_image(photo)
     metric = predict_metric_depth(image, max_depth=20.0, **toy)
-    assert set(metric) == {"depth_map", "shape", "min", "max"}
+    assert set(metric) == {"depth_map", "shape", "min", "max", "max_depth"}
     np.testing.assert_allclose(decode_depth_map(metric), estimator.estimate(photo, 20.0).values, atol=1e-5)
     relative = predict_relative_depth(image, **toy)
     np.testing.assert_allclose(decode_depth_map(relative), estimator.estimate(photo, 1.0).values, atol=1e-6)
     cloud = predict_pointcloud(image, camera_intrinsics=INTRINSICS, max_depth=20.0, **toy)
-    assert set(cloud) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max"}
+    assert set(cloud) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max", "max_depth"}
     assert decode_pointcloud(cloud).shape == (photo.shape[0] * photo.shape[1], 3)
     np.testing.assert_array_equal(decode_depth_map(cloud), decode_depth_map(metric))
     assert "toy_hypersim_56" in get_health(running_bridge.url)["models_loaded"]
