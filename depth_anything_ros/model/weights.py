@@ -75,11 +75,8 @@ def load_model(
     if checkpoint == UNTRAINED:
         return _untrained(encoder, kind)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
-    check_dataset(path, dataset)
     before = path.stat()
-    state_dict = read_state_dict(path)
-    check_encoder(state_dict, encoder, path)
-    check_values(state_dict, path)
+    state_dict = read_checkpoint(path, encoder, dataset)
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
@@ -94,6 +91,19 @@ def load_model(
     _check_depth(network, path)
     logger.info("loaded %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
     return LoadedModel(network, str(path), digest)
+
+
+def read_checkpoint(path: Path, encoder: str, dataset: str) -> dict[str, Tensor]:
+    """Read a file as `load_model` does: the weights, memory-mapped, checked to be of this encoder and dataset.
+
+    Raises:
+        CheckpointInvalid, CheckpointMismatch: as `load_model`.
+    """
+    check_dataset(path, dataset)
+    state_dict = read_state_dict(path)
+    check_encoder(state_dict, encoder, path)
+    check_values(state_dict, path)
+    return state_dict
 
 
 def _check_depth(network: DepthAnythingV2, path: Path) -> None:
