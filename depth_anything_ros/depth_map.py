@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["metric", "relative"]
+Kind = Literal["metric", "relative", "scale_invariant"]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from depth_anything_ros.backends import create_backend
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import ImageError, SettingsError
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.dpt import resize
 from depth_anything_ros.model.preprocess import network_size, preprocess
 from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_spec
@@ -184,7 +185,7 @@ class DepthEstimator:
         with memory_errors(self.device), torch.inference_mode():
             images = upload(images_bgr, self.device)
             x = preprocess(images, size)
-            depth = self._infer(x)
+            depth = self._infer(x)["depth"]
             depth = resize(depth.unsqueeze(1), (height, width)).squeeze(1)
             for image_depth, scale in zip(depth, scales, strict=True):
                 image_depth.mul_(scale)
@@ -200,10 +201,10 @@ class DepthEstimator:
         for _ in range(WARM_UP_RUNS[self.device.type]):
             self.estimate_batch(images)
 
-    def _infer(self, x: Tensor) -> Tensor:
+    def _infer(self, x: Tensor) -> Outputs:
         """Run the network on as many images at a time as the backend takes."""
         parts = [self.backend(part) for part in torch.split(x, self.backend.max_batch)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _scales(self, count: int, max_depths: Sequence[float | None] | None) -> list[float]:
         wanted = [None] * count if max_depths is None else max_depths

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+# Side that a network is given where nobody asks for another, in pixels: the short one of Depth Anything V2, the long
+# one of Depth Anything 3.
+V2_INPUT_SIZE = 518
+DA3_INPUT_SIZE = 504
+
 
 @dataclass(frozen=True)
 class InputLimits:

@@ -23,7 +23,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import (
     CheckpointInvalid,
     CheckpointMismatch,
@@ -31,10 +30,11 @@ from depth_anything_ros.errors import (
     DownloadError,
     LicenseNotAccepted,
 )
+from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.model.dinov2 import reset_parameters
-from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
 from depth_anything_ros.model.hf_names import from_hf_names
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_for, encoder_spec
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ DEMONSTRATION_NOTE = (
 class LoadedModel:
     """A network with its weights, on the CPU in float32, and where they came from."""
 
-    network: DepthAnythingV2
+    network: DepthNetwork
     source: str
     sha256: str
 
@@ -230,10 +230,9 @@ def load_model(
         CheckpointInvalid: the file is not a checkpoint, or is truncated.
         CheckpointMismatch: it is another encoder's, or says that it is another dataset's.
     """
-    kind = dataset_spec(dataset).kind
-    encoder_spec(encoder)
+    encoder_for(encoder, dataset)
     if checkpoint == UNTRAINED:
-        return _untrained(encoder, kind)
+        return _untrained(encoder, dataset)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
     _check_dataset(path, dataset)
     before, digest = path.stat(), file_sha256(path)
@@ -243,7 +242,7 @@ def load_model(
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
-        network = build_model(encoder, kind)
+        network = build_model(encoder, dataset)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
     network.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
     after = path.stat()
@@ -252,9 +251,9 @@ def load_model(
     return LoadedModel(network.eval().requires_grad_(False), str(path), digest)
 
 
-def _untrained(encoder: str, kind: Kind) -> LoadedModel:
+def _untrained(encoder: str, dataset: str) -> LoadedModel:
     logger.warning("untrained network: %s has random weights, its depth means nothing", encoder)
-    network = build_model(encoder, kind)
+    network = build_model(encoder, dataset)
     reset_parameters(network, torch.Generator().manual_seed(UNTRAINED_SEED))
     return LoadedModel(network.eval().requires_grad_(False), UNTRAINED, "")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stand_in import GOLDEN, Weights, official_layout, save_hf, save_official, stand_in_image, stand_in_weights
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.preprocess import network_size, preprocess
 from depth_anything_ros.model.registry import NATIVE_SIZE
 from depth_anything_ros.model.weights import load_model
@@ -94,7 +94,7 @@ def test_depth_is_the_official_one(case: dict[str, Any], layout: str, checkpoint
 @pytest.mark.parametrize("encoder", ["vits", "vitb", "vitl"])
 def test_parameters_are_those_of_the_official_checkpoint(encoder: str) -> None:
     with torch.device("meta"):
-        network = build_model(encoder, "metric")
+        network = build_model(encoder, "hypersim")
     assert {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()} == official_layout(encoder)
 
 
@@ -117,7 +117,7 @@ def test_network_agrees_with_transformers(encoder: str, kind: str, checkpoint_of
     x = preprocess(image, (NATIVE_SIZE, NATIVE_SIZE))
     estimator = DepthEstimator.load(encoder, DATASETS[kind], folder, device="cpu", precision="fp32", backend="torch")
     with torch.inference_mode():
-        ours = estimator.backend(x)
+        ours = estimator.backend(x)["depth"]
         theirs = transformers_model(folder)(x).predicted_depth
     difference = (ours - theirs).abs()
     assert ours.std() > 0.01, "a constant picture would agree with anything"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
 from depth_anything_ros.model.weights import checkpoint_name, hub_repository
 
@@ -51,7 +51,7 @@ def test_unknown_names_are_refused_with_all_that_are_known() -> None:
     with pytest.raises(SettingsError, match=f"unknown dataset 'nyu'; known: {', '.join(DATASETS)}"):
         dataset_spec("nyu")
     with pytest.raises(SettingsError, match="unknown encoder"):
-        build_model("vitg", "metric")
+        build_model("vitg", "hypersim")
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

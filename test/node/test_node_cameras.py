@@ -39,6 +39,7 @@ from rcl_interfaces.msg import ParameterType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.node import lifecycle as node_module
 from depth_anything_ros.node.frame import FrameCounts
@@ -89,7 +90,7 @@ class Turns(FakeBackend):
         self.alive: set[str] = set()
         self.received: Callable[[str], int] = lambda name: 0
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> Outputs:
         level = 255 * (float(x[:, 0].mean()) * STD[0] + MEAN[0])
         self.depth_m = round(level / 50)
         before = {name: self.received(name) for name in NAMES}
