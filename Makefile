@@ -7,8 +7,9 @@ ARGS ?=
 MINUTES ?= 60
 # Many tests wait for processes that start: two at a time take two thirds of the time, on two cores too.
 WORKERS ?= 2
+PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
-.PHONY: help setup demo test check bench soak clean
+.PHONY: help setup demo test check pins bench soak clean
 
 help:
 	@echo "make setup | demo [ARGS='photo.jpg ...'] | test [ARGS='-k name'] | check | bench | soak [MINUTES=5] | clean"
@@ -31,6 +32,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q test/test_floors.py
+
+# The pins install on every supported Python. Asks the registry; installs nothing.
+pins: $(READY)
+	for python in $(PYTHONS); do echo "Python $$python" && $(BIN)/uv pip compile --quiet --no-python-downloads \
+		--python-version $$python --constraint constraints.txt --all-extras setup.py > /dev/null || exit 1; done
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)

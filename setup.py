@@ -3,11 +3,32 @@
 from glob import glob
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import setup
 
 NAME = "depth_anything_ros"
 # colcon's --symlink-install runs a link to this file in a folder that lacks the README.
 README = Path(__file__).resolve().with_name("README.md")
+
+# Every package of the wheel. Written out, so that no folder beside them is installed by accident.
+PACKAGES = [
+    "bridge",
+    "bridge.client",
+    "bridge.server",
+    "depth_anything_ros",
+    "depth_anything_ros.backends",
+    "depth_anything_ros.cli",
+    "depth_anything_ros.filters",
+    "depth_anything_ros.io",
+    "depth_anything_ros.messages",
+    "depth_anything_ros.model",
+    "depth_anything_ros.node",
+    "depth_anything_ros.offline",
+    "depth_anything_ros.offline.bag",
+    "depth_anything_ros.runtime",
+    "depth_anything_ros.scale",
+    "depth_anything_ros.serving",
+    "depth_anything_ros.synthetic",
+]
 
 # What runs the network. Separate, so that the REST client installs without torch.
 CORE = ["torch>=2.4", "safetensors>=0.4.3", "huggingface_hub>=0.24", "tqdm>=4.66", "PyYAML>=6"]
@@ -51,19 +72,20 @@ TEST = [
     "psutil>=5.9",
     "colcon-common-extensions>=0.3",
 ]
-DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm"]
+DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
 
 setup(
     name=NAME,
     version="0.1.0",
-    description="Depth Anything V2 for robots: a ROS 2 node and a REST bridge on one inference core",
+    description="Depth Anything for robots: a ROS 2 node and a REST bridge on one inference core",
     long_description=README.read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    author="depth_anything_ros contributors",
     maintainer="depth_anything_ros maintainers",
     maintainer_email="maintainers@example.com",
     python_requires=">=3.10",
-    packages=find_packages(include=["depth_anything_ros", "depth_anything_ros.*", "bridge", "bridge.*"]),
+    packages=PACKAGES,
     package_data={"depth_anything_ros": ["py.typed", "bundled/*"], "bridge": ["py.typed"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -71,7 +93,7 @@ setup(
         (f"share/{NAME}/launch", glob("launch/*.py")),
         (f"share/{NAME}/config", glob("config/*")),
     ],
-    install_requires=["numpy>=1.23", "opencv-python-headless>=4.5.4"],
+    install_requires=["numpy>=1.21", "opencv-python-headless>=4.5.4"],  # what Ubuntu 22.04 has
     extras_require={
         "core": CORE,
         "openvino": [*CORE, *OPENVINO],

@@ -46,7 +46,7 @@ def measure(encoder: str, device: torch.device, peak_tflops: float, repeats: int
     backends = {"graph": backend(encoder, device, graphs=True), "eager": backend(encoder, device, graphs=False)}
     results, flop = {}, cost_of(encoder, *NETWORK_SIZE).flop
     for batch in BATCHES:
-        x = parity.picture(*NETWORK_SIZE).to(device).repeat(batch, 1, 1, 1)
+        x = parity.probe_image(*NETWORK_SIZE).to(device).repeat(batch, 1, 1, 1)
         for run in backends.values():
             for _ in range(3):  # a graph is captured at the second
                 synchronised(run, x)

@@ -18,8 +18,9 @@ from benchmarks import in_turn, median_ms, report, versions
 from benchmarks._backends import OURS, is_installed
 from benchmarks._counts import Cost, cost_of
 from depth_anything_ros.backends import create_backend, parity
+from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.registry import ENCODERS
-from depth_anything_ros.model.weights import UNTRAINED, cache_folder, load_model
+from depth_anything_ros.model.weights import UNTRAINED, load_model
 from depth_anything_ros.runtime.threads import share_cores
 
 NETWORK_SIZE = (518, 686)  # of an image of 640x480
@@ -90,7 +91,7 @@ def copy_gb_per_s(repeats: int) -> float:
 
 def times_of(encoder: str, roof: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:
     """Time the network alone on every backend, and the products that are its roof, in turn."""
-    x, device = parity.picture(*NETWORK_SIZE), torch.device("cpu")
+    x, device = parity.probe_image(*NETWORK_SIZE), torch.device("cpu")
     contenders: dict[str, Callable[[], object]] = {f"matmul {name}": product for name, product in roof.items()}
     for backend, precision in OURS["cpu"]:
         if is_installed(backend) and precision in roof:

@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 
 from benchmarks import report, versions
 from benchmarks._ros_processes import RosProcesses
-from depth_anything_ros.model.weights import UNTRAINED, checkpoint_name, load_model
+from depth_anything_ros.model.checkpoint_search import checkpoint_name
+from depth_anything_ros.model.weights import UNTRAINED, load_model
 
 DATASET = "hypersim"
 RATE_HZ = 10.0

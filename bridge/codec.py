@@ -12,23 +12,18 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import ImageError, InputError
+from depth_anything_ros.errors import InputError
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, depth_to_uint16, encode_png
-from depth_anything_ros.io.image_header import ImageHeader, UndecodableImage, read_header
-from depth_anything_ros.settings import InputLimits
+from depth_anything_ros.io.image_header import DEFAULT_LIMITS, UndecodableImage, check_image
+from depth_anything_ros.settings import ImageLimits
 
 FLOAT32 = np.dtype("<f4")
-
-
-class OversizedImage(ImageError):
-    """An image with more pixels, a longer side or a higher aspect ratio than the limits allow."""
 
 
 class UndecodableData(InputError):
@@ -39,44 +34,11 @@ class UnusableScale(InputError):
     """A PNG scale with which the largest depth does not fit into 16 bits, or is less than one level."""
 
 
-@dataclass(frozen=True)
-class ImageLimits:
-    """Caps on an image, checked on its header before it is decoded."""
-
-    max_pixels: int = 25_000_000
-    max_side: int = 8192
-    max_aspect_ratio: float = InputLimits.max_aspect_ratio
-
-
-DEFAULT_LIMITS = ImageLimits()
-
-
-def check_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
-    """Read an image's header and hold it against the limits; nothing is decoded.
-
-    Raises:
-        UndecodableImage: not a JPEG, PNG or WebP image that can be taken.
-        OversizedImage: outside the limits, or without pixels.
-    """
-    header = read_header(data)
-    short, long = sorted((header.width, header.height))
-    size = f"the image is {header.width}x{header.height} pixels"
-    if short == 0:
-        raise OversizedImage(f"{size}: it is empty")
-    if header.width * header.height > limits.max_pixels:
-        raise OversizedImage(f"{size}; allowed are up to {limits.max_pixels} pixels")
-    if long > limits.max_side:
-        raise OversizedImage(f"{size}; allowed are sides up to {limits.max_side} pixels")
-    if long > short * limits.max_aspect_ratio:
-        raise OversizedImage(f"{size}; allowed is an aspect ratio up to {limits.max_aspect_ratio:g}:1")
-    return header
-
-
 def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
-    """Decode a JPEG, PNG or WebP image to uint8 BGR (H, W, 3), the grid as stored.
+    """Check an image against the limits and decode it to uint8 BGR (H, W, 3), the grid as stored.
 
     Raises:
-        UndecodableImage, OversizedImage: as `check_image`; or the decoder refused the content.
+        UndecodableImage, OversizedImage: see `check_image`. UndecodableImage: the decoder refused it.
     """
     header = check_image(data, limits)
     try:

@@ -26,14 +26,9 @@ from demo.recorder import Recorder, Result
 from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.io.formats import depth_to_uint16, encode_ply, encode_png
 from depth_anything_ros.metrics import evaluate_depth, mean_metrics
+from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec
-from depth_anything_ros.model.weights import (
-    DEMONSTRATION,
-    DEMONSTRATION_NOTE,
-    UNTRAINED,
-    bundled_checkpoint,
-    find_checkpoint,
-)
+from depth_anything_ros.model.weights import DEMONSTRATION, DEMONSTRATION_NOTE, UNTRAINED
 from depth_anything_ros.settings import ModelSettings
 
 TIME_LIMIT_S = 60.0  # for recording, loading the model included

@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 
 from demo import NAMESPACE
 from demo.photographs import read_image
-from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.camera import CameraModel, image_center
 from depth_anything_ros.node.conversions import bgr_to_image, camera_to_info
 
 FOCAL_LENGTH = 0.75  # times the long side: 67 degrees across, as a telephone's main camera
@@ -54,7 +54,7 @@ def _messages(folder: Path) -> tuple[Any, Any]:
 def camera_model(width: int, height: int) -> CameraModel:
     """An undistorted camera that looks through the middle of its image."""
     f = FOCAL_LENGTH * max(width, height)
-    return CameraModel(f, f, (width - 1) / 2, (height - 1) / 2, width, height)
+    return CameraModel(f, f, *image_center(width, height), width, height)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Camera models: what a CameraInfo says, and how depth becomes points.
 
-Pixels are `(u, v)` with the centre of the top left pixel at (0, 0). Points are in the camera's
-optical frame (REP 103: x right, y down, z along the optical axis), in metres. Works on NumPy
+Points are in the camera's optical frame (REP 103: x right, y down, z along the optical axis), in metres. Works on NumPy
 arrays, and on torch tensors on whatever device they are; importing it needs no torch.
 """
 
@@ -63,6 +62,11 @@ class CameraInfo(Protocol):
     roi: Any  # RegionOfInterest; generated message classes do not satisfy nested protocols
 
 
+def image_center(width: int, height: int) -> tuple[float, float]:
+    """Return (u, v) of the middle of a picture: (W - 1) / 2 and (H - 1) / 2, as `CameraModel` counts pixels."""
+    return (width - 1) / 2, (height - 1) / 2
+
+
 def binning(info: CameraInfo) -> tuple[int, int]:
     """Return (binning_x, binning_y); 0 means 1 (sensor_msgs/CameraInfo)."""
     return max(1, info.binning_x), max(1, info.binning_y)
@@ -97,6 +101,9 @@ def resize_factors(described: tuple[int, int], actual: tuple[int, int]) -> tuple
 @dataclass(frozen=True)
 class CameraModel:
     """Intrinsics of one image: pinhole, optionally with lens distortion.
+
+    Pixels are `(u, v)`, column and row, with the *centre* of the top left pixel at (0, 0), as in ROS and OpenCV.
+    The picture spans -0.5 to W - 0.5, so its middle is ((W - 1) / 2, (H - 1) / 2), not (W / 2, H / 2).
 
     Attributes:
         fx, fy: focal lengths in pixels, positive.
@@ -135,6 +142,23 @@ class CameraModel:
                 f"distortion model {self.distortion_model!r} takes "
                 f"{DISTORTION_MODELS[self.distortion_model]} coefficients, got {len(self.distortion)}"
             )
+
+    @classmethod
+    def from_fov(cls, fov_deg: float, width: int, height: int) -> CameraModel:
+        """Make an ideal pinhole camera of a field of view, its principal point in the middle of the picture.
+
+        Args:
+            fov_deg: what the picture's *longer* side spans, in degrees, from outer edge to outer edge. A portrait
+                picture and a landscape picture of the same camera so have the same focal length.
+            width, height: of the picture, in pixels.
+
+        Raises:
+            CameraError: a field of view that is not between 0 and 180 degrees, or a size that is not positive.
+        """
+        if not 0 < fov_deg < 180:
+            raise CameraError(f"the field of view must be between 0 and 180 degrees, got {fov_deg:g}")
+        focal_px = max(width, height) / 2 / math.tan(math.radians(fov_deg) / 2)
+        return cls(focal_px, focal_px, *image_center(width, height), width, height)
 
     @classmethod
     def from_camera_info(cls, info: CameraInfo, *, rectified: bool = False) -> CameraModel:

@@ -17,11 +17,12 @@ from depth_anything_ros.backends import create_backend
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import ImageError, SettingsError
+from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.dpt import resize
 from depth_anything_ros.model.preprocess import network_size, preprocess
 from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_spec
-from depth_anything_ros.model.weights import cache_folder, load_model
+from depth_anything_ros.model.weights import load_model
 from depth_anything_ros.runtime.device import (
     memory_errors,
     select_device,

@@ -24,13 +24,35 @@ class InputLimits:
 
 
 @dataclass(frozen=True)
+class ImageLimits:
+    """Caps on an encoded image, checked on its header before it is decoded (`io.image_header.check_image`).
+
+    Attributes:
+        max_pixels: width times height.
+        max_side: the longer side, in pixels.
+        max_aspect_ratio: the longer side over the shorter one.
+        max_scans: passes over the picture of a progressive JPEG; encoders write 10 to 12.
+        max_pixels_per_byte: of pictures beyond 4 megapixels. A black JPEG, PNG or lossy WebP has 60 to 1030; only
+            files that are made to cost a decoder much have more.
+        formats: names in `image_header.ALL_FORMATS`. The default is what the bridge takes.
+    """
+
+    max_pixels: int = 25_000_000
+    max_side: int = 8192
+    max_aspect_ratio: float = InputLimits.max_aspect_ratio
+    max_scans: int = 20
+    max_pixels_per_byte: float = 2000.0
+    formats: tuple[str, ...] = ("jpeg", "png", "webp")
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """Which network, from which file, on which device.
 
     Attributes:
         encoder: name in `model.registry.ENCODERS`.
         dataset: name in `model.registry.DATASETS`; decides metric or relative, and max_depth.
-        checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `weights.py`);
+        checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `model/checkpoint_search.py`);
             `weights.UNTRAINED` builds seeded random weights, for trials without any; a `.onnx` file
             of `depth_anything export` is run by ONNX Runtime.
         input_size: short side given to the network, in pixels.

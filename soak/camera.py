@@ -24,7 +24,9 @@ def run(rate_hz: float) -> None:
     node = Node("soak_camera")
     images = node.create_publisher(Image, "image", qos_profile_sensor_data)
     infos = node.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
-    info = CameraInfo(width=WIDTH, height=HEIGHT, k=[250.0, 0.0, WIDTH / 2, 0.0, 250.0, HEIGHT / 2, 0.0, 0.0, 1.0])
+    info = CameraInfo(
+        width=WIDTH, height=HEIGHT, k=[250.0, 0.0, (WIDTH - 1) / 2, 0.0, 250.0, (HEIGHT - 1) / 2, 0.0, 0.0, 1.0]
+    )
     info.header.frame_id = FRAME
     image = bgr_to_image(np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8), info.header)
 

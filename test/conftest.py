@@ -17,7 +17,7 @@ import stand_in
 
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.weights import CHECKPOINTS_VARIABLE, checkpoint_name
+from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, checkpoint_name
 
 settings.register_profile("project", deadline=None)  # a busy machine is no failure
 settings.load_profile("project")

@@ -15,8 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bridge.client.cli import camera_of
 from depth_anything_ros.camera import CameraModel, image_size
+from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CameraError
+from depth_anything_ros.offline.predict_run import CloudSettings
 
 PINHOLE = CameraModel(50.0, 60.0, 31.5, 23.25, 64, 48)
 # Each lens model with a mild lens that has a ray for every pixel.
@@ -148,6 +151,34 @@ def test_pixels_without_depth_give_no_finite_point(missing: float) -> None:
 def test_depth_of_another_size_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(CameraError, match=r"this camera's images are \(48, 64\)"):
         PINHOLE.back_project(np.ones(shape, np.float32))
+
+
+# ---- a field of view
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (480, 640), (500, 500), (641, 3)])
+def test_a_field_of_view_spans_the_longer_side_from_edge_to_edge(width: int, height: int) -> None:
+    camera = CameraModel.from_fov(60.0, width, height)
+    edge, middle = (max(width, height) - 0.5), max(camera.cx, camera.cy)
+    assert math.degrees(2 * math.atan((edge - middle) / camera.fx)) == pytest.approx(60.0)
+    assert camera == CameraModel(camera.fx, camera.fx, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+def test_a_portrait_picture_has_the_focal_length_of_the_same_camera_in_landscape() -> None:
+    assert CameraModel.from_fov(70.0, 480, 640).fx == CameraModel.from_fov(70.0, 640, 480).fx
+
+
+def test_predict_and_the_client_guess_the_same_camera_of_a_portrait_picture() -> None:
+    depth = DepthMap(np.ones((640, 480), np.float32), "metric", "vits_hypersim_518")
+    assert (
+        CloudSettings(fov_deg=60.0).camera(480, 640) == camera_of(None, depth) == CameraModel.from_fov(60.0, 480, 640)
+    )
+
+
+@pytest.mark.parametrize("fov_deg", [0.0, -1.0, 180.0, math.nan, math.inf])
+def test_an_impossible_field_of_view_is_refused(fov_deg: float) -> None:
+    with pytest.raises(CameraError, match="between 0 and 180 degrees"):
+        CameraModel.from_fov(fov_deg, 640, 480)
 
 
 # ---- lenses

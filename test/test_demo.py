@@ -22,7 +22,7 @@ pytest.importorskip("rclpy")
 from demo.__main__ import build_parser, choose_model
 from demo.photographs import collect, fit
 from demo.pictures import rotation, splat
-from depth_anything_ros.model.weights import CHECKPOINTS_VARIABLE, bundled_checkpoint, checkpoint_name
+from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, bundled_checkpoint, checkpoint_name
 
 REPOSITORY = Path(__file__).parent.parent
 QUICK = ("--encoder", "toy", "--input-size", "112", "--seconds", "2")

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -183,12 +182,3 @@ def test_importing_the_light_rooms_and_the_tables_loads_neither_torch_nor_rclpy(
 def test_importing_the_client_loads_neither_torch_nor_ros_nor_a_server() -> None:
     loaded = modules_after("import bridge.client, bridge.client.cli")
     assert not {"torch", "rclpy", "fastapi", "pydantic", "uvicorn"} & loaded
-
-
-def test_one_version_in_three_places() -> None:
-    manifest = ElementTree.parse(ROOT / "package.xml").findtext("version")
-    setup = re.search(r'version="([^"]+)"', (ROOT / "setup.py").read_text())
-    package = re.search(r'__version__ = "([^"]+)"', (ROOT / "depth_anything_ros/version.py").read_text())
-    assert setup is not None
-    assert package is not None
-    assert manifest == setup[1] == package[1]

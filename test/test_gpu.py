@@ -32,7 +32,7 @@ from depth_anything_ros.errors import BackendError, OutOfMemory, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.depth_network import DepthNetwork
-from depth_anything_ros.runtime.device import turn_on
+from depth_anything_ros.runtime.device import device_lock
 from depth_anything_ros.runtime.transfer import stage, to_host, upload
 from depth_anything_ros.serving.batcher import measure_plan
 from depth_anything_ros.serving.model_cache import ModelCache
@@ -211,7 +211,7 @@ def test_a_graph_keeps_what_the_network_keeps_for_its_size() -> None:
 
 def test_a_device_has_one_lock_for_all_models() -> None:
     with ThreadPoolExecutor(8) as pool:
-        locks = set(pool.map(lambda n: turn_on(torch.device("cuda", n % 2)), range(64)))
+        locks = set(pool.map(lambda n: device_lock(torch.device("cuda", n % 2)), range(64)))
     assert len(locks) == 2
 
 
@@ -241,7 +241,7 @@ def overflowing(weights: Weights) -> Weights:
 
 
 def test_an_overflow_is_seen_although_the_activation_hides_it(toy_weights: Weights) -> None:
-    x, half = parity.picture(*SIZE), torch.float16
+    x, half = parity.probe_image(*SIZE), torch.float16
     assert is_finite(network(toy_weights).set_precision(half), x)
     spoilt = network(overflowing(toy_weights))
     expected = parity.reference(network(toy_weights), x)
@@ -293,7 +293,7 @@ def test_what_is_compiled_says_the_same_and_a_new_size_leaves_the_others_as_they
     monkeypatch.setattr(torch, "compile", compile_with(count))
     backend = create_backend("auto", network(toy_weights), CPU, "fp32", compile=True)
     assert backend.name == "torch"
-    pictures = [parity.picture(28, 28), parity.picture(28, 42).repeat(2, 1, 1, 1)]
+    pictures = [parity.probe_image(28, 28), parity.probe_image(28, 42).repeat(2, 1, 1, 1)]
     counts = []
     for x in pictures * 2:
         found = backend(x)
@@ -316,7 +316,7 @@ def test_what_cannot_be_compiled_says_why_and_is_not_tried_again(
     compiled = CompiledNetwork(network(toy_weights))
     for _ in range(3):
         with pytest.raises(BackendError, match=r"torch\.compile failed: .*no compiler here.*compile: false does"):
-            compiled(parity.picture(28, 28))
+            compiled(parity.probe_image(28, 28))
     assert len(tries) == 1
 
 
@@ -326,7 +326,7 @@ def test_what_cannot_be_compiled_says_why_and_is_not_tried_again(
 @pytest.mark.usefixtures("traced_anew")
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler")
 def test_torch_compile_says_the_same(toy_weights: Weights) -> None:
-    x = parity.picture(28, 28)
+    x = parity.probe_image(28, 28)
     found = TorchBackend(network(toy_weights), CPU, "fp32", compile=True)(x)
     torch.testing.assert_close(found, parity.reference(network(toy_weights), x), rtol=0, atol=1e-5)
 
@@ -360,7 +360,7 @@ def test_a_graph_says_what_the_network_says_for_every_image(toy_weights: Weights
     eager = TorchBackend(network(toy_weights), CUDA, "fp32", graphs=False)
     results = []
     for number in range(6):
-        x = (parity.picture(*SIZE) + number / 10).to(CUDA)
+        x = (parity.probe_image(*SIZE) + number / 10).to(CUDA)
         results.append((graph(x), eager(x)))
     assert replayed(graph) == 1
     for found, expected in results:  # only now: no replay has overwritten an earlier result
@@ -370,11 +370,11 @@ def test_a_graph_says_what_the_network_says_for_every_image(toy_weights: Weights
 @on_gpu
 def test_graphs_outlive_what_the_network_forgets(toy_weights: Weights) -> None:
     backend = TorchBackend(network(toy_weights), CUDA, "fp32")
-    x = parity.picture(*SIZE).to(CUDA)
+    x = parity.probe_image(*SIZE).to(CUDA)
     backend(x)
     first = backend(x)
     for columns in range(1, 12):  # more sizes than position embeddings are kept
-        backend(parity.picture(28, 14 * columns).to(CUDA))
+        backend(parity.probe_image(28, 14 * columns).to(CUDA))
     backend.network.pretrained._pos_embeds.clear()
     junk = [torch.full_like(backend.network.pretrained.pos_embed, 1e3) for _ in range(64)]
     torch.testing.assert_close(backend(x), first, rtol=0, atol=1e-6)
@@ -385,7 +385,7 @@ def test_graphs_outlive_what_the_network_forgets(toy_weights: Weights) -> None:
 def test_a_backend_that_is_let_go_takes_its_weights_along(toy_weights: Weights) -> None:
     backend = TorchBackend(network(toy_weights), CUDA, "fp32")
     for _ in range(3):
-        backend(parity.picture(*SIZE).to(CUDA))
+        backend(parity.probe_image(*SIZE).to(CUDA))
     gone = weakref.ref(backend.network)
     del backend
     assert gone() is None, "without the garbage collector: the next model may need the room"

@@ -56,6 +56,13 @@ def assert_shared_files_are_in(share: Path) -> None:
         assert (share / NAME / name).read_bytes() == (ROOT / name).read_bytes()
 
 
+def top_level_names(library: Path) -> set[str]:
+    """What the installation put where Python looks for modules, besides its own metadata."""
+    [record] = library.glob(f"{NAME}-*.dist-info/RECORD")
+    tops = {line.partition("/")[0] for line in record.read_text().splitlines()}
+    return {top for top in tops if top != ".." and not top.endswith(".dist-info")}
+
+
 def has_a_module(program: str) -> bool:
     path = ROOT / PROGRAMS[program].replace(".", "/")
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
@@ -96,6 +103,7 @@ def test_pip_installs_programs_and_shared_files(way: str, source: Path, fresh_py
     assert (Path(where).parent / "py.typed").is_file()
     if way == "plain":  # an editable installation has no data files; its own are in the source tree
         assert_shared_files_are_in(environment / "share")
+        assert top_level_names(Path(where).parents[1]) == {NAME, "bridge"}
     for program, module in PROGRAMS.items():
         assert os.access(environment / "bin" / program, os.X_OK)
         if has_a_module(program):

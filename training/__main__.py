@@ -17,8 +17,10 @@ from tqdm import tqdm
 
 from depth_anything_ros.io.formats import encode_png
 from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.checkpoint_reading import file_sha256
+from depth_anything_ros.model.checkpoint_search import checkpoint_name
 from depth_anything_ros.model.registry import dataset_spec
-from depth_anything_ros.model.weights import DEMONSTRATION, checkpoint_name, file_sha256
+from depth_anything_ros.model.weights import DEMONSTRATION
 from depth_anything_ros.synthetic.ray_caster import cast
 from training.data import RenderedRooms
 from training.trainer import Recipe, Stage, Trainer

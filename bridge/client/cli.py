@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         nargs=4,
         type=float,
         metavar=("FX", "FY", "CX", "CY"),
-        help=f"pixels; default: a horizontal field of view of {ASSUMED_FIELD_OF_VIEW_DEG:g} degrees",
+        help=f"pixels; default: a field of view of {ASSUMED_FIELD_OF_VIEW_DEG:g} degrees along the longer side",
     )
     cli.add_argument("--out", type=Path, default=Path("depth_out"), help="folder to write to (default: %(default)s)")
     return cli
@@ -108,8 +107,7 @@ def camera_of(intrinsics: Sequence[float] | None, depth: DepthMap) -> CameraMode
     """The camera that was given, or one with the assumed field of view, its axis in the middle."""
     height, width = depth.values.shape
     if intrinsics is None:
-        focal_px = width / 2 / math.tan(math.radians(ASSUMED_FIELD_OF_VIEW_DEG / 2))
-        intrinsics = (focal_px, focal_px, (width - 1) / 2, (height - 1) / 2)
+        return CameraModel.from_fov(ASSUMED_FIELD_OF_VIEW_DEG, width, height)
     fx, fy, cx, cy = intrinsics
     return CameraModel(fx, fy, cx, cy, width, height)
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from bridge.codec import OversizedImage, UndecodableData, UnusableScale
+from bridge.codec import UndecodableData, UnusableScale
 from bridge.server.image_url import ImageHostFailed, UrlRefused
 from bridge.server.replies import JSON, dump_json
 from depth_anything_ros.errors import (
@@ -43,7 +43,7 @@ from depth_anything_ros.errors import (
     OutOfMemory,
     SettingsError,
 )
-from depth_anything_ros.io.image_header import UndecodableImage
+from depth_anything_ros.io.image_header import OversizedImage, UndecodableImage
 
 
 class RequestError(DepthAnythingError):

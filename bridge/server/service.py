@@ -19,7 +19,7 @@ import torch
 from fastapi import Request, Response
 from numpy.typing import NDArray
 
-from bridge.codec import check_image, check_png_scale, decode_image
+from bridge.codec import check_png_scale, decode_image
 from bridge.server.endpoints import Endpoint
 from bridge.server.errors import DeviceFailed, Draining, Loading, NotAcceptable, QueueFull
 from bridge.server.image_url import UrlRefused
@@ -32,6 +32,7 @@ from bridge.server.settings import BridgeSettings
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.io.image_header import check_image
 from depth_anything_ros.model.preprocess import network_size
 from depth_anything_ros.model.registry import dataset_spec, encoder_spec
 from depth_anything_ros.runtime.stopwatch import Stopwatch

@@ -19,10 +19,9 @@ from pydantic_settings import (
 )
 from yaml import YAMLError
 
-from bridge.codec import ImageLimits
 from bridge.server.image_url import ImageUrlSettings
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
-from depth_anything_ros.settings import CacheSettings, InputLimits, ModelSettings
+from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings
 
 PREFIX = "DEPTH_BRIDGE_"
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
@@ -194,7 +193,7 @@ class BridgeSettings(BaseSettings):
 
     @property
     def image_limits(self) -> ImageLimits:
-        """Caps for `codec.check_image`."""
+        """Caps for `image_header.check_image`."""
         return ImageLimits(self.max_pixels, self.max_side, self.max_aspect_ratio)
 
     @property

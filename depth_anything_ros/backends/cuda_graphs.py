@@ -38,7 +38,7 @@ class Graphs:
 
     A shape is captured when it comes the second time, so that one that never comes again costs nothing
     and more shapes than are kept do not drive each other out at every image. Where a capture fails, no
-    more is tried. Not for several threads at once: the caller holds `turn_on(device)`.
+    more is tried. Not for several threads at once: the caller holds `device_lock(device)`.
 
     Args:
         run: the network, float32 (B, 3, h, w) -> its outputs.

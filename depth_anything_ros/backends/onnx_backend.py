@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 OPSET = 18
 INPUT = "image"
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-LIMITS = {"fp32": parity.EXACT, "fp16": parity.ROUNDED}
+LIMITS = {"fp32": parity.FP32_LIMIT, "fp16": parity.HALF_LIMIT}
 QUIET = 3  # errors only
 MAP_DIM = 3  # (B, h, w)
 
@@ -71,7 +71,7 @@ class OnnxBackend:
 
     def _build(self, size: Size) -> Session:
         start_s = time.perf_counter()
-        x = parity.picture(*size)
+        x = parity.probe_image(*size)
         expected = parity.reference(self.network, x)
         self._fingerprint = self._fingerprint or fingerprint(self.network)
         depends_on = (self._fingerprint, size, OPSET, torch.__version__)
@@ -81,7 +81,7 @@ class OnnxBackend:
             self._cache.store(model, *depends_on)
         session = Session(model, self.device, self.precision, self._folder)
         found = on_host(session(x.to(self.device)))
-        off = parity.require(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
+        off = parity.require_within(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
         took_s = time.perf_counter() - start_s
         logger.info("onnxruntime ready for %dx%d on %s, %.1f s; off by %s", *size, session.provider, took_s, off)
         return session
@@ -93,7 +93,7 @@ class OnnxFileBackend:
     Args:
         model: content of the file.
         size: (h, w) it is made for.
-        expected: torch's result for `parity.picture(*size)`; of maps every `step`-th row and column.
+        expected: torch's result for `parity.probe_image(*size)`; of maps every `step`-th row and column.
 
     Raises:
         BackendError: as `OnnxBackend`, or the result is not the expected one.
@@ -118,8 +118,8 @@ class OnnxFileBackend:
         self._size = size
         folder = None if cache_folder is None else cache_folder / "onnxruntime"
         self._session = Session(model, device, self.precision, folder)
-        found = on_host(self._session(parity.picture(*size).to(device)))
-        parity.require(sampled(found, step), expected, LIMITS[self.precision], "the ONNX file on this machine")
+        found = on_host(self._session(parity.probe_image(*size).to(device)))
+        parity.require_within(sampled(found, step), expected, LIMITS[self.precision], "the ONNX file on this machine")
 
     def __call__(self, x: Tensor) -> Outputs:
         if (x.shape[2], x.shape[3]) != self._size:
@@ -211,7 +211,7 @@ def export_network(
         BackendError: a library is missing, or it cannot be exported.
     """
     import_library("onnxscript")
-    x = parity.picture(*size)
+    x = parity.probe_image(*size)
     parity.reference(network, x)  # computes the position embedding of this size, which is a constant in the export
     x = x.expand(2, -1, -1, -1) if dynamic_batch else x  # a batch of one would be taken for a constant
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():

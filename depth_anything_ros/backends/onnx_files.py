@@ -18,10 +18,10 @@ from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.onnx_backend import INPUT, export_network, import_library, sampled
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, CheckpointNotFound
+from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.model.registry import dataset_spec, network_spec
-from depth_anything_ros.model.weights import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class OnnxFile:
         content: the whole file.
         sha256: of the file.
         size: (h, w) of the network's input.
-        expected: torch's result for `parity.picture(*size)`; of maps every `SAMPLE_STEP`-th row and column,
+        expected: torch's result for `parity.probe_image(*size)`; of maps every `SAMPLE_STEP`-th row and column,
             float32 (1, h / 14, w / 14).
     """
 
@@ -74,7 +74,7 @@ def export_file(
     dynamic_batch: bool = False,
 ) -> bytes:
     """Return the content of a file of this network for one size. Raises BackendError: it cannot be exported."""
-    expected = sampled(parity.reference(network, parity.picture(*size)), SAMPLE_STEP)
+    expected = sampled(parity.reference(network, parity.probe_image(*size)), SAMPLE_STEP)
     samples = {sample_name(name): _as_json(values) for name, values in expected.items()}
     says = contract(encoder, dataset) | samples | {"checkpoint_sha256": checkpoint_sha256}
     metadata = {PREFIX + name: text for name, text in says.items()}

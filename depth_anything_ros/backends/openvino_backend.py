@@ -41,7 +41,7 @@ class OpenVinoBackend:
     """See `backends.Backend`.
 
     `precision` auto is bf16 where the processor has it and the result stays within
-    `parity.UNNOTICED` of torch, else fp32: measured with these weights, at every size.
+    `parity.AUTO_HALF_LIMIT` of torch, else fp32: measured with these weights, at every size.
 
     Args:
         network: float32, on the CPU.
@@ -97,15 +97,15 @@ class OpenVinoBackend:
     def _tries_for(self, precision: str) -> list[tuple[str, parity.Difference]]:
         """Precisions in the order in which they are tried, each with what it may differ from torch."""
         if precision == "bf16":
-            return [("bf16", parity.ROUNDED)]
+            return [("bf16", parity.HALF_LIMIT)]
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        fp32 = ("fp32", parity.EXACT)
-        return [("bf16", parity.UNNOTICED), fp32] if precision == "auto" and has_bf16 else [fp32]
+        fp32 = ("fp32", parity.FP32_LIMIT)
+        return [("bf16", parity.AUTO_HALF_LIMIT), fp32] if precision == "auto" and has_bf16 else [fp32]
 
     def _build(self, size: Size) -> Callable[[Tensor], Outputs]:
         start_s = time.perf_counter()
-        x = parity.picture(*size)
-        expected = parity.kept_reference(self.network, x, self._parity, *self._identity())
+        x = parity.probe_image(*size)
+        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
         self._skip_rejected(size)
         converted = cache(lambda: self._convert(x))  # slow, and the same for every precision
         while True:
@@ -181,7 +181,7 @@ class OpenVinoBackend:
         opset, model = self._openvino.opset13, model.clone()
         axis = opset.constant(np.array([CHANNELS_AXIS], np.int64))
         for last in [op for op in model.get_ordered_ops() if _is_end(op)]:
-            x, weights = last.input_value(0), last.input_value(1).get_node().get_data()  # (channels, C, 1, 1)
+            x, weights = last.input_value(0), last.input_value(1).get_node().data  # (channels, C, 1, 1)
             sums = [
                 opset.reduce_sum(opset.multiply(x, opset.constant(each[None])), axis, keep_dims=True)
                 for each in weights
@@ -195,7 +195,7 @@ class OpenVinoBackend:
 
 def _is_end(op: Any) -> bool:
     """Whether an operation is the last convolution of an output branch."""
-    return op.get_type_name() == "Convolution" and int(op.output(0).get_shape()[CHANNELS_AXIS]) <= MAX_END_CHANNELS
+    return op.get_type_name() == "Convolution" and int(op.input_value(1).get_shape()[0]) <= MAX_END_CHANNELS
 
 
 class Executor:

@@ -39,14 +39,14 @@ class Difference:
 
 
 # Other summation orders move float32 by 1e-5; another interpolation of the position embedding by 1e-2.
-EXACT = Difference(1e-3, 1e-4)
+FP32_LIMIT = Difference(1e-3, 1e-4)
 # What a half precision may cost where nobody asked for it.
-UNNOTICED = Difference(1e-2, 1e-3)
+AUTO_HALF_LIMIT = Difference(1e-2, 1e-3)
 # What it may cost who asked for it: with random weights its rounding alone comes to 6e-2 (mean 7e-3), in torch too.
-ROUNDED = Difference(1e-1, 1e-2)
+HALF_LIMIT = Difference(1e-1, 1e-2)
 
 
-def picture(height: int, width: int) -> Tensor:
+def probe_image(height: int, width: int) -> Tensor:
     """Return a test picture, float32 (1, 3, height, width), normalised: smooth patches with some grain."""
     rng = np.random.default_rng([SEED, height, width])
     coarse = torch.from_numpy(rng.standard_normal((1, 3, height // COARSE + 1, width // COARSE + 1), np.float32))
@@ -64,7 +64,7 @@ def reference(network: DepthNetwork, x: Tensor) -> Outputs:
         return network.named(network(x))
 
 
-def kept_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
+def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
     """Return `reference`, from a cache where it was asked before for this very picture and `depends_on`.
 
     It takes longer than all else in a start with a warm cache, and much memory. What is compared with it
@@ -92,7 +92,7 @@ def _difference(found: Tensor, expected: Tensor, least_range: float) -> Differen
     return Difference(float(off.max()) / value_range, float(off.mean()) / value_range)
 
 
-def require(found: Outputs, expected: Outputs, limit: Difference, what: str) -> Difference:
+def require_within(found: Outputs, expected: Outputs, limit: Difference, what: str) -> Difference:
     """Return the difference. Raises BackendError, with the numbers, where it is above the limit."""
     off = difference(found, expected)
     if not off.within(limit):

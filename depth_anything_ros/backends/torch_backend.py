@@ -19,7 +19,7 @@ from depth_anything_ros.backends.cuda_graphs import Run, graphs_on
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
-from depth_anything_ros.runtime.device import turn_on
+from depth_anything_ros.runtime.device import device_lock
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class TorchBackend:
             use_onednn(network)
         self.weight_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
         self._run: Run = CompiledNetwork(self.network) if compile else self.network
-        self._turn = turn_on(device)
+        self._turn = device_lock(device)
         if device.type == "cuda" and graphs:
             self._run = graphs_on(device, self._run, _kept_by(self.network))
 
@@ -87,7 +87,7 @@ def in_half(network: DepthNetwork, device: torch.device) -> tuple[DepthNetwork, 
     Tried on one picture, on the device. The weights are converted from float32 either way.
     """
     half = copy.deepcopy(network).set_precision(torch.float16).to(device)
-    if is_finite(half, parity.picture(*CHECK_SIZE).to(device)):
+    if is_finite(half, parity.probe_image(*CHECK_SIZE).to(device)):
         return half, "fp16"
     instead = "bf16" if has_bf16(device) else "fp32"
     logger.warning("fp16 overflows with these weights: taking %s", instead)

@@ -178,13 +178,14 @@ def _predictions(predicted: Path) -> Iterator[Path]:
 
 
 def _camera(args: argparse.Namespace, height: int, width: int) -> CameraModel:
-    from depth_anything_ros.camera import CameraModel
+    from depth_anything_ros.camera import CameraModel, image_center
 
+    middle_x, middle_y = image_center(width, height)
     return CameraModel(
         fx=args.fx,
         fy=args.fx if args.fy is None else args.fy,
-        cx=(width - 1) / 2 if args.cx is None else args.cx,
-        cy=(height - 1) / 2 if args.cy is None else args.cy,
+        cx=middle_x if args.cx is None else args.cx,
+        cy=middle_y if args.cy is None else args.cy,
         width=width,
         height=height,
     )

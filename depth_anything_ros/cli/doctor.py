@@ -168,8 +168,8 @@ def check_cv_bridge() -> Finding:
 
 def check_checkpoints() -> Finding:
     """Official files in the search folders."""
+    from depth_anything_ros.model.checkpoint_search import find_checkpoint, search_folders
     from depth_anything_ros.model.registry import DATASETS, ENCODERS
-    from depth_anything_ros.model.weights import find_checkpoint, search_folders
 
     paths = [find_checkpoint(encoder, dataset) for encoder in ENCODERS for dataset in DATASETS]
     found = [str(path) for path in paths if path is not None]

@@ -18,8 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Download one checkpoint; print its licence, its path and its SHA-256."""
+    from depth_anything_ros.model.checkpoint_download import download_checkpoint
+    from depth_anything_ros.model.checkpoint_reading import file_sha256
+    from depth_anything_ros.model.checkpoint_search import checkpoint_name
     from depth_anything_ros.model.registry import encoder_spec
-    from depth_anything_ros.model.weights import checkpoint_name, download_checkpoint, file_sha256
 
     name, license_id = checkpoint_name(args.encoder, args.dataset), encoder_spec(args.encoder).license
     if license_id is not None:

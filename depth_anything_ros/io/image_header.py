@@ -1,140 +1,141 @@
-"""What an image says of itself in its first bytes: format and size, before anything is decoded.
+"""What an encoded image says about itself, judged before a decoder sees it.
 
-A few hundred bytes can announce a picture of gigabytes, so its size is checked against the limits
-first. Only the formats that the bridge takes are read: JPEG, PNG and WebP.
+A few hundred bytes can announce gigabytes of pixels, or seconds of work. `check_image` reads the header of
+every format that this project decodes (JPEG, PNG, WebP, BMP, TIFF, PNM) and refuses what is outside
+`ImageLimits`. It decodes nothing: decoding is the caller's next step. How each format states its size is in
+`image_formats`.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from depth_anything_ros.errors import ImageError
+from depth_anything_ros.io.image_formats import PNG_SIGNATURE, READERS, ImageFormat, ImageHeader, UndecodableImage
+from depth_anything_ros.settings import ImageLimits
 
-ImageFormat = Literal["jpeg", "png", "webp"]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MAX_PNG_CHUNKS = 65_536  # 32 MiB in the usual pieces of 8 KiB are 4096
-# A progressive JPEG has about ten scans. Each may be a few bytes, and costs a pass over the whole picture.
-MAX_JPEG_SEGMENTS = 200
-# Compressed data has a zero after each FF, unless a restart marker (D0..D7) stands there.
-JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-JPEG_END = b"\xff\xd9"
-# Start-of-frame markers C0..CF, without DHT (C4), JPG (C8) and DAC (CC), which share the range.
-JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-JPEG_START_OF_SCAN = 0xDA
-# Markers without a length: TEM, RST0..RST7, SOI.
-JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
-
-
-class UndecodableImage(ImageError):
-    """Bytes that are no JPEG, PNG or WebP image, or a truncated, damaged or unsupported one."""
+__all__ = [
+    "ALL_FORMATS",
+    "ImageFormat",
+    "ImageHeader",
+    "OversizedImage",
+    "UndecodableImage",
+    "check_image",
+    "read_header",
+]
 
 
-@dataclass(frozen=True)
-class ImageHeader:
-    """Format and size of an encoded image, in pixels as stored."""
+DEFAULT_LIMITS = ImageLimits()
+ALL_FORMATS: tuple[ImageFormat, ...] = tuple(READERS)
+NAMES: dict[ImageFormat, str] = {
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WebP",
+    "bmp": "BMP",
+    "tiff": "TIFF",
+    "pnm": "PNM",
+}
+# Below this size a flat picture may be as small as it likes: decoding it costs milliseconds.
+CHEAP_PIXELS = 4_000_000
 
-    format: ImageFormat
-    width: int
-    height: int
+SIGNATURES: tuple[tuple[re.Pattern[bytes], ImageFormat], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), "jpeg"),
+    (re.compile(re.escape(PNG_SIGNATURE)), "png"),
+    (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), "webp"),
+    (re.compile(rb"BM"), "bmp"),
+    (re.compile(rb"II\*\x00|MM\x00\*"), "tiff"),
+    (re.compile(rb"P[1-6][\s#]"), "pnm"),
+)
+# What people send instead, for the error message alone. ISO media files name their brands after `ftyp`.
+STRANGERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n"), "a JPEG XL image"),
+    (re.compile(rb".{4}ftyp.{0,60}?avi[fs]", re.DOTALL), "an AVIF image"),
+    (re.compile(rb".{4}ftyp.{0,60}?(hei[cfmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL), "a HEIC image"),
+    (re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", re.DOTALL), "a video"),
+    (re.compile(rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), "a JPEG 2000 image"),
+    (re.compile(rb"GIF8[79]a"), "a GIF image"),
+    (re.compile(rb"II\+\x00|MM\x00\+"), "a BigTIFF image"),
+    (re.compile(rb"P7\s"), "a PAM image"),
+    (re.compile(rb"v/1\x01"), "an OpenEXR image"),
+    (re.compile(rb"#\?RADIANCE|#\?RGBE"), "a Radiance HDR image"),
+    (re.compile(rb"P[Ff]\s"), "a PFM image"),
+    (re.compile(rb"8BPS"), "a Photoshop file"),
+    (re.compile(rb"%PDF"), "a PDF file"),
+    (re.compile(rb"\s*(<\?xml[^>]*>\s*)?(<!--[^>]*-->\s*)?<svg", re.IGNORECASE), "an SVG drawing"),
+    (re.compile(rb"\s*<(!doctype html|html)", re.IGNORECASE), "a web page"),
+)
+SIGNATURE_BYTES = 512  # of a file's start; a drawing may begin with a comment
 
 
-def read_header(data: bytes) -> ImageHeader:
-    """Read the header of a JPEG, PNG or WebP image.
+class OversizedImage(ImageError):
+    """An image with more pixels, a longer side or a higher aspect ratio than the limits allow."""
+
+
+def check_image(data: Buffer, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Read an image's header and check it against the limits. Takes milliseconds and decodes nothing.
+
+    Args:
+        data: the whole encoded image: bytes, or the `data` of a CompressedImage. Nothing is copied.
+        limits: see `settings.ImageLimits`.
 
     Raises:
-        UndecodableImage: another format, a truncated file, or a kind that is not taken (CMYK or
-            lossless JPEG, animations).
+        UndecodableImage: not an image of an allowed format; truncated or damaged; a kind that is not taken
+            (animations, arithmetic-coded, lossless, CMYK or 12-bit JPEG, too many scans).
+        OversizedImage: outside the limits, or without pixels.
     """
+    header = read_header(data, limits.formats)
+    _check_size(header, limits)
+    _check_cost(header, memoryview(data).nbytes, limits)
+    return header
+
+
+def read_header(data: Buffer, formats: tuple[str, ...] = ImageLimits.formats) -> ImageHeader:
+    """Read an image's header; its size is checked against nothing. Raises UndecodableImage as `check_image`."""
+    view = memoryview(data).cast("B")
     try:
-        if data.startswith(PNG_SIGNATURE):
-            return _read_png(data)
-        if data.startswith(b"\xff\xd8\xff"):
-            return _read_jpeg(data)
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _read_webp(data)
+        return READERS[_format(view, formats)](view)
     except (struct.error, IndexError) as error:
         raise UndecodableImage("the image is truncated") from error
-    raise UndecodableImage("the image is not a JPEG, PNG or WebP file")
 
 
-def _read_png(data: bytes) -> ImageHeader:
-    """Walk all chunks: length, name, content, checksum. A decoder believes their lengths, up to 4 GiB."""
-    length, name, width, height = struct.unpack_from(">I4sII", data, len(PNG_SIGNATURE))
-    if length != 13 or name != b"IHDR":
-        raise UndecodableImage("the PNG image is damaged: it does not start with its size")
-    offset = len(PNG_SIGNATURE)
-    for _ in range(MAX_PNG_CHUNKS):
-        length, name = struct.unpack_from(">I4s", data, offset)
-        offset += 12 + length
-        if offset > len(data):
-            raise UndecodableImage("the image is truncated")
-        if name == b"acTL":
-            raise UndecodableImage("the PNG image is animated; send one frame")
-        if name == b"IEND":
-            return ImageHeader("png", width, height)
-    raise UndecodableImage("the PNG image is cut into too many pieces")
+def _format(view: memoryview, formats: tuple[str, ...]) -> ImageFormat:
+    """Tell the format by the first bytes. Raises UndecodableImage for one that is not allowed."""
+    start = bytes(view[:SIGNATURE_BYTES])
+    found = next((name for pattern, name in SIGNATURES if pattern.match(start)), None)
+    if found in formats:
+        return found
+    stranger = next((name for pattern, name in STRANGERS if pattern.match(start)), "no image of a known format")
+    allowed = ", ".join(name for key, name in NAMES.items() if key in formats)
+    raise UndecodableImage(f"this is {f'a {NAMES[found]} image' if found else stranger}; allowed are {allowed}")
 
 
-def _read_jpeg(data: bytes) -> ImageHeader:
-    """Walk the segments up to the frame header: marker, length, content."""
-    frame = None
-    marker, offset = _jpeg_marker(data, 2)
-    while marker != JPEG_START_OF_SCAN:
-        if marker not in JPEG_BARE:
-            (length,) = struct.unpack_from(">H", data, offset)
-            if marker in JPEG_FRAMES and frame is None:
-                frame = (marker, *struct.unpack_from(">BHHB", data, offset + 2))
-            offset += length
-        marker, offset = _jpeg_marker(data, offset)
-    if frame is None:
-        raise UndecodableImage("the JPEG image is damaged: it has no frame header")
-    _find_jpeg_end(data, offset)
-    marker, precision, height, width, components = frame
-    if precision != 8 or components not in (1, 3) or marker in (0xC3, 0xC7, 0xCB, 0xCF):
-        raise UndecodableImage("the JPEG image is CMYK, lossless or not 8 bits deep; send 8-bit grey or YCbCr")
-    return ImageHeader("jpeg", width, height)
+def _check_size(header: ImageHeader, limits: ImageLimits) -> None:
+    short, long = sorted((header.width, header.height))
+    size = f"the image is {header.width}x{header.height} pixels"
+    if short == 0:
+        raise OversizedImage(f"{size}: it is empty")
+    if header.width * header.height > limits.max_pixels:
+        raise OversizedImage(f"{size}; allowed are up to {limits.max_pixels} pixels")
+    if long > limits.max_side:
+        raise OversizedImage(f"{size}; allowed are sides up to {limits.max_side} pixels")
+    if long > short * limits.max_aspect_ratio:
+        raise OversizedImage(f"{size}; allowed is an aspect ratio up to {limits.max_aspect_ratio:g}:1")
 
 
-def _find_jpeg_end(data: bytes, offset: int) -> None:
-    """Skip from the first scan's header, over compressed data and the segments between, to the end of the image."""
-    for _ in range(MAX_JPEG_SEGMENTS):
-        (length,) = struct.unpack_from(">H", data, offset)
-        marker = JPEG_MARKER.search(data, offset + length)
-        if marker is None:
-            raise UndecodableImage("the image is truncated")
-        if marker[0] == JPEG_END:
-            return
-        offset = marker.end()
-    raise UndecodableImage("the JPEG image has too many scans")
-
-
-def _jpeg_marker(data: bytes, offset: int) -> tuple[int, int]:
-    """Return the marker at `offset`, and the offset behind it; fill bytes (FF) may precede it."""
-    if data[offset] != 0xFF:
-        raise UndecodableImage("the JPEG image is damaged: its segments do not follow each other")
-    while data[offset] == 0xFF:
-        offset += 1
-    return data[offset], offset + 1
-
-
-def _read_webp(data: bytes) -> ImageHeader:
-    (riff_size,) = struct.unpack_from("<I", data, 4)
-    if len(data) < riff_size + 8:
-        raise UndecodableImage("the image is truncated")
-    kind = data[12:16]
-    if kind == b"VP8X":
-        if data[20] & 0x02:
-            raise UndecodableImage("the WebP image is animated; send one frame")
-        width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    elif kind == b"VP8 ":
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    else:
-        raise UndecodableImage("the WebP image is damaged: it holds no picture")
-    return ImageHeader("webp", width, height)
+def _check_cost(header: ImageHeader, size_bytes: int, limits: ImageLimits) -> None:
+    """Refuse a picture that costs far more to decode than a real one of its size."""
+    if header.scans > limits.max_scans:
+        raise UndecodableImage(
+            f"the JPEG image has {header.scans} scans; allowed are up to {limits.max_scans}: save it again"
+        )
+    pixels = header.width * header.height
+    if pixels > max(CHEAP_PIXELS, limits.max_pixels_per_byte * size_bytes):
+        raise OversizedImage(
+            f"the image packs {header.width}x{header.height} pixels into {size_bytes} bytes; "
+            f"allowed are up to {limits.max_pixels_per_byte:g} pixels for each byte"
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.camera import CameraModel, image_center
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
@@ -57,13 +57,14 @@ class CloudSettings:
 
     def camera(self, width: int, height: int) -> CameraModel:
         """Return the camera of a picture. Raises CameraError for impossible intrinsics."""
-        guess_px = max(width, height) / 2 / float(np.tan(np.radians(self.fov_deg) / 2))
-        fx = guess_px if self.fx is None else self.fx
+        if self.fx is None:
+            return CameraModel.from_fov(self.fov_deg, width, height)
+        middle_x, middle_y = image_center(width, height)
         return CameraModel(
-            fx=fx,
-            fy=fx if self.fy is None else self.fy,
-            cx=(width - 1) / 2 if self.cx is None else self.cx,
-            cy=(height - 1) / 2 if self.cy is None else self.cy,
+            fx=self.fx,
+            fy=self.fx if self.fy is None else self.fy,
+            cx=middle_x if self.cx is None else self.cx,
+            cy=middle_y if self.cy is None else self.cy,
             width=width,
             height=height,
         )

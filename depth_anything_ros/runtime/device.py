@@ -74,7 +74,7 @@ _guard = threading.Lock()
 _turns: dict[torch.device, threading.RLock] = {}
 
 
-def turn_on(device: torch.device) -> threading.RLock:
+def device_lock(device: torch.device) -> threading.RLock:
     """Return the device's one lock, for all models on it: held while a network is launched, captured or replayed."""
     with _guard:
         return _turns.setdefault(device, threading.RLock())

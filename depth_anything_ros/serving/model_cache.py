@@ -91,13 +91,13 @@ class ModelCache:
 
     @contextmanager
     def acquire(self, settings: ModelSettings) -> Iterator[DepthEstimator]:
-        """Lend the model of these settings, loading it first if need be; it stays while lent.
+        """Yield the model of these settings, loaded first if it is not there. It is not evicted while in use.
 
         Raises:
             DepthAnythingError: what `DepthEstimator.load` raises; every thread that waited for the
                 same load gets the same error.
         """
-        with self._lent(settings) as entry:
+        with self._in_use(settings) as entry:
             yield entry.future.result()
 
     def submit(
@@ -112,18 +112,18 @@ class ModelCache:
             DepthAnythingError: as `acquire`.
         """
         with ExitStack() as stack:
-            entry = stack.enter_context(self._lent(settings))
+            entry = stack.enter_context(self._in_use(settings))
             estimator = entry.future.result()
             if entry.batcher is None:
                 return _done(estimator, image_bgr, max_depth)
             future = entry.batcher.submit(image_bgr, max_depth)
-            lending = stack.pop_all()
-        future.add_done_callback(lambda _: lending.close())
+            hold = stack.pop_all()
+        future.add_done_callback(lambda _: hold.close())
         return future
 
     @contextmanager
-    def _lent(self, settings: ModelSettings) -> Iterator[_Entry]:
-        """Count a user of an entry, and make one that is not there."""
+    def _in_use(self, settings: ModelSettings) -> Iterator[_Entry]:
+        """Yield the entry of these settings, made if it is not there, and count a user of it meanwhile."""
         with self._lock:
             device = self._choose_device(settings.device)
             self._in_flight[device] = self._in_flight.get(device, 0) + 1

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.camera import CameraModel, image_center
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.synthetic.ray_caster import SceneBatch, cast, stack_scenes
 from depth_anything_ros.synthetic.scenes import RANGES, SceneRanges, draw_scene, draw_way
@@ -84,12 +84,11 @@ class SyntheticCamera:
         focal_length_px = ranges.focal_ratio.draw(rng) * width
         coefficients = DISTORTIONS[distortion]
         self.model = CameraModel(
-            fx=focal_length_px,
-            fy=focal_length_px,
-            cx=(width - 1) / 2,
-            cy=(height - 1) / 2,
-            width=width,
-            height=height,
+            focal_length_px,
+            focal_length_px,
+            *image_center(width, height),
+            width,
+            height,
             distortion_model="plumb_bob" if coefficients else "",
             distortion=coefficients,
         )

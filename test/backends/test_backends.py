@@ -36,8 +36,9 @@ from depth_anything_ros.errors import (
 )
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
-from depth_anything_ros.model.weights import UNTRAINED, cache_folder
+from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.settings import ModelSettings
 
 CPU = torch.device("cpu")
@@ -102,7 +103,7 @@ def test_depth_is_the_official_one(case: dict[str, Any], backend: str, small_che
 
 
 def test_torch_runs_linear_layers_another_way_but_says_the_same(toy_weights: Weights) -> None:
-    plain, x = network(toy_weights), parity.picture(*SIZE)
+    plain, x = network(toy_weights), parity.probe_image(*SIZE)
     expected, running = parity.reference(plain, x), network(toy_weights)
     found = create_backend("torch", running, CPU, "fp32")(x)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -115,7 +116,7 @@ def test_torch_runs_linear_layers_another_way_but_says_the_same(toy_weights: Wei
 @pytest.mark.parametrize("precision", ["auto", "bf16"])
 def test_bfloat16_moves_a_calm_network_by_less_than_a_hundredth(precision: str) -> None:
     backend = OpenVinoBackend(network(calm_weights()), CPU, precision)
-    x = parity.picture(112, 154)
+    x = parity.probe_image(112, 154)
     found, expected = backend(x), parity.reference(network(calm_weights()), x)
     assert backend.precision == "bf16"
     assert found["depth"].dtype == torch.float32
@@ -130,10 +131,10 @@ def test_auto_takes_single_precision_where_bfloat16_moves_the_depth_too_far(
 ) -> None:
     caplog.set_level(logging.INFO)
     backend = OpenVinoBackend(network(toy_weights), CPU, "auto")
-    x = parity.picture(*SIZE)
+    x = parity.probe_image(*SIZE)
     found, expected = backend(x), parity.reference(network(toy_weights), x)
     assert backend.precision == "fp32"
-    assert parity.difference(found, expected).within(parity.EXACT)
+    assert parity.difference(found, expected).within(parity.FP32_LIMIT)
     assert "taking fp32" in caplog.text
 
 
@@ -164,14 +165,14 @@ def test_a_conversion_that_says_something_else_is_refused_with_the_numbers(
     monkeypatch.setattr(parity, "reference", lambda _, x: other.named(other(x)))
     wrong = create_backend(backend, network(toy_weights), CPU, "fp32")
     with pytest.raises(BackendError, match=r"departs from torch by 0\.\d+ \(mean 0\.\d+\) .* allowed is 0\.001"):
-        wrong(parity.picture(*SIZE))
+        wrong(parity.probe_image(*SIZE))
 
 
 def test_a_result_that_is_no_number_is_not_within_any_limit() -> None:
     expected = {"depth": torch.rand(1, 4, 4), "sky": torch.rand(1, 4, 4)}
     for name in expected:
         found = expected | {name: torch.full((1, 4, 4), torch.nan)}
-        assert not parity.difference(found, expected).within(parity.ROUNDED), name
+        assert not parity.difference(found, expected).within(parity.HALF_LIMIT), name
 
 
 @both
@@ -230,7 +231,7 @@ def test_auto_falls_back_to_torch_for_good_where_openvino_fails(
 
     backend = AutoBackend(Failing(network(toy_weights), CPU), "auto")
     assert backend.name == "openvino"
-    x = parity.picture(*SIZE)
+    x = parity.probe_image(*SIZE)
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(backend, [x] * 8))
     for found in results:
@@ -251,12 +252,12 @@ def test_threads_with_several_sizes_share_what_is_built_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     shared = create_backend(backend, network(toy_weights), CPU, "fp32")
-    pictures = [parity.picture(*size) for size in ((28, 42), (42, 28), (42, 56))]
+    pictures = [parity.probe_image(*size) for size in ((28, 42), (42, 28), (42, 56))]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(shared, pictures * 16))
     for number, depth in enumerate(found):
         expected = parity.reference(network(toy_weights), pictures[number % 3])
-        assert parity.difference(depth, expected).within(parity.EXACT)
+        assert parity.difference(depth, expected).within(parity.FP32_LIMIT)
     assert len([line for line in caplog.messages if line.startswith(backend)]) == 3
 
 
@@ -293,7 +294,7 @@ def test_the_second_start_loads_what_the_first_compiled(
     toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    x = parity.picture(*SIZE)
+    x = parity.probe_image(*SIZE)
     first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
     [file] = compiled_files()
     monkeypatch.setattr(OpenVinoBackend, "_convert", None)  # not needed any more
@@ -306,7 +307,7 @@ def test_the_second_start_loads_what_the_first_compiled(
 def test_the_second_start_does_not_ask_torch_again_but_compares_all_the_same(
     toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    x = parity.picture(*SIZE)
+    x = parity.probe_image(*SIZE)
     first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
     monkeypatch.setattr(parity, "reference", None)
     caplog.set_level(logging.INFO)
@@ -319,17 +320,17 @@ def test_the_second_start_does_not_ask_torch_again_but_compares_all_the_same(
 
 
 def test_what_torch_said_is_kept_for_these_weights_and_this_picture_only(toy_weights: Weights, tmp_path: Path) -> None:
-    kept, asked, x = BlobCache(tmp_path), network(toy_weights), parity.picture(*SIZE)
-    expected = parity.kept_reference(asked, x, kept, "weights")
-    assert torch.equal(parity.kept_reference(asked, x, kept, "weights")["depth"], expected["depth"])
-    assert not torch.equal(parity.kept_reference(asked, x + 0.1, kept, "weights")["depth"], expected["depth"])
+    kept, asked, x = BlobCache(tmp_path), network(toy_weights), parity.probe_image(*SIZE)
+    expected = parity.cached_reference(asked, x, kept, "weights")
+    assert torch.equal(parity.cached_reference(asked, x, kept, "weights")["depth"], expected["depth"])
+    assert not torch.equal(parity.cached_reference(asked, x + 0.1, kept, "weights")["depth"], expected["depth"])
     assert len(list(tmp_path.glob("*.blob"))) == 2
-    parity.kept_reference(asked, x, kept, "other weights")
+    parity.cached_reference(asked, x, kept, "other weights")
     assert len(list(tmp_path.glob("*.blob"))) == 3
 
 
 def test_a_conversion_after_a_kept_reference_has_the_right_position_embedding(toy_weights: Weights) -> None:
-    x = parity.picture(*SIZE)
+    x = parity.probe_image(*SIZE)
     first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
     for file in compiled_files():
         file.unlink()
@@ -344,8 +345,8 @@ def test_a_precision_that_was_too_far_off_is_not_tried_at_the_next_start(
     toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    x = parity.picture(*SIZE)
-    monkeypatch.setattr(parity, "UNNOTICED", parity.Difference(1e-9, 1e-9))
+    x = parity.probe_image(*SIZE)
+    monkeypatch.setattr(parity, "AUTO_HALF_LIMIT", parity.Difference(1e-9, 1e-9))
     OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())(x)
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(openvino_backend.HINTS, "bf16")  # so that it cannot be tried
@@ -353,7 +354,7 @@ def test_a_precision_that_was_too_far_off_is_not_tried_at_the_next_start(
         backend(x)
     assert backend.precision == "fp32"
     assert "openvino in bf16 was off by" in caplog.text
-    monkeypatch.setattr(parity, "UNNOTICED", parity.ROUNDED)  # with another limit it is measured again
+    monkeypatch.setattr(parity, "AUTO_HALF_LIMIT", parity.HALF_LIMIT)  # with another limit it is measured again
     backend = OpenVinoBackend(network(toy_weights), CPU, "auto", cache_folder())
     backend(x)
     assert "openvino loaded for 56x70 in bf16" in caplog.text
@@ -369,13 +370,13 @@ def test_other_weights_sizes_and_precisions_get_files_of_their_own(toy_weights: 
         (toy_weights, SIZE, "bf16"),
     ]
     for number, (weights, size, precision) in enumerate(runs):
-        x = parity.picture(*size)
+        x = parity.probe_image(*size)
         OpenVinoBackend(network(weights), CPU, precision, cache_folder())(x)
         assert len(compiled_files()) == number + 1
 
 
 def test_a_damaged_file_is_made_anew(toy_weights: Weights, caplog: pytest.LogCaptureFixture) -> None:
-    x = parity.picture(*SIZE)
+    x = parity.probe_image(*SIZE)
     first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
     [file] = compiled_files()
     content = bytearray(file.read_bytes())
@@ -457,11 +458,11 @@ def test_an_exported_file_takes_as_many_images_as_it_says(
     path = tmp_path / "toy.onnx"
     arguments = ["--height=28", "--width=28", "--input-size=28", f"--checkpoint={toy_checkpoint}", "--dynamic-batch"]
     assert main(["export", "toy", "hypersim", f"--out={path}", *arguments]) == 0
-    x = parity.picture(28, 28).repeat(batch, 1, 1, 1)
+    x = parity.probe_image(28, 28).repeat(batch, 1, 1, 1)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     [found] = session.run(None, {"image": x.numpy()})
     expected = parity.reference(network(toy_weights), x)
-    assert parity.difference({"depth": torch.from_numpy(found)}, expected).within(parity.EXACT)
+    assert parity.difference({"depth": torch.from_numpy(found)}, expected).within(parity.FP32_LIMIT)
 
 
 def test_a_wrong_file_is_refused(exported: Path, tmp_path: Path) -> None:

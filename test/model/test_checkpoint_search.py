@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from depth_anything_ros.errors import CheckpointNotFound
-from depth_anything_ros.model import weights as w
-from depth_anything_ros.model.weights import CHECKPOINTS_VARIABLE, load_model
+from depth_anything_ros.model import checkpoint_search, weights
+from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE
+from depth_anything_ros.model.weights import load_model
 
 
 def put(folder: Path, name: str) -> Path:
@@ -24,12 +25,12 @@ def test_search_order_is_path_then_listed_folders_then_cache(tmp_path: Path, mon
     first, second = tmp_path / "first", tmp_path / "second"
     monkeypatch.setenv(CHECKPOINTS_VARIABLE, os.pathsep.join([str(first), "", str(second)]))
     explicit = put(tmp_path, "mine.pth")
-    places = [put(first, name), put(second, name), put(w.cache_folder(), name)]
-    assert w.resolve_checkpoint("vits", "hypersim", explicit, download=False) == explicit
+    places = [put(first, name), put(second, name), put(checkpoint_search.cache_folder(), name)]
+    assert weights.resolve_checkpoint("vits", "hypersim", explicit, download=False) == explicit
     for place in places:
-        assert w.resolve_checkpoint("vits", "hypersim", download=False) == place
+        assert weights.resolve_checkpoint("vits", "hypersim", download=False) == place
         place.unlink()
-    assert w.find_checkpoint("vits", "hypersim") is None
+    assert checkpoint_search.find_checkpoint("vits", "hypersim") is None
 
 
 @pytest.mark.parametrize(
@@ -49,22 +50,22 @@ def test_official_names_are_found(
 ) -> None:
     monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path))
     path = put(tmp_path, name)
-    assert w.find_checkpoint(encoder, dataset) == path
+    assert checkpoint_search.find_checkpoint(encoder, dataset) == path
     for other_encoder in {"vits", "vitb", "vitl"} - {encoder}:
-        assert w.find_checkpoint(other_encoder, dataset) is None
+        assert checkpoint_search.find_checkpoint(other_encoder, dataset) is None
 
 
 def test_home_is_expanded_and_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(CHECKPOINTS_VARIABLE, "~/weights")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert w.search_folders() == [tmp_path / "weights", tmp_path / ".cache/depth_anything_ros"]
+    assert checkpoint_search.search_folders() == [tmp_path / "weights", tmp_path / ".cache/depth_anything_ros"]
     path = put(tmp_path, "x.pth")
-    assert w.resolve_checkpoint("vits", "hypersim", "~/x.pth") == path
+    assert weights.resolve_checkpoint("vits", "hypersim", "~/x.pth") == path
 
 
 def test_explicit_path_that_is_missing_is_named_and_nothing_else_is_tried(tmp_path: Path) -> None:
-    put(w.cache_folder(), "depth_anything_v2_metric_hypersim_vits.pth")
+    put(checkpoint_search.cache_folder(), "depth_anything_v2_metric_hypersim_vits.pth")
     with pytest.raises(CheckpointNotFound, match=r"gone\.pth' does not exist"):
         load_model("vits", "hypersim", tmp_path / "gone.pth")
     with pytest.raises(CheckpointNotFound, match="does not exist"):
@@ -78,7 +79,7 @@ def test_missing_checkpoint_lists_every_place_and_both_ways_to_get_it(
     with pytest.raises(CheckpointNotFound) as refusal:
         load_model("vitb", "vkitti", download=False)
     text = str(refusal.value)
-    for folder in (tmp_path / "a", tmp_path / "b", w.cache_folder()):
+    for folder in (tmp_path / "a", tmp_path / "b", checkpoint_search.cache_folder()):
         assert f"{folder}/depth_anything_v2_metric_vkitti_vitb.pth\n" in text
         assert f"{folder}/depth_anything_v2_metric_vkitti_vitb.safetensors\n" in text
         assert f"{folder}/Depth-Anything-V2-Metric-Outdoor-Base-hf/model.safetensors\n" in text

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.weights import bundled_checkpoint, file_sha256
+from depth_anything_ros.model.checkpoint_reading import file_sha256
+from depth_anything_ros.model.checkpoint_search import bundled_checkpoint
 from depth_anything_ros.synthetic.camera import SyntheticCamera, SyntheticFrame
 from depth_anything_ros.synthetic.scenes import RANGES, Range, SceneRanges
 from training.validation import load, score

@@ -16,7 +16,9 @@ import pytest
 from stand_in import Weights, save_official
 
 from depth_anything_ros.errors import CheckpointNotFound, DownloadError, LicenseNotAccepted
-from depth_anything_ros.model.weights import cache_folder, download_checkpoint, find_checkpoint, load_model
+from depth_anything_ros.model.checkpoint_download import download_checkpoint
+from depth_anything_ros.model.checkpoint_search import cache_folder, find_checkpoint
+from depth_anything_ros.model.weights import load_model
 
 SMALL = (
     "/depth-anything/Depth-Anything-V2-Metric-Hypersim-Small/resolve/main/depth_anything_v2_metric_hypersim_vits.pth"

@@ -7,8 +7,8 @@ import torch
 
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.checkpoint_search import checkpoint_name, hub_repository
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
-from depth_anything_ros.model.weights import checkpoint_name, hub_repository
 
 
 @pytest.mark.parametrize(

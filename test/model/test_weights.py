@@ -21,8 +21,9 @@ from safetensors.torch import save_file
 from stand_in import Weights, save_hf, save_official, stand_in_image, stand_in_weights
 
 from depth_anything_ros.errors import CheckpointInvalid, CheckpointMismatch, SettingsError
-from depth_anything_ros.model import weights
-from depth_anything_ros.model.weights import UNTRAINED, load_model, read_state_dict
+from depth_anything_ros.model import checkpoint_reading, weights
+from depth_anything_ros.model.checkpoint_reading import read_state_dict
+from depth_anything_ros.model.weights import UNTRAINED, load_model
 
 
 def load(path: Path, encoder: str = "toy", dataset: str = "hypersim") -> Weights:
@@ -332,7 +333,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_official(toy_weights, tmp_path / "mine.pth")
-    digest_of = weights.file_sha256
+    digest_of = checkpoint_reading.file_sha256
 
     def digest_then_touch(file: Path) -> str:
         digest = digest_of(file)

@@ -26,7 +26,7 @@ from bridge.server.settings import load_settings
 from bridge.server.worker import create_cache
 from depth_anything_ros.errors import OutOfMemory, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.weights import CHECKPOINTS_VARIABLE, checkpoint_name
+from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, checkpoint_name
 from depth_anything_ros.serving.model_cache import ModelCache
 
 Json = dict[str, Any]

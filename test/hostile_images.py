@@ -9,7 +9,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from depth_anything_ros.io.image_header import PNG_SIGNATURE
+from depth_anything_ros.io.image_formats import PNG_SIGNATURE
 
 Build = Callable[[], bytes]
 

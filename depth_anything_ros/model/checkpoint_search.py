@@ -1,0 +1,75 @@
+"""Official file names, and the folders where checkpoints are searched.
+
+Search order: the folders in `DEPTH_ANYTHING_CHECKPOINTS`, then the cache folder. The file that comes with
+the package is the last choice (see `weights.resolve_checkpoint`). Nothing here opens a checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from depth_anything_ros.model.registry import dataset_spec, encoder_spec
+
+CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
+HUB_OWNER = "depth-anything"
+HF_WEIGHTS_NAME = "model.safetensors"
+BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
+
+
+def checkpoint_name(encoder: str, dataset: str) -> str:
+    """Official file name, such as `depth_anything_v2_metric_hypersim_vits.pth`."""
+    encoder_spec(encoder)
+    return f"{dataset_spec(dataset).file_prefix}_{encoder}.pth"
+
+
+def hub_repository(encoder: str, dataset: str) -> str | None:
+    """Official Hub repository, or None for an encoder or a dataset without official weights."""
+    size, prefix = encoder_spec(encoder).hub_size, dataset_spec(dataset).hub_prefix
+    return None if size is None or prefix is None else f"{HUB_OWNER}/{prefix}-{size}"
+
+
+def bundled_checkpoint(encoder: str, dataset: str) -> Path | None:
+    """Return the file that comes with this package, if there is one for these two."""
+    path = BUNDLED_FOLDER / Path(checkpoint_name(encoder, dataset)).with_suffix(".safetensors")
+    return path if path.is_file() else None
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: `$XDG_CACHE_HOME/depth_anything_ros`, by default under `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "depth_anything_ros"
+
+
+def search_folders() -> list[Path]:
+    """Folders of `DEPTH_ANYTHING_CHECKPOINTS` (separated like PATH), then the cache folder."""
+    listed = os.environ.get(CHECKPOINTS_VARIABLE, "").split(os.pathsep)
+    return [*(Path(folder).expanduser() for folder in listed if folder), cache_folder()]
+
+
+def find_checkpoint(encoder: str, dataset: str) -> Path | None:
+    """Return the first official file, or `-hf` folder with a model.safetensors, in the search folders."""
+    return next((path for path in _candidates(encoder, dataset) if path.is_file()), None)
+
+
+def _candidates(encoder: str, dataset: str) -> list[Path]:
+    name = checkpoint_name(encoder, dataset)
+    size, prefix = encoder_spec(encoder).hub_size, dataset_spec(dataset).hf_prefix
+    names = [name, f"{Path(name).stem}.safetensors"]
+    if size is not None and prefix is not None:
+        names.append(f"{prefix}-{size}-hf/{HF_WEIGHTS_NAME}")
+    return [folder / name for folder in search_folders() for name in names]
+
+
+def how_to_get(encoder: str, dataset: str) -> str:
+    """Text of an error when no checkpoint is found: the searched paths, and how to get the file."""
+    name, repository = checkpoint_name(encoder, dataset), hub_repository(encoder, dataset)
+    tried = "\n".join(f"  {path}" for path in _candidates(encoder, dataset))
+    text = f"no checkpoint {name} on this machine. Looked for:\n{tried}\n"
+    if repository is None:
+        return text + (
+            f"There are no official weights for encoder {encoder!r} with dataset {dataset!r}: give a checkpoint's path."
+        )
+    return text + (
+        f"Either run `depth_anything download {encoder} {dataset}` where there is internet, or put {name} "
+        f"from {repository} on the Hugging Face Hub into a folder named in {CHECKPOINTS_VARIABLE}."
+    )
