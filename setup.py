@@ -17,6 +17,7 @@ PACKAGES = [
     "depth_anything_ros",
     "depth_anything_ros.backends",
     "depth_anything_ros.cli",
+    "depth_anything_ros.files",
     "depth_anything_ros.filters",
     "depth_anything_ros.io",
     "depth_anything_ros.messages",

@@ -77,8 +77,8 @@ class TimedNode(DepthAnythingNode):
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         super().__init__(load=self._load_timed)
-        for stream in self._streams:
-            stream.statistics = NotedStatistics(notes)
+        for camera in self._cameras:
+            camera.health.statistics = NotedStatistics(notes)
         notes.mark("made")
 
     def _load_timed(self, settings: ModelSettings) -> DepthEstimator:

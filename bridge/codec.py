@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 from typing import Any
 
 import cv2
@@ -51,17 +52,22 @@ def decode_image(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> NDArray[n
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode base64, or a `data:` URL that holds base64. Line breaks are allowed, other strangers are not.
+    """Decode base64, or a `data:` URL that holds base64.
+
+    Both alphabets are read (`+/` and the URL-safe `-_`), with or without padding, with line breaks.
 
     Raises:
         UndecodableData: anything else.
     """
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
-        if not comma or not head.endswith(";base64"):
+        if not comma or not head.lower().endswith(";base64"):
             raise UndecodableData("the data: URL does not hold base64")
+    text = "".join(text.split()).replace("-", "+").replace("_", "/")
+    if "=" not in text:
+        text += "=" * (-len(text) % 4)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise UndecodableData("not valid base64") from error
 
@@ -106,6 +112,11 @@ def decode_npy(data: bytes) -> NDArray[np.float32]:
         return np.asarray(array, np.float32)
     except (ValueError, TypeError, EOFError, OSError) as error:
         raise UndecodableData("not an .npy file of numbers") from error
+
+
+def fitting_png_scale(max_depth: float) -> float:
+    """Millimetres, or the finest whole number of levels a metre with which `max_depth` metres fit into 16 bits."""
+    return min(MILLIMETRES_PER_METRE, math.floor(UINT16_MAX / max_depth)) if max_depth > 0 else MILLIMETRES_PER_METRE
 
 
 def check_png_scale(max_depth: float, scale: float) -> None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import CameraError
+from depth_anything_ros.errors import CameraError, quoted
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,19 @@ DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
     "rational_polynomial": (0, 8, 12, 14),
     "equidistant": (4,),  # all zero is an ideal fisheye, not a pinhole
 }
+# What drivers and calibration tools call these models, in lower case with underscores.
+LENS_ALIASES = {
+    "radtan": "plumb_bob",  # Kalibr
+    "radial_tangential": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+    "rational": "rational_polynomial",
+    "fisheye": "equidistant",  # OpenCV
+    "equi": "equidistant",  # Kalibr
+    "kannala_brandt": "equidistant",
+    "kannala_brandt4": "equidistant",
+    "none": "",
+    "pinhole": "",
+}
 # A pixel whose undistorted ray, distorted again, lands further off than this has no ray.
 MAX_ROUND_TRIP_PX = 0.1
 # Nor has one this close to the image plane (89.4 degrees off the axis): its Z depth says nothing.
@@ -37,6 +50,7 @@ MAX_RAY_SLOPE = 100.0
 # Inverting a lens model ends at this precision, after few steps for most pixels and many at the edges.
 PRECISION_PX = 1e-4
 MAX_ITERATIONS = 100
+FISHEYE_STEPS = 4096  # of the table that inverts a fisheye's polynomial
 
 
 class RegionOfInterest(Protocol):
@@ -72,10 +86,40 @@ def binning(info: CameraInfo) -> tuple[int, int]:
     return max(1, info.binning_x), max(1, info.binning_y)
 
 
-def image_size(info: CameraInfo) -> tuple[int, int]:
-    """Return (width, height) of the image a CameraInfo describes, after region of interest and binning."""
+def image_size(info: CameraInfo, actual: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    """Return (width, height) of the image a CameraInfo describes, after region of interest and binning.
+
+    Args:
+        actual: (width, height) of the image, which counts where the message leaves its own at 0.
+    """
     binning_x, binning_y = binning(info)
-    return (info.roi.width or info.width) // binning_x, (info.roi.height or info.height) // binning_y
+    width, height = (info.roi.width or info.width) // binning_x, (info.roi.height or info.height) // binning_y
+    return width or actual[0], height or actual[1]
+
+
+def read_lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
+    """Return the distortion model and coefficients that a CameraInfo's `distortion_model` and D mean.
+
+    Drivers use other names (`LENS_ALIASES`), leave zeros at the end out or add some, and call everything `plumb_bob`:
+    OpenCV's order of coefficients is the same for all polynomial models. All zeros are an ideal pinhole, except for
+    `equidistant`, where they are an ideal fisheye. What has no plain meaning is returned as it came, for
+    `CameraModel` to refuse.
+    """
+    numbers = tuple(float(number) for number in d)
+    plain_name = name.strip().lower().replace("-", "_").replace(" ", "_")
+    model = plain_name if plain_name in DISTORTION_MODELS else LENS_ALIASES.get(plain_name, name)
+    if not any(numbers) and not (model == "equidistant" and numbers):
+        return "", ()
+    used = max(i + 1 for i, number in enumerate((1.0, *numbers)) if number) - 1  # without zeros at the end
+    if model == "" and len(numbers) >= 5:
+        model = "plumb_bob"
+    if model == "plumb_bob" and used > 5:
+        model = "rational_polynomial"
+    counts = DISTORTION_MODELS.get(model, ())
+    if len(numbers) in counts:
+        return model, numbers
+    count = min((count for count in counts if count >= used), default=len(numbers))
+    return model, (*numbers, *(0.0,) * count)[:count]
 
 
 def resize_factors(described: tuple[int, int], actual: tuple[int, int]) -> tuple[float, float]:
@@ -136,7 +180,7 @@ class CameraModel:
             raise CameraError(f"image size must be positive, got {self.width}x{self.height}")
         if self.distortion_model not in DISTORTION_MODELS:
             known = ", ".join(name for name in DISTORTION_MODELS if name)
-            raise CameraError(f"unknown distortion model {self.distortion_model!r}; known: {known}")
+            raise CameraError(f"unknown distortion model {quoted(self.distortion_model)}; known: {known}")
         if len(self.distortion) not in DISTORTION_MODELS[self.distortion_model]:
             raise CameraError(
                 f"distortion model {self.distortion_model!r} takes "
@@ -161,11 +205,18 @@ class CameraModel:
         return cls(focal_px, focal_px, *image_center(width, height), width, height)
 
     @classmethod
-    def from_camera_info(cls, info: CameraInfo, *, rectified: bool = False) -> CameraModel:
+    def from_camera_info(
+        cls, info: CameraInfo, *, rectified: bool = False, size: tuple[int, int] = (0, 0)
+    ) -> CameraModel:
         """Read a CameraInfo: K and D for a raw image, P for a rectified one.
 
         Region of interest and binning are applied, so the result describes the image as it is
-        sent: `fx / binning_x`, `(cx - x_offset) / binning_x` (sensor_msgs/CameraInfo, REP 104).
+        sent: `fx / binning_x`, `(cx - x_offset) / binning_x` (sensor_msgs/CameraInfo, REP 104). R is not applied:
+        rays of a raw image are in the camera's own frame, those of a rectified image in the rectified frame.
+
+        Args:
+            rectified: read P instead of K and D.
+            size: (width, height) of the image, for a CameraInfo that leaves its own at 0.
 
         Raises:
             CameraError: uncalibrated (`K[0] == 0`, or `P[0] == 0` for a rectified image), or a
@@ -177,9 +228,8 @@ class CameraModel:
         if fx == 0.0:
             raise CameraError(f"the camera is uncalibrated: {name}[0] of its CameraInfo is 0")
         binning_x, binning_y = binning(info)
-        width, height = image_size(info)
-        distortion = () if rectified else tuple(float(d) for d in info.d)
-        distorted = any(distortion) or (info.distortion_model == "equidistant" and bool(distortion))
+        width, height = image_size(info, size)
+        distortion_model, distortion = ("", ()) if rectified else read_lens(info.distortion_model, info.d)
         return cls(
             fx=fx / binning_x,
             fy=fy / binning_y,
@@ -187,8 +237,8 @@ class CameraModel:
             cy=(cy - info.roi.y_offset) / binning_y,
             width=width,
             height=height,
-            distortion_model=info.distortion_model if distorted else "",
-            distortion=distortion if distorted else (),
+            distortion_model=distortion_model,
+            distortion=distortion,
         )
 
     def scaled_to(self, width: int, height: int) -> CameraModel:
@@ -288,22 +338,44 @@ def _rays(camera: CameraModel) -> tuple[FloatArray, FloatArray]:
 
 def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Invert the lens model per pixel; a pixel it cannot invert gets NaN instead of a wrong ray."""
+    if camera.distortion_model == "equidistant":
+        return _fisheye_rays(camera, u, v)
     pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 1, 2).astype(np.float64)
     K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
     D = np.array(camera.distortion, np.float64)
-    if camera.distortion_model == "equidistant":
-        rays = cv2.fisheye.undistortPoints(pixels, K, D)  # Newton's method: its own ten steps are enough
-        again = cv2.fisheye.distortPoints(rays, K, D)
-    else:
-        rays = _undistort_points(pixels, K, D)
-        directions = cv2.convertPointsToHomogeneous(rays)
-        again, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), K, D)
+    rays = _undistort_points(pixels, K, D)
+    directions = cv2.convertPointsToHomogeneous(rays)
+    again, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), K, D)
     with np.errstate(invalid="ignore", over="ignore"):
         off_px = np.linalg.norm(again - pixels, axis=-1)
         good = (off_px <= MAX_ROUND_TRIP_PX) & (np.linalg.norm(rays, axis=-1) <= MAX_RAY_SLOPE)
     rays[~good] = np.nan
     grid = rays.reshape(camera.height, camera.width, 2).astype(np.float32)
     return np.ascontiguousarray(grid[..., 0]), np.ascontiguousarray(grid[..., 1])
+
+
+def _fisheye_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+    """Invert the equidistant model (Kannala and Brandt 2006), `theta_d = theta (1 + k1 theta^2 + ... + k4 theta^8)`.
+
+    theta is the angle off the axis, theta_d the pixel's distance from the principal point in focal lengths. Not by
+    OpenCV, which takes theta_d for pi / 2 at most: it is theta that has to stay below, and theta_d may be larger.
+    """
+    k1, k2, k3, k4 = camera.distortion
+    distorted = np.polynomial.Polynomial([0, 1, 0, k1, 0, k2, 0, k3, 0, k4])
+    widest = _first_positive_root(distorted.deriv(), math.atan(MAX_RAY_SLOPE))  # beyond it, the polynomial folds back
+    x, y = (u - camera.cx) / camera.fx, ((v - camera.cy) / camera.fy)[:, None]
+    theta_d = np.hypot(x, y)
+    angles = np.linspace(0.0, widest, FISHEYE_STEPS)
+    theta = np.interp(theta_d, distorted(angles), angles, right=np.nan)  # to 1e-7 with so many steps
+    scale = np.divide(np.tan(theta), theta_d, out=np.ones_like(theta_d), where=theta_d > 0)
+    return (x * scale).astype(np.float32), (y * scale).astype(np.float32)
+
+
+def _first_positive_root(polynomial: np.polynomial.Polynomial, limit: float) -> float:
+    """Return the smallest real root between 0 and `limit`; `limit` without one."""
+    roots = polynomial.roots()
+    real = roots.real[(np.abs(roots.imag) < 1e-9) & (roots.real > 0)]
+    return float(min(real, default=limit)) if real.size and real.min() < limit else limit
 
 
 def _undistort_points(pixels: Any, K: Any, D: Any) -> Any:

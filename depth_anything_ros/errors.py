@@ -23,6 +23,11 @@ Messages name the thing, the value and what is allowed. They may contain paths, 
 maps the *class* to its own words and never forwards the text.
 """
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
 
 class DepthAnythingError(Exception):
     """Root of the tree: catch this to catch everything the project raises on purpose."""
@@ -100,6 +105,16 @@ class DamagedMessage(InputError):
     """A message that is not what its type says."""
 
 
+def os_reason(error: OSError | ValueError) -> str:
+    """Return why the system refused a file, in its words. Python raises ValueError for a name that holds NUL."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def describe(error: Exception) -> str:
     """Return an error's words; those that were not raised on purpose need their class to be understood."""
     return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
+
+
+def quoted(text: object) -> str:
+    """Return text from outside as it may stand in a message: in quotes, escaped, at most 80 characters."""
+    return _SHORT.repr(text)

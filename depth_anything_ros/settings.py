@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+from depth_anything_ros.errors import SettingsError
 
 # Side that a network is given where nobody asks for another, in pixels: the short one of Depth Anything V2, the long
 # one of Depth Anything 3.
@@ -167,6 +170,7 @@ class CameraSettings:
         max_depth: metres at the network's full output; None is the dataset's own.
         image_transport: `raw` or `compressed`.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
+        camera_info_any_frame: use CameraInfo of another frame_id where there is none of the image's.
         process_every_frame: queue frames instead of taking the latest only.
         queue_size: how many frames wait at most when they are queued.
         warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
@@ -196,6 +200,7 @@ class CameraSettings:
     max_depth: float | None = None
     image_transport: str = "raw"
     rectified: bool = False
+    camera_info_any_frame: bool = False
     process_every_frame: bool = False
     queue_size: int = 100
     warm_up_width: int = 640
@@ -302,3 +307,16 @@ SYNTHETIC_LIMITS: dict[str, tuple[float, float]] = {
     "width": (16, 4096),
     "height": (16, 4096),
 }
+
+# Topics, parameters and calibrations begin with a camera's name, and ROS gives these words another meaning.
+_CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_RESERVED_CAMERA_NAMES = ("qos_overrides",)
+
+
+def check_camera_name(name: str) -> str:
+    """Return the name of a camera. Raises SettingsError: ROS does not take such a name."""
+    if not _CAMERA_NAME.fullmatch(name):
+        raise SettingsError(f"a camera cannot be named {name!r}: use letters, digits and underscores, a letter first")
+    if name in _RESERVED_CAMERA_NAMES:
+        raise SettingsError(f"a camera cannot be named {name!r}: ROS has parameters of that name")
+    return name

@@ -247,6 +247,52 @@ def test_a_fisheye_pixel_behind_the_image_plane_has_no_ray() -> None:
     np.testing.assert_allclose(np.hypot(ray_x, ray_y)[seen], np.tan(angle[seen]), rtol=1e-3, atol=1e-6)
 
 
+WIDE = CameraModel(403.98, 404.71, 871.2, 597.4, 1640, 1232, "equidistant", (0.175653, -0.031772, 0.000362, -0.000719))
+
+
+def angle_of(camera: CameraModel, pixel: tuple[float, float]) -> float:
+    """theta of a fisheye's pixel, in radians, by bisection up to 90 degrees; infinite beyond."""
+    theta_d = math.hypot((pixel[0] - camera.cx) / camera.fx, (pixel[1] - camera.cy) / camera.fy)
+
+    def distorted(theta: float) -> float:
+        return float(theta * (1 + sum(k * theta ** (2 * i + 2) for i, k in enumerate(camera.distortion))))
+
+    low, high = 0.0, math.pi / 2
+    if theta_d > distorted(high):
+        return math.inf
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if distorted(middle) < theta_d else (low, middle)
+    return low
+
+
+@pytest.mark.parametrize("u", [871, 1000, 1300, 1500, 1520, 1560, 1600, 1639])
+def test_a_wide_fisheye_has_a_ray_wherever_it_looks_ahead(u: int) -> None:
+    """Its polynomial grows up to 90 degrees, where theta_d is 1.91, more than pi / 2."""
+    ray_x, ray_y = (ray[597, u] for ray in WIDE.rays())
+    angle = angle_of(WIDE, (u, 597))
+    assert math.hypot(ray_x, ray_y) == pytest.approx(math.tan(angle), rel=1e-3, abs=1e-4)
+
+
+def test_a_wide_fisheye_loses_no_pixel_below_89_degrees_and_has_none_behind() -> None:
+    theta_d = np.hypot((np.arange(1640) - WIDE.cx) / WIDE.fx, ((np.arange(1232) - WIDE.cy) / WIDE.fy)[:, None])
+    missing = np.isnan(WIDE.rays()[0])
+    assert not missing[theta_d < 1.894].any()  # theta_d of 89 degrees
+    assert missing[theta_d > 1.9144].all()  # theta_d of 90 degrees
+    assert missing.mean() == pytest.approx(0.176, abs=0.001)  # 0.378 where theta_d ends at pi / 2
+
+
+def test_a_fisheye_polynomial_that_folds_back_ends_where_it_stops_to_grow() -> None:
+    camera = CameraModel(30.0, 30.0, 49.5, 49.5, 100, 100, "equidistant", (-0.3, 0.0, 0.0, 0.0))
+    turning = 1 / math.sqrt(3 * 0.3)
+    furthest_px = 30.0 * turning * (1 - 0.3 * turning**2)
+    radius_px = np.hypot(*np.moveaxis(pixel_grid(camera) - 49.5, -1, 0))
+    ray_x, ray_y = camera.rays()
+    assert np.isnan(ray_x[radius_px > furthest_px]).all()
+    assert np.isfinite(ray_x[radius_px < furthest_px]).all()
+    assert np.nanmax(np.arctan(np.hypot(ray_x, ray_y))) <= turning + 1e-6
+
+
 @pytest.mark.parametrize("lens", ["", *LENSES])
 def test_rays_are_worked_out_once_and_cannot_be_changed(lens: str) -> None:
     camera = with_lens(lens) if lens else PINHOLE
@@ -342,6 +388,51 @@ def test_fisheye_coefficients_that_are_all_zero_are_still_a_fisheye() -> None:
     assert CameraModel.from_camera_info(info).distortion_model == "equidistant"
     assert CameraModel.from_camera_info(info, rectified=True).distortion_model == ""
     assert CameraModel.from_camera_info(replace(info, d=())).distortion_model == ""
+
+
+RADIAL = (-0.3, 0.1, 0.001, 0.002)
+RATIONAL = (0.5, -0.1, 0.001, 0.002, 0.03, 0.8, -0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "d", "model", "read"),
+    [
+        ("plumb_bob", (*RADIAL, 0.03, 0.0, 0.0, 0.0), "plumb_bob", (*RADIAL, 0.03)),
+        ("plumb_bob", (*RADIAL, 0.0, 0.0, 0.0, 0.0), "plumb_bob", RADIAL),
+        ("plumb_bob", RATIONAL, "rational_polynomial", RATIONAL),
+        ("plumb_bob", (-0.3, 0.1), "plumb_bob", (-0.3, 0.1, 0.0, 0.0)),
+        ("rational_polynomial", (*RADIAL, 0.03), "rational_polynomial", (*RADIAL, 0.03, 0.0, 0.0, 0.0)),
+        ("rational_polynomial", (*RATIONAL, 0.0), "rational_polynomial", RATIONAL),
+        ("", (*RADIAL, 0.03), "plumb_bob", (*RADIAL, 0.03)),
+        ("", RATIONAL, "rational_polynomial", RATIONAL),
+        ("radtan", RADIAL, "plumb_bob", RADIAL),
+        ("Radial-Tangential", RADIAL, "plumb_bob", RADIAL),
+        ("PLUMB BOB", RADIAL, "plumb_bob", RADIAL),
+        ("fisheye", (0.1, 0.01, 0.0, 0.0), "equidistant", (0.1, 0.01, 0.0, 0.0)),
+        ("FISHEYE", (0.1, 0.01), "equidistant", (0.1, 0.01, 0.0, 0.0)),
+        ("equidistant", (0.1, 0.01, 0.0, 0.02, 0.0), "equidistant", (0.1, 0.01, 0.0, 0.02)),
+        ("fisheye", (0.0,) * 4, "equidistant", (0.0,) * 4),
+        ("none", (), "", ()),
+    ],
+)
+def test_a_lens_is_read_under_the_names_and_counts_that_drivers_use(
+    name: str, d: tuple[float, ...], model: str, read: tuple[float, ...]
+) -> None:
+    camera = CameraModel.from_camera_info(Info(distortion_model=name, d=d))
+    assert (camera.distortion_model, camera.distortion) == (model, read)
+
+
+@pytest.mark.parametrize(("name", "d"), [("", RADIAL), ("fisheye", (0.1,) * 5), ("rational_polynomial", (0.1,) * 15)])
+def test_coefficients_without_a_plain_meaning_are_refused(name: str, d: tuple[float, ...]) -> None:
+    with pytest.raises(CameraError, match="coefficients"):
+        CameraModel.from_camera_info(Info(distortion_model=name, d=d))
+
+
+def test_a_size_of_zero_is_that_of_the_image() -> None:
+    info = Info(width=0, height=0)
+    assert CameraModel.from_camera_info(info, size=(320, 240)) == CameraModel(500, 510, 320, 240, 320, 240)
+    with pytest.raises(CameraError, match="image size must be positive, got 0x0"):
+        CameraModel.from_camera_info(info)
 
 
 @pytest.mark.parametrize(("rectified", "name"), [(False, "K"), (True, "P")])

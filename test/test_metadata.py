@@ -73,7 +73,8 @@ def imported_modules(*folders: str) -> set[str]:
                     elif isinstance(node, ast.ImportFrom):
                         yield str(node.module)
 
-    return {name.partition(".")[0] for name in names()} - sys.stdlib_module_names - {"depth_anything_ros", "bridge"}
+    own = {"depth_anything_ros", "bridge", "_typeshed"}  # the last is for type checkers alone
+    return {name.partition(".")[0] for name in names()} - sys.stdlib_module_names - own
 
 
 def test_one_version_in_three_places(manifest: Package) -> None:

@@ -5,7 +5,6 @@ No function here touches the network.
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import re
@@ -20,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.client.servers import MODEL_KEY
-from bridge.codec import decode_depth_png16, decode_npy
+from bridge.codec import decode_depth_png16, decode_npy, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import CameraError, DepthAnythingError, SettingsError
-from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, encode_png
+from depth_anything_ros.io.formats import encode_png
 from depth_anything_ros.io.image_header import read_header
 
 # A path, an http(s) URL that the server fetches, the bytes of a JPEG, PNG or WebP, or uint8 BGR (H, W, 3).
@@ -145,7 +144,7 @@ def point_cloud_call(image: Image, camera: Camera, max_depth: float, model: str 
     """Ask for depth as a 16-bit PNG, a sixth of the cloud's bytes at most, and make the cloud here."""
     if not isinstance(camera, CameraModel):
         pinhole(camera)  # a bad one is refused before anything is sent
-    scale = png_scale(max_depth)
+    scale = fitting_png_scale(max_depth)
     fields = {"max_depth": max_depth, "png_scale": scale, **_fields(model)}
     request = _image_request("/metric_depth", image, "image/png", fields)
     return Call(request, lambda response: back_project(decode_depth_png16(response.content, scale), camera))
@@ -154,11 +153,6 @@ def point_cloud_call(image: Image, camera: Camera, max_depth: float, model: str 
 def health_call() -> Call[dict[str, Any]]:
     """Ask how the server is."""
     return Call({"method": "GET", "url": "/health"}, read_json)
-
-
-def png_scale(max_depth: float) -> float:
-    """Millimetres, or the finest whole number of levels a metre with which `max_depth` fits into 16 bits."""
-    return min(MILLIMETRES_PER_METRE, math.floor(UINT16_MAX / max_depth)) if max_depth > 0 else MILLIMETRES_PER_METRE
 
 
 def pinhole(intrinsics: Mapping[str, float], shape: tuple[int, ...] = (1, 1)) -> CameraModel:

@@ -10,9 +10,8 @@ from pathlib import Path
 import httpx
 
 from bridge.client import BridgeError, DepthClient
-from bridge.client.calls import png_scale
 from bridge.client.servers import load_server
-from bridge.codec import decode_image, encode_depth_png16
+from bridge.codec import decode_image, encode_depth_png16, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import InputError
@@ -90,7 +89,7 @@ def process(client: DepthClient, photo: Path, arguments: argparse.Namespace) -> 
     if arguments.max_depth is None and "_hypersim_" not in depth.model_key:
         raise InputError(f"the server answered with {depth.model_key}: say --max-depth (80 for vkitti)")
     camera = camera_of(arguments.intrinsics, depth)
-    scale = png_scale(max_depth)
+    scale = fitting_png_scale(max_depth)
     nearest, farthest = float(depth.values.min()), float(depth.values.max())
     target = arguments.out / photo.stem
     Path(f"{target}_depth.png").write_bytes(encode_depth_png16(depth.values, scale))

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.io.yaml_files import read_yaml
 
 SERVERS_VARIABLE = "DEPTH_ANYTHING_SERVERS"
 MODEL_KEY = re.compile(r"(?P<encoder>[a-z0-9]+)_(?P<dataset>[a-z0-9]+)_(?P<model_input_size>[0-9]{1,5})")
@@ -46,10 +45,7 @@ def load_server(name: str, path: str | os.PathLike[str] | None = None) -> Server
             `api_key_env` is not set.
     """
     path = Path(path) if path else servers_file()
-    try:
-        servers = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"servers file {path} cannot be read: {error}") from error
+    servers = read_yaml(path)
     if not isinstance(servers, dict) or name not in servers:
         known = ", ".join(map(str, servers)) if isinstance(servers, dict) else "none"
         raise SettingsError(f"no server {name!r} in {path}; known: {known}")

@@ -1,6 +1,7 @@
-"""The application: routes around a `service.Bridge`, behind the `middleware.FrontDoor`.
+"""The application: its parts put together, and the routes around them.
 
-Every error becomes an answer by the one table in `errors`.
+`walk` answers requests for depth, `probes` those about the server, `front_door` stands before both. Every error
+becomes an answer by the one table in `errors`.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from bridge.server import openapi
+from bridge.server.admission import Admission
 from bridge.server.auth import KeyRing, create_rate_limiter
 from bridge.server.endpoints import ENDPOINTS, Endpoint
 from bridge.server.errors import BadRequest, MethodNotAllowed, NotFound
-from bridge.server.middleware import FrontDoor
-from bridge.server.replies import JSON, dump_json
-from bridge.server.service import Bridge, Fetcher
+from bridge.server.fetching import Fetcher, Fetches
+from bridge.server.front_door import FrontDoor
+from bridge.server.metrics import Metrics
+from bridge.server.models import models_at_start, preload
+from bridge.server.probes import probes
+from bridge.server.scheduling import Scheduler
 from bridge.server.settings import BridgeSettings
+from bridge.server.state import WorkerState
+from bridge.server.walk import Walk
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.version import __version__
 
@@ -35,7 +39,7 @@ def create_app(
     keys: KeyRing | None = None,
     worker_id: int = 0,
 ) -> FastAPI:
-    """Build the application; its `state.bridge` is the Bridge behind it.
+    """Build the application; its `state.worker` is the WorkerState behind it.
 
     Args:
         cache: where the models come from; its devices are the ones that work.
@@ -46,74 +50,47 @@ def create_app(
     Raises:
         SettingsError: an unusable key file, or an unknown model among the settings.
     """
-    bridge = Bridge(cache, settings, fetcher, worker_id)
-    app = FastAPI(
-        title="Depth bridge",
-        version=__version__,
-        lifespan=partial(_lifespan, bridge),
-        redirect_slashes=False,
-        redoc_url=None,
-    )
-    app.state.bridge = bridge
+    at_once = len(cache.devices) * cache.max_batch
+    state, metrics = WorkerState(worker_id, models_at_start(settings)), Metrics()
+    admission = Admission(state, at_once, settings.max_waiting, metrics)
+    scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s), Fetches(fetcher)
+    walk = Walk(settings, cache, scheduler, fetches, state, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=preload, args=(cache, state, metrics), name="preload", daemon=True).start()
+        yield
+        scheduler.close()
+        await fetches.close()
+
+    app = FastAPI(title="Depth bridge", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    app.state.worker = state
     for endpoint in ENDPOINTS:
         description = openapi.describe(endpoint, settings)
-        app.add_api_route(endpoint.path, _route(bridge, endpoint), methods=["POST"], **description)
-    for path, probe in _probes(bridge, settings).items():
+        app.add_api_route(endpoint.path, _route(walk, endpoint), methods=["POST"], **description)
+    for path, probe in probes(settings, state, cache, metrics).items():
         app.add_api_route(path, probe, summary=probe.__doc__)
         app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _translate)
     app.openapi = partial(openapi.document, app, settings)  # type: ignore[method-assign]
     app.add_middleware(
         FrontDoor,
-        bridge=bridge,
+        settings=settings,
+        state=state,
+        admission=admission,
+        metrics=metrics,
         keys=KeyRing(settings) if keys is None else keys,
         limiter=create_rate_limiter(settings),
-        paths=frozenset(route.path for route in app.routes if isinstance(route, Route)),
-        work_paths=frozenset(endpoint.path for endpoint in ENDPOINTS),
     )
     return app
 
 
-@asynccontextmanager
-async def _lifespan(bridge: Bridge, _: FastAPI) -> AsyncIterator[None]:
-    threading.Thread(target=bridge.preload, name="preload", daemon=True).start()
-    yield
-    await bridge.close()
-
-
-def _route(bridge: Bridge, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+def _route(walk: Walk, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def route(request: Request) -> Response:
-        return await bridge.answer(endpoint, request, request.state.place)
+        return await walk.answer(endpoint, request, request.state.place)
 
     route.__name__ = endpoint.path.strip("/")
     return route
-
-
-def _probes(bridge: Bridge, settings: BridgeSettings) -> dict[str, Callable[[], Awaitable[Response]]]:
-    """What those ask who look after the server."""
-
-    async def health() -> Response:
-        """State of this worker; needs no key"""
-        return _json(bridge.health())
-
-    async def livez() -> Response:
-        """Whether the process answers; needs no key"""
-        return _json({"status": "alive"})
-
-    async def readyz() -> Response:
-        """Whether requests for depth are taken now"""
-        body = {"status": bridge.status, "warnings": settings.warnings}
-        return _json(body, 200 if bridge.status == "ready" else 503)
-
-    async def metrics() -> Response:
-        """Prometheus metrics"""
-        return Response(bridge.metrics.render(), media_type=CONTENT_TYPE_LATEST)
-
-    return {"/health": health, "/livez": livez, "/readyz": readyz, "/metrics": metrics}
-
-
-def _json(body: dict[str, Any], status: int = 200) -> Response:
-    return Response(dump_json(body), status, media_type=JSON)
 
 
 async def _translate(_: Request, error: Exception) -> Response:

@@ -1,55 +1,114 @@
-"""Request bodies as ASGI messages: length, replay, what is left over when a request ends early."""
+"""Request bodies as ASGI messages: read within their limits, replayed to the application, read to the end.
+
+What is in a body is `parsing`'s matter.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from starlette.types import Message, Receive, Send
 
-from bridge.server.errors import (
-    BodyTooLarge,
-)
+from bridge.server.admission import Place
+from bridge.server.errors import BodyTooLarge, BodyTooSlow, QueueFull
+from bridge.server.exchange import Exchange
+from bridge.server.settings import BridgeSettings
 
-LINGER_S = 2.0
-
-
-def _check_length(headers: list[tuple[bytes, bytes]], limit: int) -> None:
-    """Refuse a body that announces itself too large, before any of it is read."""
-    length = next((value for name, value in headers if name == b"content-length"), b"0")
-    if int(length) > limit:
-        raise _too_large(limit)
+LINGER_S = 2.0  # how long a client may go on sending after it was refused
+PLACE_S = 1.0  # how long a place in the queue is kept for a request whose body is still to come
 
 
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than {limit} bytes")
+class ClientGone(Exception):
+    """The client closed its connection before the answer was ready."""
 
 
-def _replay(body: bytes) -> Receive:
+class Bodies:
+    """Reads bodies within the limits of one body and of all bodies together."""
+
+    def __init__(self, settings: BridgeSettings) -> None:
+        self._max_bytes = settings.max_body_bytes
+        self._max_held_bytes = settings.max_buffered_bytes
+        self._timeout_s = settings.body_timeout_s
+        self._held_bytes = 0
+
+    @asynccontextmanager
+    async def read(self, exchange: Exchange, place: Place | None) -> AsyncIterator[bytes]:
+        """Collect a body; its bytes count until the block ends.
+
+        A request has a place from its headers on, so that one too many is turned away at once. If its body is
+        slow, it loses that place until the body is in: otherwise a few slow clients would keep all others out.
+
+        Raises:
+            BodyTooLarge, BodyTooSlow: the body is outside its limits.
+            QueueFull: all bodies together are, or no place is left once the body is in.
+            ClientGone: the connection was closed.
+        """
+        self._check_announced(exchange)
+        body = bytearray()
+        try:
+            while not exchange.body_is_read:
+                await self._read_some(exchange, body, place)
+            if place is not None:
+                place.take()
+            yield bytes(body)
+        finally:
+            self._held_bytes -= len(body)
+
+    def _check_announced(self, exchange: Exchange) -> None:
+        """Refuse a body that announces itself too large, before any of it is read."""
+        headers = exchange.scope["headers"]
+        length = next((value for name, value in headers if name == b"content-length"), b"0")
+        if int(length) > self._max_bytes:
+            raise self._too_large()
+
+    async def _read_some(self, exchange: Exchange, body: bytearray, place: Place | None) -> None:
+        has_place = place is not None and place.is_held
+        limit_s = min(PLACE_S, self._timeout_s) if has_place else self._timeout_s
+        try:
+            message = await asyncio.wait_for(exchange.receive(), limit_s - exchange.elapsed_s)
+        except asyncio.TimeoutError:
+            if place is None or not has_place:
+                raise BodyTooSlow("the body did not arrive in time") from None
+            place.give_back()
+            return
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        body += chunk
+        self._held_bytes += len(chunk)
+        exchange.body_is_read = not message.get("more_body", False)
+        if len(body) > self._max_bytes:
+            raise self._too_large()
+        if self._held_bytes > self._max_held_bytes:
+            raise QueueFull("the server holds too much data already")
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._max_bytes} bytes")
+
+
+def replay(body: bytes) -> Receive:
     """A `receive` that gives a body that was already read."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
         if messages:
             return messages.pop()
-        never: asyncio.Future[Message] = asyncio.Future()  # the disconnect is watched for elsewhere
+        never: asyncio.Future[Message] = asyncio.Future()  # the front door watches for the disconnect
         return await never
 
     return receive
 
 
-async def _wait_for_disconnect(receive: Receive) -> None:
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _nothing() -> None:
-    pass
-
-
-async def _discard(receive: Receive) -> None:
-    """Read on for a moment: closing on a client that still sends would destroy the answer on its way."""
+async def discard_rest(receive: Receive) -> None:
+    """Read on for a moment: closing while the client still sends would destroy the answer on its way."""
 
     async def read_on() -> None:
         while (message := await receive())["type"] != "http.disconnect" and message.get("more_body", False):
@@ -61,8 +120,8 @@ async def _discard(receive: Receive) -> None:
         pass
 
 
-def _hold_end(send: Send, before_end: Callable[[], Any]) -> Send:
-    """Send a body's bytes at once, but its end only after `before_end`."""
+def hold_end(send: Send, before_end: Callable[[], Awaitable[None]]) -> Send:
+    """A `send` that passes an answer's bytes on at once, but its end only after `before_end`."""
 
     async def held(message: Message) -> None:
         if message["type"] == "http.response.body":

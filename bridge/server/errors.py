@@ -33,7 +33,7 @@ from starlette.responses import Response
 
 from bridge.codec import UndecodableData, UnusableScale
 from bridge.server.image_url import ImageHostFailed, UrlRefused
-from bridge.server.replies import JSON, dump_json
+from bridge.server.media import JSON, dump_json
 from depth_anything_ros.errors import (
     CheckpointError,
     CheckpointInvalid,

@@ -11,6 +11,7 @@ import os
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.version import __version__
 
 SHARED_FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -42,6 +43,11 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"depth_bridge_{name}", text, labels, registry=self._registry, multiprocess_mode="livesum")
+
+    def record_stages(self, watch: Stopwatch) -> None:
+        """Count the stages of one request."""
+        for stage, seconds in watch.seconds.items():
+            self.stages.labels(stage).observe(seconds)
 
     def render(self) -> bytes:
         """All metrics in the Prometheus text format."""

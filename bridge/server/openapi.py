@@ -9,57 +9,34 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bridge.server.endpoints import METRIC_DEPTH, OPEN_PATHS, POINT_CLOUD, RELATIVE_DEPTH, Endpoint
+from bridge.server.endpoints import ENDPOINTS, OPEN_PATHS, Endpoint
 from bridge.server.errors import ANSWERS
-from bridge.server.parsing import IMAGE_TYPES, INTRINSICS, MULTIPART_TYPE
-from bridge.server.replies import JSON
-from bridge.server.schemas import (
-    DepthReply,
-    ErrorReply,
-    MetricDepthRequest,
-    PointCloudReply,
-    PointCloudRequest,
-    RelativeDepthRequest,
-    known_encoders,
-)
+from bridge.server.media import FORM, IMAGE_TYPES, JSON
+from bridge.server.models import known_encoders
+from bridge.server.parsing import INTRINSICS
+from bridge.server.schemas import ErrorReply
 from bridge.server.settings import BridgeSettings
 from depth_anything_ros.model.registry import DATASETS
 
 REFERENCE = "#/components/schemas/"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-REQUESTS: dict[Endpoint, type[BaseModel]] = {
-    POINT_CLOUD: PointCloudRequest,
-    METRIC_DEPTH: MetricDepthRequest,
-    RELATIVE_DEPTH: RelativeDepthRequest,
-}
-REPLIES: dict[Endpoint, type[BaseModel]] = {
-    POINT_CLOUD: PointCloudReply,
-    METRIC_DEPTH: DepthReply,
-    RELATIVE_DEPTH: DepthReply,
-}
-SUMMARIES = {
-    POINT_CLOUD: "Image and intrinsics to a point cloud in metres",
-    METRIC_DEPTH: "Image to depth in metres",
-    RELATIVE_DEPTH: "Image to depth without a unit: near is small, with dataset relative near is large",
-}
 
 
 def describe(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
     """Arguments of `add_api_route` that say what an endpoint takes and gives."""
-    request, reply = REQUESTS[endpoint], REPLIES[endpoint]
     answers: dict[str, Any] = dict.fromkeys(endpoint.formats, BINARY)
-    fields = _fields(request.__name__, settings)
+    fields = _fields(endpoint.request.__name__, settings)
     form = {"type": "object", "required": ["image"], "properties": {**fields, "image": BINARY["schema"]}}
     bodies: dict[str, Any] = dict.fromkeys(IMAGE_TYPES, BINARY)
     return {
-        "summary": SUMMARIES[endpoint],
+        "summary": endpoint.summary,
         "response_class": Response,
-        "responses": {200: {"content": answers | {JSON: _reference(reply.__name__)}}} | _error_responses(),
+        "responses": {200: {"content": answers | {JSON: _reference(endpoint.reply.__name__)}}} | _error_responses(),
         "openapi_extra": {
             "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in fields.items()],
             "requestBody": {
                 "required": True,
-                "content": {JSON: _reference(request.__name__), **bodies, MULTIPART_TYPE: {"schema": form}},
+                "content": {JSON: _reference(endpoint.request.__name__), **bodies, FORM: {"schema": form}},
             },
         },
     }
@@ -93,7 +70,8 @@ def _error_responses() -> dict[int | str, dict[str, Any]]:
 
 def _schemas(settings: BridgeSettings) -> dict[str, Any]:
     """JSON schemas of all bodies, with this server's limits in them."""
-    models: list[type[BaseModel]] = [*REQUESTS.values(), DepthReply, PointCloudReply, ErrorReply]
+    requests = [endpoint.request for endpoint in ENDPOINTS]
+    models: list[type[BaseModel]] = [*requests, *dict.fromkeys(endpoint.reply for endpoint in ENDPOINTS), ErrorReply]
     _, top = models_json_schema([(model, "validation") for model in models], ref_template=f"{REFERENCE}{{model}}")
     schemas: dict[str, Any] = top["$defs"]
     size = {"type": "integer", "minimum": settings.min_input_size, "maximum": settings.max_input_size}
@@ -102,7 +80,7 @@ def _schemas(settings: BridgeSettings) -> dict[str, Any]:
         "dataset": {"enum": list(DATASETS)},
         "model_input_size": size,
     }
-    for model in REQUESTS.values():
+    for model in requests:
         properties = schemas[model.__name__]["properties"]
         for name, schema in narrowed.items():
             properties[name]["anyOf"] = [schema, {"type": "null"}]

@@ -7,21 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from bridge.codec import encode_array_base64, encode_depth_png16, encode_npy, encode_raw
+from bridge.server.errors import NotAcceptable
+from bridge.server.media import JSON, NPY, PCD, PLY, PNG, RAW, dump_json
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.io.formats import encode_pcd, encode_ply
-
-JSON = "application/json"
-RAW = "application/octet-stream"
-NPY = "application/x-npy"
-PNG = "image/png"
-PLY = "application/x-ply"
-PCD = "application/x-pcd"
-DEPTH_FORMATS = (JSON, RAW, NPY, PNG)
-CLOUD_FORMATS = (JSON, RAW, NPY, PLY, PCD)
 
 
 @dataclass(frozen=True)
@@ -41,18 +33,19 @@ class Result:
     png_scale: float
 
 
-def dump_json(value: Any) -> bytes:
-    """Serialise; NaN and infinity become null."""
-    return orjson.dumps(value)
+def choose_format(accept: str | None, formats: tuple[str, ...]) -> str:
+    """Return the first of `formats` with the highest quality in an Accept header (RFC 9110, 12.5.1).
 
-
-def choose_format(accept: str | None, formats: tuple[str, ...]) -> str | None:
-    """Return the first of `formats` with the highest quality in an Accept header, or None (RFC 9110, 12.5.1)."""
+    Raises:
+        NotAcceptable: the header allows none of them.
+    """
     if accept is None or not accept.strip():
         return formats[0]
     ranges = [_media_range(part) for part in accept.split(",")]
     best = max(formats, key=lambda name: _quality(name, ranges))
-    return best if _quality(best, ranges) > 0 else None
+    if _quality(best, ranges) <= 0:
+        raise NotAcceptable(f"Accept must allow one of {', '.join(formats)}", "Accept")
+    return best
 
 
 def _media_range(text: str) -> tuple[str, float]:

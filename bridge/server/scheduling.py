@@ -1,8 +1,8 @@
-"""Who runs when: a bounded, fair queue in front of the devices.
+"""Who runs when: fair turns on the devices, and the threads that decode, infer and encode.
 
-A CPU runs one inference at a time, for two at once only share its speed and double its memory; a GPU is
-given as many as the model cache puts into one batch.
-The next images are decoded while it runs. Threads do all of that; the event loop only waits.
+A CPU runs one inference at a time: two at once would share its speed and double its memory. A GPU gets as many
+as the model cache puts into one batch. The next images are decoded meanwhile. Threads do all of that; the event
+loop only waits. How many requests may wait is `admission`'s matter.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from bridge.server.errors import DeadlineExceeded, QueueFull
-from bridge.server.metrics import Metrics
+from bridge.server.errors import DeadlineExceeded
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 
 T = TypeVar("T")
@@ -30,32 +29,19 @@ def server_timing(watch: Stopwatch) -> str:
 
 
 class Scheduler:
-    """Places to wait in, and the threads that work.
+    """Turns to decode and to infer, and the threads that work.
 
     Args:
-        at_once: number of inferences that are under way at once.
-        max_waiting: requests beyond those that may be in work; one more is QueueFull.
+        at_once: inferences that run at once.
         timeout_s: longest wait for a turn; longer is DeadlineExceeded.
     """
 
-    def __init__(self, at_once: int, max_waiting: int, timeout_s: float, metrics: Metrics) -> None:
-        self._capacity = at_once + max_waiting
-        self._at_once = at_once
+    def __init__(self, at_once: int, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._metrics = metrics
-        self._taken = 0
         self._inference_turn = asyncio.Semaphore(at_once)
         self._decode_turn = asyncio.Semaphore(at_once + 1)
         self._inference_threads = ThreadPoolExecutor(at_once, "inference")
         self._codec_threads = ThreadPoolExecutor(CODEC_THREADS, "codec")
-
-    def change_taken(self, change: int) -> None:
-        """Count places that are taken. Raises QueueFull beyond the capacity."""
-        if self._taken + change > self._capacity:
-            raise QueueFull("too many requests are waiting")
-        self._taken += change
-        self._metrics.in_flight.set(self._taken)
-        self._metrics.waiting.set(max(0, self._taken - self._at_once))
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run something short, such as parsing or encoding, beside the event loop."""
@@ -110,23 +96,3 @@ class Scheduler:
         """Let the threads finish."""
         self._inference_threads.shutdown()
         self._codec_threads.shutdown()
-
-
-class Place:
-    """One of a scheduler's places. Taking it twice, or giving it back twice, is as good as once."""
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        self._scheduler = scheduler
-        self.is_held = False
-
-    def take(self) -> None:
-        """Raises QueueFull where none is left."""
-        if not self.is_held:
-            self._scheduler.change_taken(1)
-            self.is_held = True
-
-    def give_back(self) -> None:
-        """Leave it to somebody else."""
-        if self.is_held:
-            self._scheduler.change_taken(-1)
-            self.is_held = False

@@ -1,19 +1,13 @@
-"""Shapes of requests and answers: what is validated, and what `/docs` shows."""
+"""Shapes of requests and answers as plain data: what is validated (`options`), and what `/docs` shows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from bridge.server.errors import BadRequest, InvalidValue, RequestError
-from bridge.server.settings import BridgeSettings
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE
-from depth_anything_ros.model.registry import DATASETS, ENCODERS
-from depth_anything_ros.model.weights import UNTRAINED
 
-M = TypeVar("M", bound=BaseModel)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -108,55 +102,3 @@ class ErrorReply(BaseModel):
 
     detail: str
     error: ErrorDetail
-
-
-def check(model: type[M], values: dict[str, Any], *, strict: bool) -> M:
-    """Check values against a model. `strict` takes no string for a number.
-
-    Raises:
-        BadRequest: something required is missing.
-        InvalidValue: a wrong type or a value that is never allowed.
-    """
-    try:
-        return model.model_validate(values, strict=strict)
-    except ValidationError as error:
-        raise _refusal(error) from None
-
-
-def validate(model: type[Options], values: dict[str, Any], settings: BridgeSettings, *, strict: bool) -> Options:
-    """`check`, and this server's limits.
-
-    Raises:
-        BadRequest, InvalidValue: as `check`; or a value out of range.
-    """
-    options = check(model, values, strict=strict)
-    _check_name("encoder", options.encoder, known_encoders(settings))
-    _check_name("dataset", options.dataset, DATASETS)
-    size, low, high = options.model_input_size, settings.min_input_size, settings.max_input_size
-    if size is not None and not low <= size <= high:
-        raise InvalidValue(f"model_input_size must be {low} to {high}", "model_input_size")
-    if isinstance(options, MetricOptions) and options.max_depth > settings.max_max_depth:
-        raise InvalidValue(f"max_depth must be above 0 and up to {settings.max_max_depth:g} metres", "max_depth")
-    return options
-
-
-def known_encoders(settings: BridgeSettings) -> list[str]:
-    """Encoders to ask for: those whose weights have a licence, the server's own, and all where weights are random."""
-    own = (settings.default_encoder, *(text.partition(":")[0] for text in settings.preload))
-    is_untrained = settings.checkpoint == UNTRAINED
-    return [name for name, spec in ENCODERS.items() if spec.license or name in own or is_untrained]
-
-
-def _check_name(param: str, name: str | None, known: Iterable[str]) -> None:
-    if name is not None and name not in known:
-        raise InvalidValue(f"unknown {param}; known: {', '.join(known)}", param)
-
-
-def _refusal(error: ValidationError) -> RequestError:
-    """Name the first missing field, else the first bad one; the value itself is never repeated."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    problem = next((p for p in problems if p["type"] == "missing"), problems[0])
-    param = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "missing":
-        return BadRequest(f"{param} is required", param)
-    return InvalidValue(f"{param}: {problem['msg']}", param)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,16 +12,16 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
-    YamlConfigSettingsSource,
 )
-from yaml import YAMLError
 
 from bridge.server.image_url import ImageUrlSettings
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.io.yaml_files import read_yaml
 from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings
 
 PREFIX = "DEPTH_BRIDGE_"
@@ -172,7 +173,7 @@ class BridgeSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings
 
     @property
     def listen_host(self) -> str:
@@ -224,16 +225,29 @@ def load_settings(arguments: Sequence[str]) -> BridgeSettings:
     path = _config_path(arguments)
 
     class Configured(BridgeSettings):
-        model_config = SettingsConfigDict(yaml_file=path)
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **named_sources: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            above_the_file = super().settings_customise_sources(settings_cls, *sources, **named_sources)
+            return *above_the_file, InitSettingsSource(settings_cls, _file_settings(path))
 
     try:
         loaded = CliApp.run(Configured, cli_args=list(arguments))
     except ValidationError as error:
         raise SystemExit("\n".join(_explain(problem) for problem in error.errors())) from None
-    except (SettingsError, YAMLError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # SettingsError is a ValueError, the library's own as well
         raise SystemExit(f"the settings cannot be read: {error}") from None
     # Worker processes unpickle the settings, and find a class by its name in this module.
     return BridgeSettings.model_construct(**dict(loaded))
+
+
+def _file_settings(path: Path | None) -> dict[str, Any]:
+    """Read the YAML file. Raises SettingsError: it cannot be used."""
+    content = None if path is None else read_yaml(path)
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path} must be a table of settings, got {reprlib.repr(content)}")
+    return content or {}
 
 
 def _config_path(arguments: Sequence[str]) -> Path | None:

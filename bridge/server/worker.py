@@ -20,8 +20,8 @@ from bridge.server.exit_status import WORKER_FAILED, WORKER_UNABLE
 from bridge.server.image_url import ImageFetcher
 from bridge.server.logs import configure_logging
 from bridge.server.protocol import protocol_with_deadlines
-from bridge.server.service import Bridge
 from bridge.server.settings import BridgeSettings
+from bridge.server.state import WorkerState
 from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.runtime.allocator import keep_freed_memory
@@ -39,16 +39,16 @@ class WorkerServer(uvicorn.Server):
     In between new work is answered with 503, so a client learns where it stands instead of being cut off.
     """
 
-    def __init__(self, config: uvicorn.Config, bridge: Bridge) -> None:
+    def __init__(self, config: uvicorn.Config, state: WorkerState) -> None:
         super().__init__(config)
-        self._bridge = bridge
+        self._state = state
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._bridge.is_draining = True
+        self._state.is_draining = True
 
     async def on_tick(self, counter: int) -> bool:
-        bridge = self._bridge
-        if bridge.preload_failed or (bridge.is_draining and not bridge.in_work):
+        state = self._state
+        if state.preload_failed or (state.is_draining and not state.in_work):
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -64,12 +64,12 @@ def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> No
     except DepthAnythingError as error:
         logger.error("cannot start: %s", error)
         sys.exit(WORKER_UNABLE)
-    bridge: Bridge = app.state.bridge
-    threading.Thread(target=_end_with_parent, args=(bridge,), daemon=True).start()
+    state: WorkerState = app.state.worker
+    threading.Thread(target=_end_with_parent, args=(state,), daemon=True).start()
     create_server(app, settings).run([listener])
-    if bridge.preload_failed:
+    if state.preload_failed:
         sys.exit(WORKER_UNABLE)
-    sys.exit(WORKER_FAILED if bridge.has_failed else 0)
+    sys.exit(WORKER_FAILED if state.has_failed else 0)
 
 
 def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
@@ -97,7 +97,7 @@ def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
         server_header=False,
         timeout_graceful_shutdown=round(settings.request_timeout_s),
     )
-    return WorkerServer(config, app.state.bridge)
+    return WorkerServer(config, app.state.worker)
 
 
 def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
@@ -120,9 +120,9 @@ def devices_of(settings: BridgeSettings, worker_id: int) -> list[str]:
     return devices[worker_id :: settings.workers] or [devices[worker_id % len(devices)]]
 
 
-def _end_with_parent(bridge: Bridge) -> None:
+def _end_with_parent(state: WorkerState) -> None:
     """Drain when the supervisor is gone, however it ended: nobody else would stop this process."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        bridge.is_draining = True
+        state.is_draining = True

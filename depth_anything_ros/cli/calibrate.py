@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from depth_anything_ros.cli._depth_pairs import DEFAULT_SCALE, Report, depth_folder, pairs, say_what_is_missing
 from depth_anything_ros.errors import InputError, SettingsError
+from depth_anything_ros.settings import check_camera_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +83,8 @@ def _check(args: argparse.Namespace) -> None:
         raise SettingsError("--ground-plane needs the camera: --fx, and where they are known --fy --cx --cy")
     if (args.out is None) != (args.camera is None):
         raise SettingsError("--out FILE and --camera NAME go together")
+    if args.camera is not None:
+        check_camera_name(args.camera)
     if not 0 < args.min_depth < args.max_depth:
         raise SettingsError(f"the depth range must be 0 < minimum < maximum, got {args.min_depth} to {args.max_depth}")
 

@@ -4,42 +4,58 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depth_anything_ros.errors import CannotWrite
+from depth_anything_ros.errors import CannotWrite, DepthAnythingError, os_reason
+
+PART = ".part-"  # how names of unfinished files begin
+MAX_SUFFIX = 16  # a longer one would not fit into a name of 255 bytes
 
 
 def write_file(path: Path, produce: Callable[[Path], object]) -> None:
     """Write a file that appears under its name only when it is complete, and its folder with it.
 
+    A link at `path` is replaced, never followed.
+
     Args:
-        produce: writes to the path it is given, which lies in the same folder and has the same suffix.
+        produce: writes to the empty file it is given, which lies in the same folder and has the same suffix.
 
     Raises:
-        CannotWrite: it raised OSError, or the folder cannot be made.
+        CannotWrite: `produce` raised OSError, or the folder cannot be made.
     """
-    temporary = path.with_name(f".part-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_file(path)
         try:
             produce(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise CannotWrite(f"{path} cannot be written: {error.strerror}") from error
+    except DepthAnythingError:
+        raise
+    except (OSError, ValueError) as error:
+        raise CannotWrite(f"{path} cannot be written: {os_reason(error)}") from error
+
+
+def _new_file(path: Path) -> Path:
+    """Make an empty hidden file beside `path`, under a name that nobody can have put a link at."""
+    suffix = path.suffix if len(path.suffix) <= MAX_SUFFIX else ""
+    temporary = path.with_name(f"{PART}{secrets.token_hex(8)}{suffix}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
+    return temporary
 
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Make a folder that no other process gets meanwhile. Raises CannotWrite: it cannot be made, or another has it."""
+    """Make a folder and hold its lock. Raises CannotWrite: it cannot be made, or another process holds the lock."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise CannotWrite(f"{root} cannot be written: {error.strerror}") from error
+        raise CannotWrite(f"{root} cannot be written: {os_reason(error)}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

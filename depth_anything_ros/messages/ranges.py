@@ -1,6 +1,7 @@
 """What range sensors send -> NumPy. Messages are read by the names of their fields, never by their class.
 
-Readings that are not finite, or outside the sensor's own limits, are none (REP 117: NaN, -Inf and +Inf).
+A reading that is not finite, not positive, or outside the sensor's own limits is none (REP 117: NaN, -Inf and +Inf).
+A lidar's cloud often has its own origin, (0, 0, 0), in the place of such a reading.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import ImageError, RangeError
+from depth_anything_ros.errors import ImageError, RangeError, quoted
+from depth_anything_ros.messages.rows import row_bytes
 
 FloatArray = NDArray[np.float32]
 
 # sensor_msgs/PointField: datatype -> NumPy's name without the byte order.
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 MILLIMETRES_PER_METRE = 1000.0
+MIN_RANGE_M = 0.01  # no sensor sees anything nearer: it is the origin, in place of a reading
 
 
 class LaserScan(Protocol):
@@ -64,7 +67,7 @@ class DepthImage(Protocol):
 
 
 def points_of(msg: LaserScan | PointCloud2) -> FloatArray:
-    """Return the points of a scan or cloud: float32 (N, 3), metres, sensor frame; NaN and infinity dropped.
+    """Return the points of a scan or cloud: float32 (N, 3), metres, sensor frame; what is no reading is left out.
 
     Raises:
         RangeError: a message that contradicts itself.
@@ -82,45 +85,55 @@ def scan_points(msg: LaserScan) -> FloatArray:
         raise RangeError(f"a scan of {ranges.size} ranges has an angle_increment of 0")
     _check_limits("scan", msg.range_min, msg.range_max)
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(ranges) & (ranges >= msg.range_min) & (ranges <= msg.range_max) & (ranges > 0)
+        good = np.isfinite(ranges) & (ranges >= msg.range_min) & (ranges <= _upper(msg.range_max)) & (ranges > 0)
     angles = msg.angle_min + np.flatnonzero(good) * msg.angle_increment
     x, y = ranges[good] * np.cos(angles), ranges[good] * np.sin(angles)
     return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.float32)
 
 
 def range_reading(msg: Range) -> float | None:
-    """Return the distance of a Range in metres, None without one.
+    """Return the distance of a Range in metres, None without one. A field of view of 0 is a single beam.
 
     Raises:
-        RangeError: impossible limits, or a field of view outside (0, pi).
+        RangeError: impossible limits, or a field of view outside [0, pi).
     """
-    if not 0 < msg.field_of_view < math.pi:
-        raise RangeError(f"the field of view of a Range must be between 0 and pi, got {msg.field_of_view}")
+    if not 0 <= msg.field_of_view < math.pi:
+        raise RangeError(f"the field of view of a Range must be 0 or more and less than pi, got {msg.field_of_view}")
     _check_limits("Range", msg.min_range, msg.max_range)
-    inside = math.isfinite(msg.range) and msg.range > 0 and msg.min_range <= msg.range <= msg.max_range
+    inside = math.isfinite(msg.range) and msg.range > 0 and msg.min_range <= msg.range <= _upper(msg.max_range)
     return float(msg.range) if inside else None
 
 
+def _upper(limit: float) -> float:
+    """A sensor's largest range; drivers that do not know it leave it at 0."""
+    return limit or math.inf
+
+
 def _check_limits(what: str, low: float, high: float) -> None:
-    if not (0 <= low < math.inf and low <= high):  # NaN fails too; +Inf is no upper limit
+    if not (0 <= low < math.inf and low <= _upper(high)):  # NaN fails too
         raise RangeError(f"the limits of a {what} must be 0 <= minimum <= maximum, got {low} and {high}")
 
 
 def cloud_points(msg: PointCloud2) -> FloatArray:
-    """Return a cloud's points, whatever lies beside x, y and z. Raises RangeError for what does not fit together."""
+    """Return a cloud's points, whatever lies beside x, y and z, without those at its origin.
+
+    Raises:
+        RangeError: what does not fit together.
+    """
     if msg.width * msg.height == 0:
         return np.empty((0, 3), np.float32)
-    dtype = _point_dtype(msg)
-    if msg.row_step < msg.width * msg.point_step or len(msg.data) < msg.height * msg.row_step:
+    row_step = row_bytes(msg.row_step, msg.width * msg.point_step, msg.height, len(msg.data))
+    if row_step is None:  # before a type is made of numbers that NumPy may not take
         raise RangeError(
             f"a cloud of {msg.width}x{msg.height} points of {msg.point_step} bytes does not fit into rows of "
             f"{msg.row_step} and {len(msg.data)} bytes"
         )
-    strides = (msg.row_step, msg.point_step)
+    dtype, strides = _point_dtype(msg), (row_step, msg.point_step)
     cloud: NDArray[Any] = np.ndarray((msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=strides)
     with np.errstate(over="ignore"):  # a double beyond float32 is infinite, and no point
         points = np.stack([cloud[name].astype(np.float32).ravel() for name in "xyz"], axis=-1)
-    return np.asarray(points[np.isfinite(points).all(axis=-1)], np.float32)
+        distances = np.sqrt(np.einsum("ni,ni->n", points, points))  # NaN and infinity stay so
+    return np.asarray(points[(distances > MIN_RANGE_M) & (distances < np.inf)], np.float32)
 
 
 def _point_dtype(msg: PointCloud2) -> np.dtype[Any]:
@@ -156,16 +169,17 @@ def depth_of(msg: DepthImage) -> FloatArray:
     """
     kind = DEPTH_ENCODINGS.get(msg.encoding)
     if kind is None:
-        raise ImageError(f"depth image of encoding {msg.encoding!r}; known: {', '.join(DEPTH_ENCODINGS)}")
+        raise ImageError(f"depth image of encoding {quoted(msg.encoding)}; known: {', '.join(DEPTH_ENCODINGS)}")
     pixel_bytes = int(kind[1])
-    if msg.width < 1 or msg.height < 1 or msg.step < msg.width * pixel_bytes or len(msg.data) < msg.step * msg.height:
+    step = row_bytes(msg.step, msg.width * pixel_bytes, msg.height, len(msg.data))
+    if msg.width < 1 or msg.height < 1 or step is None:
         raise ImageError(
             f"a {msg.width}x{msg.height} {msg.encoding} depth image does not fit into rows of {msg.step} and "
             f"{len(msg.data)} bytes"
         )
     dtype = np.dtype((">" if msg.is_bigendian else "<") + kind)
     raw: NDArray[Any] = np.ndarray(
-        (msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=(msg.step, pixel_bytes)
+        (msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=(step, pixel_bytes)
     )
     depth: FloatArray = raw.astype(np.float32) / np.float32(MILLIMETRES_PER_METRE if kind == "u2" else 1.0)
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan

@@ -1,4 +1,7 @@
-"""The cameras' scale and shift: found on demand, kept in a file, and set as parameters for everybody to see."""
+"""The service ~/calibrate: finds scale and shift of every camera, keeps them in a file and sets them as parameters.
+
+How a fit is made is in `scale/`; this file asks for one and applies it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 
 from depth_anything_ros.errors import FitRefused, InputError, SettingsError
-from depth_anything_ros.node.camera_stream import CameraStream
+from depth_anything_ros.node.camera_pipeline import CameraPipeline
 from depth_anything_ros.scale.alignment import AS_PREDICTED
 from depth_anything_ros.scale.calibrations import Calibration, load_calibration, save_calibration
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
@@ -20,7 +23,7 @@ from depth_anything_ros.scale.fit import DepthScale, ScaleFit
 
 @dataclass(frozen=True)
 class _Set:
-    """What was set for a camera, and the key of the model that it was fitted to."""
+    """The scale and shift set for a camera, and the key of the model that they were fitted to."""
 
     model_key: str
     numbers: tuple[float, float]
@@ -31,71 +34,73 @@ class Calibrator:
 
     Args:
         node: whose parameters `scale` and `shift_m` are set.
-        streams: its cameras.
+        cameras: its cameras.
         file: where calibrations are kept, None for nowhere.
     """
 
-    def __init__(self, node: Node, streams: Sequence[CameraStream], file: str | None) -> None:
+    def __init__(self, node: Node, cameras: Sequence[CameraPipeline], file: str | None) -> None:
         self._node = node
-        self._streams = streams
+        self._cameras = cameras
         self._file = None if file is None else Path(file).expanduser()
         self._set: dict[str, _Set] = {}
 
     async def run(self, model_key: str) -> tuple[bool, str]:
-        """Fit every camera to what its range sensor or the ground says about the next frames; say what came out."""
-        under_way = [(stream, self._calibration_of(stream)) for stream in self._streams]
-        found = [(stream, await calibration or FitRefused("no result")) for stream, calibration in under_way]
-        texts = [f"{stream.title}: {describe_fit(fit)}" for stream, fit in found]
-        fitted = [(stream, fit) for stream, fit in found if isinstance(fit, ScaleFit)]
-        problems = [self._set_scale(stream, fit, model_key) for stream, fit in fitted]
-        problems += [self._save(stream, fit, model_key) for stream, fit in fitted]
+        """Fit every camera to its range sensor or the ground over the next frames. Returns success and the message."""
+        under_way = [(camera, self._calibration_of(camera)) for camera in self._cameras]
+        found = [(camera, await calibration or FitRefused("no result")) for camera, calibration in under_way]
+        texts = [f"{camera.title}: {describe_fit(fit)}" for camera, fit in found]
+        fitted = [(camera, fit) for camera, fit in found if isinstance(fit, ScaleFit)]
+        problems = [self._set_scale(camera, fit, model_key) for camera, fit in fitted]
+        problems += [self._save(camera, fit, model_key) for camera, fit in fitted]
         texts += filter(None, problems)
         return len(fitted) == len(found) and not any(problems), "; ".join(texts)
 
     def follow(self, model_key: str) -> None:
-        """Take over the file's calibrations for a model that is new. What was set by hand stays as it is."""
-        for stream in self._streams:
-            ours = self._set.get(stream.name)
-            current = (stream.settings.scale, stream.settings.shift_m)
+        """Apply the file's calibrations for a new model. Values that a user has set stay."""
+        for camera in self._cameras:
+            ours = self._set.get(camera.name)
+            current = (camera.settings.scale, camera.settings.shift_m)
             if current != (AS_PREDICTED.numbers if ours is None else ours.numbers):
                 continue
             if ours is not None and ours.model_key != model_key:
-                self._warn(f"{stream.title}: its scale was fitted to {ours.model_key} and is given up")
-                self._set_scale(stream, AS_PREDICTED, model_key)
-                del self._set[stream.name]
-            if stream.name not in self._set and self._file is not None:
-                self._load(stream, self._file, model_key)
+                self._warn(
+                    f"{camera.title}: its scale was fitted to {ours.model_key}, not to {model_key}: it is set back to 1"
+                )
+                self._set_scale(camera, AS_PREDICTED, model_key)
+                del self._set[camera.name]
+            if camera.name not in self._set and self._file is not None:
+                self._load(camera, self._file, model_key)
 
-    def _calibration_of(self, stream: CameraStream) -> Future[ScaleFit | FitRefused]:
+    def _calibration_of(self, camera: CameraPipeline) -> Future[ScaleFit | FitRefused]:
         ended: Future[ScaleFit | FitRefused] = Future(executor=self._node.executor)
-        stream.scaling.calibrate(ended.set_result)
+        camera.scaling.calibrate(ended.set_result)
         return ended
 
-    def _load(self, stream: CameraStream, file: Path, model_key: str) -> None:
+    def _load(self, camera: CameraPipeline, file: Path, model_key: str) -> None:
         try:
-            problem = self._set_scale(stream, load_calibration(file, stream.title, model_key).depth_scale, model_key)
+            problem = self._set_scale(camera, load_calibration(file, camera.title, model_key).depth_scale, model_key)
         except SettingsError as error:
             problem = str(error)
         if problem:
-            self._warn(f"{stream.title} is not calibrated: {problem}")
+            self._warn(f"{camera.title} is not calibrated: {problem}")
 
-    def _set_scale(self, stream: CameraStream, found: DepthScale, model_key: str) -> str:
-        """Set a camera's parameters. Returns what was wrong with that; empty if nothing."""
-        prefix = f"{stream.name}." if stream.name else ""
+    def _set_scale(self, camera: CameraPipeline, found: DepthScale, model_key: str) -> str:
+        """Set a camera's parameters. Returns why that failed; empty if it did not."""
+        prefix = f"{camera.name}." if camera.name else ""
         values = {"scale": found.scale, "shift_m": found.shift_m}
         result = self._node.set_parameters_atomically(
             [Parameter(prefix + name, value=value) for name, value in values.items()]
         )
         if result.successful:
-            self._set[stream.name] = _Set(model_key, found.numbers)
+            self._set[camera.name] = _Set(model_key, found.numbers)
         return "" if result.successful else str(result.reason)
 
-    def _save(self, stream: CameraStream, fit: ScaleFit, model_key: str) -> str:
-        """Write a camera's calibration down. Returns what was wrong with that; empty if nothing."""
+    def _save(self, camera: CameraPipeline, fit: ScaleFit, model_key: str) -> str:
+        """Save a camera's calibration. Returns why that failed; empty if it did not."""
         try:
             if self._file is not None:
                 today = datetime.date.today().isoformat()
-                save_calibration(self._file, stream.title, Calibration.of(fit, model_key, today))
+                save_calibration(self._file, camera.title, Calibration.of(fit, model_key, today))
         except InputError as error:
             return str(error)
         return ""

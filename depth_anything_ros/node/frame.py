@@ -1,4 +1,4 @@
-"""One image on its way through the node, and the counts of what became of all of them."""
+"""A camera's frame: as it waits for its turn, decoded, and as what there is to publish of it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,65 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage
+from std_msgs.msg import Header
+from torch import Tensor
 
+from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 
 ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
+MatchedCamera: TypeAlias = tuple[CameraInfo, CameraModel]  # the CameraInfo of an image, and what it says about it
 
 
-@dataclass
-class FrameCounts:
-    """What became of every image received: `received` is the sum of the others and of those in hand."""
+@dataclass(frozen=True)
+class WaitingFrame:
+    """An image message that waits for its turn.
 
-    received: int = 0
-    processed: int = 0  # published, unless the node was deactivated meanwhile
-    dropped: int = 0  # gave way to a newer one before its turn, or the device was not to be tried
-    ignored: int = 0  # nobody listened
-    failed: int = 0  # unreadable, or inference failed
-
-
-@dataclass
-class Frame:
-    """One image on its way through the node."""
+    Attributes:
+        received_s: when it came, by `time.perf_counter`.
+        watch: how long each stage took so far.
+    """
 
     msg: ImageMessage
     received_s: float
     watch: Stopwatch = field(default_factory=Stopwatch)
-    image: NDArray[np.uint8] | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(H, W) where the message says it."""
+        """(H, W) where the message says it; a compressed one does not."""
         return None if isinstance(self.msg, CompressedImage) else (self.msg.height, self.msg.width)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A decoded image.
+
+    Attributes:
+        header: the message's own, reused for everything that is published.
+        image_bgr: uint8 (H, W, 3).
+        watch: how long each stage took so far.
+    """
+
+    header: Header
+    image_bgr: NDArray[np.uint8]
+    watch: Stopwatch
+
+
+@dataclass(frozen=True)
+class FrameDepth:
+    """The depth of one frame, ready to be published.
+
+    Attributes:
+        relative: float32 (H, W) without a unit, on any device; None from a metric model.
+        metres: float32 (H, W) on any device: scaled, filtered, clipped; None where relative depth has no scale.
+        camera: None where no CameraInfo fits.
+        full_scale_m: depth at the network's full output, in metres.
+        residual_m: how far the alignment's readings are off; NaN before the first fit, None without alignment.
+    """
+
+    relative: Tensor | None = None
+    metres: Tensor | None = None
+    camera: MatchedCamera | None = None
+    full_scale_m: float = 1.0
+    residual_m: float | None = None

@@ -1,4 +1,7 @@
-"""Where frames wait between the executor, which must not block, and the worker, which is slow."""
+"""Where frames wait between the executor, which must not block, and the worker, which is slow.
+
+Knows nothing of what a frame is.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ Frame = TypeVar("Frame")
 
 
 class FrameQueue(Generic[Frame]):
-    """Keeps the newest frames of each camera, and gives the cameras their turns.
+    """Keeps the newest frames of each camera and decides whose turn it is.
 
-    The camera whose turn is longest ago goes first, so none starves, however often others send; one that
-    sends nothing costs nothing.
+    The camera whose turn is longest ago goes first, so none starves, however often others send. A silent camera
+    costs nothing.
 
     Args:
         sizes: how many frames wait at most, for each camera; 1 is a slot that holds the latest.
@@ -35,14 +38,14 @@ class FrameQueue(Generic[Frame]):
             self._changed.notify()
             return dropped
 
-    def take(
-        self, limit: int = 1, kind: Callable[[Frame], Hashable] = lambda frame: None
+    def next_batch(
+        self, limit: int = 1, key: Callable[[Frame], Hashable] = lambda frame: None
     ) -> list[tuple[int, Frame]] | None:
-        """Wait for a frame, and remove it and up to `limit - 1` that can be worked on together with it.
+        """Wait for a frame; remove and return it with up to `limit - 1` others that have the same key.
 
         Args:
-            limit: how many at most; one for each camera.
-            kind: frames of the same kind go together; those of kind None go alone.
+            limit: how many at most; no more than one of each camera.
+            key: frames of the same key go together; those whose key is None go alone.
 
         Returns:
             Cameras and frames, in the order of their turns. None once the queue is closed.
@@ -52,8 +55,8 @@ class FrameQueue(Generic[Frame]):
             if self._closed:
                 return None
             ready = [camera for camera in self._turns if self._waiting[camera]]
-            wanted = kind(self._waiting[ready[0]][0])
-            fitting = [camera for camera in ready[1:] if kind(self._waiting[camera][0]) == wanted is not None]
+            wanted = key(self._waiting[ready[0]][0])
+            fitting = [camera for camera in ready[1:] if key(self._waiting[camera][0]) == wanted is not None]
             chosen = [ready[0], *fitting][:limit]
             self._turns.sort(key=lambda camera: camera in chosen)  # stable: the others keep their order
             return [(camera, self._waiting[camera].popleft()) for camera in chosen]
@@ -65,8 +68,15 @@ class FrameQueue(Generic[Frame]):
             self._waiting[camera].clear()
             return count
 
+    def open(self) -> None:
+        """Begin with nothing waiting, after `close` as well."""
+        with self._changed:
+            self._closed = False
+            for waiting in self._waiting:
+                waiting.clear()
+
     def close(self) -> None:
-        """Wake the taker up for good."""
+        """End every wait for a batch, until `open`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,7 @@
-"""The one thread that works on the frames of all cameras: decodes, estimates, publishes, and survives what fails."""
+"""The one thread that takes the frames of all cameras through their stages, and survives what fails.
+
+What each stage does is in `frame_input`, `camera_stage` and `outputs`; loading a model is in `model_holder`.
+"""
 
 from __future__ import annotations
 
@@ -13,68 +16,139 @@ from torch import Tensor
 from depth_anything_ros.errors import DeviceError, InputError, describe
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.registry import encoder_spec
-from depth_anything_ros.node.camera_stream import CameraStream
-from depth_anything_ros.node.diagnostics import Level, Problem
-from depth_anything_ros.node.frame import Frame
+from depth_anything_ros.node.camera_pipeline import CameraPipeline
+from depth_anything_ros.node.frame import Frame, WaitingFrame
 from depth_anything_ros.node.frame_queue import FrameQueue
+from depth_anything_ros.node.health import Level, Problem
 from depth_anything_ros.node.model_holder import ModelHolder
 from depth_anything_ros.node.recovery import Recovery
 
-Batch: TypeAlias = list[tuple[CameraStream, Frame]]
+Batch: TypeAlias = list[tuple[CameraPipeline, Frame]]
 
 
 class InferenceWorker:
-    """Takes frames in their turn, one at a time; on a GPU those of one size together.
+    """Works on frames in their turn, one at a time; on a GPU on those of one size together.
 
     Args:
-        streams: the cameras.
+        cameras: in the order of their places in the queue.
+        queue: where their frames wait.
         models: whose model is used, the one of the moment for each frame.
-        on_hopeless: called in the worker's thread, each time that a device failed too often in a row.
+        on_device_lost: called in the worker's thread, each time that a device failed too often in a row.
     """
 
     def __init__(
         self,
-        streams: Sequence[CameraStream],
+        cameras: Sequence[CameraPipeline],
+        queue: FrameQueue[WaitingFrame],
         models: ModelHolder,
-        on_hopeless: Callable[[DepthEstimator], None],
+        on_device_lost: Callable[[DepthEstimator], None],
     ) -> None:
-        self._streams = list(streams)
+        self._cameras = list(cameras)
+        self._queue = queue
         self._models = models
-        self._on_hopeless = on_hopeless
-        self._frames = self._new_queue()
+        self._on_device_lost = on_device_lost
         self._thread: threading.Thread | None = None
         self._inferring_since_s: float | None = None
         self.recovery = Recovery()
 
-    def _new_queue(self) -> FrameQueue[Frame]:
-        return FrameQueue([stream.queue_size for stream in self._streams])
-
     def start(self) -> None:
         """Begin, with nothing waiting."""
-        self._frames = self._new_queue()
-        self._thread = threading.Thread(target=self._work, args=(self._frames,), name="inference", daemon=True)
+        self._queue.open()
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float | None) -> bool:
         """End after the frame at hand. Returns False if it is still under way after the time."""
-        self._frames.close()
+        self._queue.close()
         if self._thread is not None:
             self._thread.join(timeout_s)
         return self._thread is None or not self._thread.is_alive()
-
-    def put(self, stream: CameraStream, frame: Frame) -> bool:
-        """Let a frame wait for its turn; True if an older one was dropped for it."""
-        return self._frames.put(self._streams.index(stream), frame)
-
-    def drop_waiting(self, stream: CameraStream) -> int:
-        """Drop a camera's waiting frames and return how many there were."""
-        return self._frames.clear(self._streams.index(stream))
 
     def max_batch(self, estimator: DepthEstimator) -> int:
         """How many cameras' frames are estimated together."""
         if estimator.device.type != "cuda":
             return 1
-        return min(len(self._streams), encoder_spec(estimator.key.partition("_")[0]).gpu_batch)
+        return min(len(self._cameras), encoder_spec(estimator.key.partition("_")[0]).gpu_batch)
+
+    # The thread
+
+    def _work(self) -> None:
+        while (turns := self._queue.next_batch(self._batch_limit(), key=lambda frame: frame.size)) is not None:
+            self._process([(self._cameras[place], frame) for place, frame in turns])
+
+    def _batch_limit(self) -> int:
+        held = self._models.held
+        return 1 if held is None else self.max_batch(held.estimator)
+
+    def _process(self, waiting: list[tuple[CameraPipeline, WaitingFrame]]) -> None:
+        """Take frames of one size through all stages, with the model of this moment. Nothing holds it afterwards."""
+        held = self._models.held
+        if held is None or self.recovery.wait_s > 0:
+            for camera, _ in waiting:
+                camera.health.counts.dropped += 1
+            return
+        batch = self._decode(waiting)
+        depths = self._estimate(batch, held.estimator) if batch else None
+        if depths is not None:
+            for (camera, frame), depth in zip(batch, depths, strict=True):
+                self._publish(camera, frame, depth, held.estimator)
+
+    def _decode(self, waiting: list[tuple[CameraPipeline, WaitingFrame]]) -> Batch:
+        """Return the frames whose image can be read."""
+        batch: Batch = []
+        for camera, frame in waiting:
+            camera.health.frame_begun()
+            try:
+                batch.append((camera, camera.input.decode(frame)))
+            except Exception as error:  # one frame is lost, whatever happened; the node is not
+                camera.health.frame_failed(error)
+        return batch
+
+    def _estimate(self, batch: Batch, estimator: DepthEstimator) -> Tensor | None:
+        """Return depth of frames of one size, float32 (B, H, W) on the device; None where that failed."""
+        start_s = time.monotonic()
+        try:
+            depths = self._infer(batch, estimator)
+        except Exception as error:  # a device can fail in any way
+            if not isinstance(error, InputError):
+                self._note_failure(error, estimator)
+            for camera, _ in batch:
+                camera.health.frame_failed(error)
+            return None
+        for camera, frame in batch:
+            camera.image_size = frame.image_bgr.shape[0], frame.image_bgr.shape[1]
+            frame.watch.add("network", time.monotonic() - start_s)
+        self.recovery.succeeded()
+        return depths
+
+    def _infer(self, batch: Batch, estimator: DepthEstimator) -> Tensor:
+        self._inferring_since_s = time.monotonic()
+        try:
+            images = [frame.image_bgr for _, frame in batch]
+            depths = estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch])
+            if not torch.isfinite(depths).all():
+                raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
+            return depths
+        finally:
+            self._inferring_since_s = None
+
+    def _publish(self, camera: CameraPipeline, frame: Frame, depth: Tensor, estimator: DepthEstimator) -> None:
+        """Make of a frame's depth what the camera publishes, unless the node was deactivated meanwhile."""
+        settings = camera.settings
+        outputs = camera.outputs if camera.is_active else None
+        try:
+            if outputs is not None:
+                outputs.publish(frame, camera.stage.process(frame, depth, estimator, settings), settings)
+            camera.health.frame_done(frame.header, frame.watch, is_published=outputs is not None)
+        except Exception as error:
+            camera.health.frame_failed(error)
+
+    # A device that fails
+
+    def _note_failure(self, error: Exception, estimator: DepthEstimator) -> None:
+        self.recovery.failed(describe(error))
+        if self.recovery.is_lost:
+            self._on_device_lost(estimator)
 
     def problems(self, stuck_after_s: float) -> list[Problem]:
         """Return what is wrong with the device, or with the worker itself."""
@@ -85,61 +159,7 @@ class InferenceWorker:
         if failures := self.recovery.failures:
             text = f"inference failed {failures} times in a row: {self.recovery.reason}"
             found.append((Level.ERROR, f"{text}; next try in {self.recovery.wait_s:.1f} s"))
-        is_active = any(stream.is_active for stream in self._streams)
+        is_active = any(camera.is_active for camera in self._cameras)
         if is_active and self._thread is not None and not self._thread.is_alive():
-            found.append((Level.ERROR, "the thread that handles frames has ended: configure the node anew"))
+            found.append((Level.ERROR, "the thread that handles frames has ended: configure the node again"))
         return found
-
-    # The thread
-
-    def _work(self, frames: FrameQueue[Frame]) -> None:
-        while (turns := frames.take(self._batch_limit(), kind=lambda frame: frame.size)) is not None:
-            self._take([(self._streams[index], frame) for index, frame in turns])
-
-    def _batch_limit(self) -> int:
-        held = self._models.held
-        return 1 if held is None else self.max_batch(held.estimator)
-
-    def _take(self, batch: Batch) -> None:
-        """Work on frames whose turn has come, with the model of this moment, which nothing here holds afterwards."""
-        held = self._models.held
-        if held is None or self.recovery.wait_s > 0:
-            for stream, _ in batch:
-                stream.counts.dropped += 1
-        else:
-            self._process(batch, held.estimator)
-
-    def _process(self, batch: Batch, estimator: DepthEstimator) -> None:
-        batch = [(stream, frame) for stream, frame in batch if stream.decode(frame)]
-        if not batch:
-            return
-        try:
-            depths = self._infer(batch, estimator)
-        except Exception as error:  # a device can fail in any way
-            if not isinstance(error, InputError):
-                self._note_failure(error, estimator)
-            for stream, _ in batch:
-                stream.fail(error)
-            return
-        for (stream, frame), depth in zip(batch, depths, strict=True):
-            stream.publish(frame, depth, estimator)
-
-    def _infer(self, batch: Batch, estimator: DepthEstimator) -> Tensor:
-        """Return depth of decoded frames of one size, float32 (B, H, W) on the device."""
-        self._inferring_since_s = start_s = time.monotonic()
-        try:
-            images = [frame.image for _, frame in batch if frame.image is not None]
-            depths = estimator.estimate_tensors(images, [stream.settings.max_depth for stream, _ in batch])
-            if not torch.isfinite(depths).all():
-                raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
-        finally:
-            self._inferring_since_s = None
-        for _, frame in batch:
-            frame.watch.add("network", time.monotonic() - start_s)
-        self.recovery.succeeded()
-        return depths
-
-    def _note_failure(self, error: Exception, estimator: DepthEstimator) -> None:
-        self.recovery.failed(describe(error))
-        if self.recovery.is_hopeless:
-            self._on_hopeless(estimator)

@@ -1,4 +1,4 @@
-"""The one model of a node, and how it is exchanged for another while frames go on."""
+"""The one model of a node, and how it is replaced while frames go on. What a model is, is in `estimator`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.runtime.device import free_unused_memory
 from depth_anything_ros.settings import ModelSettings
 
-# How long a model that was exchanged may be in use by a frame, before memory is given back without it.
+# How long to wait for the last frame that uses a replaced model before memory is given back.
 LAST_USE_S = 2.0
 # Parameters that are set one after the other within this time are one change.
 SETTLE_S = 0.2
@@ -92,7 +92,7 @@ class ModelHolder:
             return True
 
     def release(self) -> None:
-        """Let go of the model and its memory. A load under way is thrown away when it is done."""
+        """Drop the model and free its memory. The result of a load under way is discarded."""
         with self._lock:
             self._held = self._wanted = None
             self._is_stale = False
@@ -112,13 +112,13 @@ class ModelHolder:
             try:
                 model = HeldModel(wanted, self._load(wanted))
             except Exception as error:  # a device can fail in any way; the model held goes on working
-                self._give_up(wanted, error, releases)
+                self._keep_held(wanted, error, releases)
             else:
                 self._swap(model, releases)
                 del model
 
     def _next_wanted(self) -> ModelSettings | None:
-        """Wait until the wish is stable. None ends the thread: nothing is wanted that is not there."""
+        """Wait until the request is stable. None ends the thread: what is requested is what is held."""
         while True:
             wanted = self._wanted
             time.sleep(SETTLE_S)
@@ -128,7 +128,7 @@ class ModelHolder:
                     return None
                 if self._wanted == wanted:
                     self._is_stale = False
-                    return self._wanted  # equal, but perhaps to be fetched in another way
+                    return self._wanted  # the latest: equal settings may differ in how weights are fetched
 
     def _swap(self, model: HeldModel, releases: int) -> None:
         with self._lock:
@@ -141,7 +141,7 @@ class ModelHolder:
             time.sleep(SETTLE_S / 4)
         free_unused_memory()
 
-    def _give_up(self, wanted: ModelSettings, error: Exception, releases: int) -> None:
+    def _keep_held(self, wanted: ModelSettings, error: Exception, releases: int) -> None:
         with self._lock:
             held = self._held
             if held is None or self._wanted != wanted or self._releases != releases:

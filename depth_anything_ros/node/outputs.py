@@ -1,8 +1,7 @@
-"""One camera's outputs: which topics there are, and what one result becomes on each of them."""
+"""The last stage: one camera's topics out, and what a frame's depth becomes on each of them."""
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -19,6 +18,8 @@ from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.filters.edges import mark_flying
 from depth_anything_ros.io.formats import colorize
+from depth_anything_ros.io.snapshots import Snapshot
+from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.node.conversions import (
     CloudMessage,
     bgr_to_compressed,
@@ -27,8 +28,8 @@ from depth_anything_ros.node.conversions import (
     depth_to_compressed,
     depth_to_image,
 )
+from depth_anything_ros.node.frame import Frame, FrameDepth
 from depth_anything_ros.node.qos_watch import QosWatch
-from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.settings import CameraSettings
 
 OUTPUT_QUEUE = 2
@@ -39,12 +40,18 @@ class Outputs:
 
     Args:
         node: where the publishers live.
+        camera: its name, empty for the only one of a node.
         prefix: what the topics begin with after `~/`: empty, or the camera's name and a slash.
         qos_watch: looks after listeners whose quality of service does not fit.
+
+    Attributes:
+        latest: the last frame that was published with metric depth.
     """
 
-    def __init__(self, node: LifecycleNode, prefix: str, qos_watch: QosWatch) -> None:
+    def __init__(self, node: LifecycleNode, camera: str, prefix: str, qos_watch: QosWatch) -> None:
+        self.latest: Snapshot | None = None
         self._node = node
+        self._camera = camera
         self._qos_watch = qos_watch
         self._next_cloud_s = 0.0
         self._cloud = CloudMessage()
@@ -87,65 +94,76 @@ class Outputs:
         topics += [self._residual] if is_aligned else []
         return any(_listened_to(topic) for topic in topics)
 
-    def publish_relative(self, depth: Tensor, header: Header) -> None:
-        """Publish relative depth, float32 (H, W), on its own topic only: it has no metres."""
+    def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
+        """Publish what became of a frame: depth first, then what is derived from it."""
+        header, watch = frame.header, frame.watch
+        if depth.relative is not None:
+            with watch.time("publish"):
+                self._publish_relative(depth.relative, header)
+        if depth.metres is None:
+            return
+        with watch.time("network"):  # a GPU is done when its result is here
+            metres: NDArray[np.float32] = depth.metres.cpu().numpy()
+        with watch.time("publish"):
+            self._publish_depth(metres, header, settings)
+            self._publish_residual(depth.residual_m)
+        if depth.camera is not None:
+            self._publish_camera_info(*depth.camera, header)
+            self._publish_cloud(frame, depth.metres, depth.camera[1], settings)
+        with watch.time("publish"):
+            self._publish_compressed_depth(metres, header, settings)
+            self._publish_color(metres, header, settings, depth.full_scale_m)
+        info, model = depth.camera or (None, None)
+        self.latest = Snapshot(self._camera, stamp_ns(header), frame.image_bgr, metres, info, model)
+
+    def _publish_relative(self, depth: Tensor, header: Header) -> None:
+        """On a topic of its own: it has no metres."""
         if _listened_to(self._relative):
             self._relative.publish(depth_to_image(depth.cpu().numpy(), header))
 
-    def publish_depth(self, values: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
-        """Publish metric depth, float32 (H, W)."""
+    def _publish_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         if _listened_to(self._depth):
-            self._depth.publish(depth_to_image(values, header, settings.depth_encoding))
+            self._depth.publish(depth_to_image(metres, header, settings.depth_encoding))
 
-    def publish_compressed_depth(self, values: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
-        """Publish metric depth, float32 (H, W), for image_transport; what is infinite has no value there."""
+    def _publish_compressed_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
+        """For image_transport; what is infinite has no value there."""
         if _listened_to(self._compressed_depth):
             # Not the model's range: scale, shift and alignment put depth beyond it.
-            farthest_m = float(np.max(values, where=np.isfinite(values), initial=1.0))
-            message = depth_to_compressed(values, header, settings.depth_encoding, depth_max_m=farthest_m)
+            farthest_m = float(np.max(metres, where=np.isfinite(metres), initial=1.0))
+            message = depth_to_compressed(metres, header, settings.depth_encoding, depth_max_m=farthest_m)
             self._compressed_depth.publish(message)
 
-    def publish_color(
-        self, values: NDArray[np.float32], header: Header, settings: CameraSettings, max_depth: float
+    def _publish_color(
+        self, metres: NDArray[np.float32], header: Header, settings: CameraSettings, full_scale_m: float
     ) -> None:
-        """Publish a picture of metric depth, float32 (H, W), for people; `max_depth` in metres is the model's."""
+        """A picture of the depth, for people."""
         if not _listened_to(self._color) and not _listened_to(self._compressed_color):
             return
-        picture = colorize(values, 0.0, settings.color_max_m or settings.max_depth or max_depth)
+        picture = colorize(metres, 0.0, settings.color_max_m or settings.max_depth or full_scale_m)
         if _listened_to(self._color):
             self._color.publish(bgr_to_image(picture, header))
         if _listened_to(self._compressed_color):
             self._compressed_color.publish(bgr_to_compressed(picture, header, settings.jpeg_quality))
 
-    def publish_residual(self, residual_m: float | None) -> None:
-        """Publish how far the alignment's readings are off, in metres; NaN before there was a fit."""
-        if _listened_to(self._residual):
-            self._residual.publish(Float32(data=math.nan if residual_m is None else residual_m))
+    def _publish_residual(self, residual_m: float | None) -> None:
+        if residual_m is not None and _listened_to(self._residual):
+            self._residual.publish(Float32(data=residual_m))
 
-    def publish_camera_info(self, info: CameraInfo, camera: CameraModel, header: Header) -> None:
-        """Publish the CameraInfo of the depth."""
+    def _publish_camera_info(self, info: CameraInfo, camera: CameraModel, header: Header) -> None:
+        """The CameraInfo that is true for the depth."""
         if _listened_to(self._camera_info):
             self._camera_info.publish(camera_info_for(info, camera, header))
 
-    def publish_cloud(
-        self,
-        depth: Tensor,
-        image_bgr: NDArray[np.uint8],
-        header: Header,
-        camera: CameraModel,
-        settings: CameraSettings,
-        watch: Stopwatch,
-    ) -> None:
-        """Publish the points of metric depth, float32 (H, W) on any device, of an image uint8 (H, W, 3)."""
+    def _publish_cloud(self, frame: Frame, metres: Tensor, camera: CameraModel, settings: CameraSettings) -> None:
         if not _listened_to(self._points) or not self._cloud_is_due(settings):
             return
-        with watch.time("back_projection"):
+        with frame.watch.time("back_projection"):
             if settings.edge_filter:
-                depth = mark_flying(depth)
+                metres = mark_flying(metres)
             if settings.min_range_m is not None or settings.max_range_m is not None:
-                depth = torch.where(torch.isfinite(depth), depth, torch.nan)
-            message = self._cloud.fill(depth, image_bgr, header, camera, settings.cloud_stride)
-        with watch.time("publish"):
+                metres = torch.where(torch.isfinite(metres), metres, torch.nan)
+            message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
+        with frame.watch.time("publish"):
             self._points.publish(message)
 
     def _cloud_is_due(self, settings: CameraSettings) -> bool:
@@ -163,12 +181,3 @@ class Outputs:
 
 def _listened_to(publisher: Any) -> bool:
     return bool(publisher.get_subscription_count())
-
-
-def clip_range(depth: Tensor, settings: CameraSettings) -> Tensor:
-    """Mark depth outside the range: -Inf where it is too close, +Inf where it is beyond (REP 117)."""
-    if settings.min_range_m is not None:
-        depth = torch.where(depth < settings.min_range_m, -torch.inf, depth)
-    if settings.max_range_m is not None:
-        depth = torch.where(depth > settings.max_range_m, torch.inf, depth)
-    return depth

@@ -1,9 +1,8 @@
-"""The machinery of parameter tables: declare one, read it, check a change. The table itself is in `parameters`."""
+"""How a table of parameters is declared, read and checked, for any node. The depth node's table is in `parameters`."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.settings import check_camera_name
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Parameter:
         choices: allowed strings; empty allows any.
         numbers: length of an array of numbers, which is not set unless it is given.
         bounds: lowest and highest number.
+        is_cameras: names of cameras, see `check_cameras`.
         unset: the value that stands for None, where the setting is optional.
         fixed: read once, at the start.
     """
@@ -31,15 +32,10 @@ class Parameter:
     description: str
     choices: tuple[str, ...] = ()
     numbers: int = 0
+    is_cameras: bool = False
     bounds: tuple[float, float] | None = None
     unset: str | float | None = None
     fixed: bool = False
-
-
-CAMERA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-
-
-RESERVED_NAMES = ("qos_overrides",)  # other parameters begin with these
 
 
 def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
@@ -52,21 +48,21 @@ def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[
         rclpy.exceptions.ParameterException: an override of the wrong type or out of range.
     """
     for name, parameter in table.items():
-        default = _ros_default(parameter, defaults[name])
+        default = ros_default(parameter, defaults[name])
         if default is None:
-            _declare_unset(node, name, parameter, default)
+            declare_unset(node, name, parameter, default)
         else:
             node.declare_parameter(name, default, _descriptor(parameter, default))
 
 
-def _declare_unset(node: Node, name: str, parameter: Parameter, default: Any) -> None:
+def declare_unset(node: Node, name: str, parameter: Parameter, default: Any) -> None:
     """Declare a parameter without a value, of any type: of a fixed one without a value, rclpy cannot be asked."""
     descriptor = _descriptor(parameter, default)
     descriptor.dynamic_typing = True
     node.declare_parameter(name, None, descriptor)
 
 
-def _ros_default(parameter: Parameter, default: Any) -> Any:
+def ros_default(parameter: Parameter, default: Any) -> Any:
     """The value that says a setting; None for an array, which ROS knows only with its length."""
     return parameter.unset if default is None else default
 
@@ -90,7 +86,7 @@ def values_of(node: Node, names: Iterable[str]) -> dict[str, Any]:
     return {name: parameter.value for name, parameter in found.items() if parameter.type_ != RosParameter.Type.NOT_SET}
 
 
-def _of_type(name: str, kind: type, value: Any) -> Any:
+def check_type(name: str, kind: type, value: Any) -> Any:
     """Return a value of the type that a parameter has: rclpy takes any for one that has no value yet."""
     if kind is float and type(value) is int:
         return float(value)
@@ -99,17 +95,18 @@ def _of_type(name: str, kind: type, value: Any) -> Any:
     return value
 
 
-def _checked_cameras(names: Any) -> tuple[str, ...]:
-    """Return the names of the cameras. Raises SettingsError: one that cannot be one, or is there twice."""
+def check_cameras(parameter: str, names: Any) -> tuple[str, ...]:
+    """Return the names of cameras; one empty name stands for the only camera of a node, which needs none.
+
+    Raises:
+        SettingsError: one that cannot be such a name, or is there twice.
+    """
     if tuple(names) == ("",):
         return ("",)
     for name in names:
-        if not CAMERA_NAME.fullmatch(name) or name in RESERVED_NAMES:
-            raise SettingsError(
-                f"parameter cameras has {name!r}; allowed are letters, digits and underscores, a letter first"
-            )
+        check_camera_name(name)
     if not names or len(set(names)) < len(names):
-        raise SettingsError(f"parameter cameras is {list(names)}; allowed is one name or more, each once")
+        raise SettingsError(f"parameter {parameter} is {list(names)}; allowed is one name or more, each once")
     return tuple(names)
 
 
@@ -119,14 +116,14 @@ def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[s
     Raises:
         SettingsError: names the parameter, the value and what is allowed.
     """
-    return {name: _checked(name, table[name], value) for name, value in values.items() if name in table}
+    return {name: check_value(name, table[name], value) for name, value in values.items() if name in table}
 
 
-def _checked(name: str, parameter: Parameter, value: Any) -> Any:
-    if name == "cameras":
-        return _checked_cameras(value)
+def check_value(name: str, parameter: Parameter, value: Any) -> Any:
+    if parameter.is_cameras:
+        return check_cameras(name, value)
     if parameter.numbers:
-        return _checked_numbers(name, parameter.numbers, value)
+        return _check_numbers(name, parameter.numbers, value)
     if parameter.choices and value not in parameter.choices:
         raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
@@ -134,7 +131,7 @@ def _checked(name: str, parameter: Parameter, value: Any) -> Any:
     return None if parameter.unset is not None and value == parameter.unset else value
 
 
-def _checked_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
+def _check_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
     try:
         numbers = tuple(float(number) for number in value)
     except (TypeError, ValueError):  # no array, or not of numbers

@@ -1,4 +1,4 @@
-"""Endpoints of other nodes whose quality of service does not fit, so that nothing comes: who, and what does not fit."""
+"""Finds publishers and subscribers of other nodes whose QoS is incompatible with ours: no message passes then."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ POLICIES = ("reliability", "durability", "liveliness", "deadline")
 
 
 class QosWatch:
-    """Warns when the middleware reports an endpoint that does not fit, and knows how long it is there.
+    """Warns when the middleware reports an incompatible endpoint, and knows whether it is still there.
 
     Args:
         node: whose topics they are.
-        warn: told once about each mismatch.
+        warn: called once for each mismatch.
     """
 
     def __init__(self, node: Node, warn: Callable[[str], None]) -> None:
         self._node = node
         self._warn = warn
-        # By topic and direction, once an event came for it: what does not fit, by the other endpoint's id.
+        # Topics and directions with an event so far -> the other endpoint's id -> what does not fit.
         self._found: dict[tuple[str, bool], dict[tuple[int, ...], str]] = {}
 
     def of_subscription(self, topic: str) -> SubscriptionEventCallbacks:
-        """Return what `create_subscription` is to be given for a topic."""
+        """Return `event_callbacks` for `create_subscription` of a topic."""
         name = self._node.resolve_topic_name(topic)
         return SubscriptionEventCallbacks(incompatible_qos=lambda _: self._look(name, is_input=True))
 
     def of_publisher(self, topic: str) -> PublisherEventCallbacks:
-        """Return what `create_publisher` is to be given for a topic."""
+        """Return `event_callbacks` for `create_publisher` of a topic."""
         name = self._node.resolve_topic_name(topic)
         return PublisherEventCallbacks(incompatible_qos=lambda _: self._look(name, is_input=False))
 
     def problems(self) -> list[str]:
-        """Return what does not fit at this moment."""
+        """Return what is incompatible at this moment."""
         for topic, is_input in list(self._found):
             self._look(topic, is_input, with_strangers=True)
         return list(dict.fromkeys(text for found in self._found.values() for text in found.values()))
 
     def _look(self, topic: str, is_input: bool, with_strangers: bool = False) -> None:
-        """Warn of what was not there at the last look. An endpoint is known some time before its node's name is."""
+        """Warn of what is new since the last look. An endpoint is discovered before its node's name is."""
         before = self._found.get((topic, is_input), {})
         found = {
             tuple(other.endpoint_gid): _describe(topic, own, other)
@@ -62,7 +62,7 @@ class QosWatch:
         self._found[topic, is_input] = found
 
     def _mismatches(self, topic: str, is_input: bool) -> Iterator[tuple[TopicEndpointInfo, TopicEndpointInfo]]:
-        """Own and other endpoints between which nothing passes."""
+        """Pairs of our own and another endpoint that are incompatible."""
         publishers = self._node.get_publishers_info_by_topic(topic)
         subscriptions = self._node.get_subscriptions_info_by_topic(topic)
         for own in filter(self._is_own, subscriptions if is_input else publishers):

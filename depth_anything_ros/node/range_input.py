@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import FitRefused
+from depth_anything_ros.errors import FitRefused, InputError, RangeError, describe, quoted
 from depth_anything_ros.messages.ranges import depth_of
 from depth_anything_ros.messages.stamps import stamp_s
 from depth_anything_ros.node.qos_watch import QosWatch
@@ -91,9 +91,14 @@ class RangeInput:
         Raises:
             InputError: a message that cannot be read, or a sensor of which nobody says where it is.
         """
-        if isinstance(msg, Image):
-            return compare_image(depth_of(msg), values, camera, kind)
-        return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
+        try:
+            if isinstance(msg, Image):
+                return compare_image(depth_of(msg), values, camera, kind)
+            return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
+        except InputError:
+            raise
+        except Exception as error:  # a message from outside, whatever is in it, must not cost the picture its depth
+            raise RangeError(f"a message on {self.topic} cannot be read: {describe(error)}") from error
 
     def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
         if settings.range_extrinsics:
@@ -107,7 +112,9 @@ class RangeInput:
                 camera.frame_id, sensor.frame_id, Time.from_msg(sensor.stamp), Duration(seconds=0)
             )
         except Exception as error:  # tf2 has a dozen kinds
-            raise FitRefused(f"no transform from {sensor.frame_id!r} to {camera.frame_id!r}: {error}") from error
+            raise FitRefused(
+                f"no transform from {quoted(sensor.frame_id)} to {quoted(camera.frame_id)}: {error}"
+            ) from error
         return Transform.from_message(found.transform)
 
 

@@ -1,4 +1,4 @@
-"""When to try again after the device failed."""
+"""When to try again after the device failed. What counts as a failure is decided by the worker."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 FIRST_WAIT_S = 0.2
 LONGEST_WAIT_S = 5.0
-# A device that failed so often in a row is given up, where there is something else to go on with.
-HOPELESS = 5
+# After so many failures in a row the device counts as lost: the CPU takes over where that is allowed.
+LOST_AFTER = 5
 
 
 class Recovery:
-    """Waits twice as long after each failure in a row, and not at all after the first: most pass at once.
+    """Doubles the wait after each failure in a row; none after the first, for most failures pass at once.
 
     Args:
         clock: seconds that never go back.
@@ -30,9 +30,9 @@ class Recovery:
         return max(0.0, self._again_s - self._clock())
 
     @property
-    def is_hopeless(self) -> bool:
-        """Whether it failed too often to expect anything of another try."""
-        return self.failures >= HOPELESS
+    def is_lost(self) -> bool:
+        """Whether it failed too often in a row to expect anything of another try."""
+        return self.failures >= LOST_AFTER
 
     def failed(self, reason: str) -> None:
         """Count a failure."""

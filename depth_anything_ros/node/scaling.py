@@ -23,8 +23,10 @@ from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_inverse,
 from depth_anything_ros.scale.ground_plane import fit_ground_plane
 from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
-from depth_anything_ros.settings import AlignmentSettings, CameraSettings
+from depth_anything_ros.settings import AlignmentSettings, CameraSettings, FitSettings
 
+# A single beam gives one reading a frame: so long it may take to gather the readings that a fit needs.
+LONGEST_WINDOW_S = 60.0
 RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
 
 
@@ -91,8 +93,7 @@ class Scaling:
         if self._alignment is None or made_of != self._made_of:
             self._made_of = made_of
             self._alignment = Alignment(estimate.kind, configured, smoothing)
-            # Relative depth has another scale and shift in every picture: readings of other pictures say nothing.
-            self._pool = SamplePool(settings.alignment_window_s if estimate.kind == "metric" else 0.0)
+            self._pool = _pool_for(estimate.kind, settings.alignment_window_s)
         return self._alignment
 
     def _evidence(self, estimate: Estimate, settings: CameraSettings) -> Fit | FitRefused | None:
@@ -178,6 +179,12 @@ class Scaling:
                 return
             self._run = None
         run.finish()
+
+
+def _pool_for(kind: Kind, window_s: float) -> SamplePool:
+    if kind == "relative":  # another scale and shift in every picture: readings of other pictures say nothing
+        return SamplePool(0.0)
+    return SamplePool(window_s, min_pairs=FitSettings.min_samples, longest_s=max(window_s, LONGEST_WINDOW_S))
 
 
 def known_camera(estimate: Estimate) -> CameraModel:

@@ -1,4 +1,7 @@
-"""Snapshots on demand, written beside the executor: a large cloud takes a second."""
+"""The service ~/snapshot: writes every camera's last frame, in a thread of its own: a large cloud takes a second.
+
+What a snapshot consists of is in `io/snapshots`.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,30 @@ from rclpy.task import Future
 
 from depth_anything_ros.errors import describe
 from depth_anything_ros.io.snapshots import write_snapshot
-from depth_anything_ros.node.camera_stream import CameraStream
+from depth_anything_ros.node.camera_pipeline import CameraPipeline
 
 SNAPSHOT_FOLDER = "depth_anything_snapshots"
 
 
 class SnapshotWriter:
-    """One thread that writes; it exists from the first snapshot on.
+    """Owns the thread that writes; the thread exists from the first snapshot on.
 
     Args:
         node: whose executor waits for it.
-        streams: the cameras.
-        folder: None is one of its own in the ROS home.
+        cameras: the cameras.
+        folder: None is `depth_anything_snapshots` in the ROS home.
     """
 
-    def __init__(self, node: Node, streams: Sequence[CameraStream], folder: str | None) -> None:
+    def __init__(self, node: Node, cameras: Sequence[CameraPipeline], folder: str | None) -> None:
         self._node = node
-        self._streams = streams
+        self._cameras = cameras
         self._folder = snapshot_folder(folder)
         self._thread = ThreadPoolExecutor(1, "files")
         self._writing: set[Work[None]] = set()
 
     async def write(self) -> tuple[bool, str]:
-        """Write every camera's latest frame; say where it is, or why not."""
-        latest = [stream.latest for stream in self._streams if stream.latest is not None]
+        """Write every camera's latest frame. Returns success, and the folders or the reason."""
+        latest = [camera.latest for camera in self._cameras if camera.latest is not None]
         if not latest:
             return False, "no frame with metric depth was published yet"
         written: Future[str] = Future(executor=self._node.executor)
@@ -59,7 +62,7 @@ class SnapshotWriter:
 
 
 def snapshot_folder(name: str | None) -> Path:
-    """Return the folder for snapshots; None is one of its own in the ROS home."""
+    """Return the folder for snapshots; None is `depth_anything_snapshots` in the ROS home."""
     if name is not None:
         return Path(name).expanduser()
     return Path(os.environ.get("ROS_HOME", "~/.ros")).expanduser() / SNAPSHOT_FOLDER

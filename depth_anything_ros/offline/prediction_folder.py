@@ -14,7 +14,6 @@ results it speaks of, so that a run that ends early leaves nothing that is taken
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -23,17 +22,13 @@ from typing import Any
 
 from depth_anything_ros.errors import CannotWrite, OtherRun
 from depth_anything_ros.io.media import is_video, whole_path
+from depth_anything_ros.io.result_names import ResultNames, is_safe_name
 from depth_anything_ros.io.whole_files import locked, write_file
 
 # Format -> its files' suffix; its folder has its own name.
 FORMATS = {"npy": ".npy", "png": ".png", "color": ".png", "ply": ".ply"}
 MANIFEST = "predict.json"
 VIDEO = "side_by_side.mp4"
-MAX_NAME_BYTES = 200  # file systems take 255, and the suffixes need some
-
-# What a name may not hold: separators, what other systems forbid, control characters, undecodable bytes.
-_FORBIDDEN = r'\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff'
-_NAME = re.compile(rf"(?!\.)[^{_FORBIDDEN}]+")
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,7 @@ class Manifest:
             raise ValueError("another version")
         size = content.pop("camera_size")
         sources = {name: Source(**source) for name, source in content.pop("sources").items()}
-        if not all(_NAME.fullmatch(name) for name in sources):
+        if not all(is_safe_name(name) for name in sources):
             raise ValueError("a name that leads elsewhere")
         manifest = cls(sources=sources, camera_size=None if size is None else (int(size[0]), int(size[1])), **content)
         dict(manifest.model), dict(manifest.cloud or {})
@@ -138,7 +133,7 @@ class PredictionFolder:
     def claim(self, files: Sequence[Path], *, overwrite: bool = False) -> dict[str, Path]:
         """Give every file a name, the one it had in earlier runs, and write that down.
 
-        Names are the files' stems, with a number behind where two files would have the same. Results of
+        Names are those of `ResultNames`. Results of
         a file that has changed since are removed; with `overwrite`, those of all these files.
 
         Raises:
@@ -147,9 +142,10 @@ class PredictionFolder:
         """
         sources, claimed = dict(self.manifest.sources), {}
         known = {source.path: name for name, source in sources.items()}
+        names = ResultNames([*sources, *FORMATS, MANIFEST])
         for file in files:
             now = Source.of(file)
-            name = known.get(now.path) or _free_name(file.stem, sources)
+            name = known.get(now.path) or names.give(file.stem)
             before = sources.get(name)
             if before is None and not overwrite:
                 self._refuse_strangers(name)
@@ -226,22 +222,6 @@ class PredictionFolder:
                 continue
             except OSError as error:
                 raise CannotWrite(f"{path} cannot be removed: {error.strerror}") from error
-
-
-def safe_name(stem: str) -> str:
-    """Turn a file's stem into a name that stays in its folder, on every system; usual ones stay as they are."""
-    plain = re.sub(f"[{_FORBIDDEN}]", "_", stem).encode()[:MAX_NAME_BYTES].decode(errors="ignore").strip(". ")
-    return plain or "_"
-
-
-def _free_name(stem: str, taken: Mapping[str, object]) -> str:
-    """Return the stem's name, or the first `NAME-2`, `NAME-3`, ... that is neither taken nor the layout's own."""
-    wanted = name = safe_name(stem)
-    number = 1
-    while name in taken or name in (*FORMATS, MANIFEST):
-        number += 1
-        name = f"{wanted}-{number}"
-    return name
 
 
 def _continued(root: Path, run: Manifest, overwrite: bool) -> Manifest:

@@ -26,7 +26,9 @@ import yaml
 
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.io.yaml_files import read_yaml
 from depth_anything_ros.scale.fit import DepthScale, ScaleFit
+from depth_anything_ros.settings import check_camera_name
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,9 @@ def load_calibrations(path: Path) -> dict[str, Calibration]:
     """Read all cameras of a file.
 
     Raises:
-        SettingsError: no such file, not YAML, or an entry that is not as it must be: file, camera and value are named.
+        SettingsError: no such file, not plain YAML, or a wrong entry. It names file, camera and value.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"calibrations {path} cannot be read: {error.strerror}") from error
-    except (UnicodeError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise SettingsError(f"calibrations {path} are not YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise SettingsError(f"calibrations {path} must be a table of cameras, got {reprlib.repr(content)}")
     return {_camera(path, name): _entry(path, name, entry) for name, entry in content.items()}
@@ -105,12 +102,12 @@ def save_calibration(path: Path, camera: str, calibration: Calibration) -> None:
     """Add or replace one camera's; the file appears complete or not at all, and the others' stay.
 
     Raises:
-        SettingsError: a calibration or name that could not be loaded again, or a file there that cannot be read:
+        SettingsError: a calibration or camera name that the node would refuse, or a file there that cannot be read:
             it is left as it is. CannotWrite: the file cannot be written.
     """
     others = load_calibrations(path) if path.exists() else {}
     entry = {name: _plain(value) for name, value in asdict(calibration).items()}
-    checked = {_camera(path, camera): _entry(path, camera, entry)}
+    checked = {check_camera_name(camera): _entry(path, camera, entry)}
     content = {name: asdict(value) for name, value in {**others, **checked}.items()}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -63,7 +63,7 @@ def compare(
     reading: Any = msg  # told apart by its fields
     if hasattr(reading, "field_of_view"):
         return cone_pair(reading, depth, T_camera_sensor, camera, kind)
-    points = _thinned(points_of(reading))
+    points = _thinned(points_of(reading))  # without what is no reading: moved, (0, 0, 0) would look like one
     return pairs_at(project(T_camera_sensor.apply(points), camera), depth, kind)
 
 
@@ -158,6 +158,7 @@ def cone_pair(
     A reading says that the nearest surface in the cone (x forward, `field_of_view` across) touches the sphere of
     that radius. Each pixel's ray meets the sphere at a depth of its own; the pixel whose predicted depth is the
     smallest share of that is where they touch. It is taken where `NEAREST_SHARE` of the pixels are nearer still.
+    A cone of fewer than `MIN_CONE_PIXELS` is a single beam along x.
 
     Raises:
         RangeError: impossible limits or field of view.
@@ -173,6 +174,8 @@ def cone_pair(
     predicted = depth[::step, ::step].ravel().astype(np.float64)
     in_cone = (forward >= radius_m * math.cos(msg.field_of_view / 2)) & (on_sphere >= MIN_DEPTH_M)
     good = in_cone & np.isfinite(predicted) & (predicted > 0)
+    if np.count_nonzero(in_cone) < MIN_CONE_PIXELS:
+        return _beam_pair(radius_m, depth, T_camera_sensor, camera, kind)
     if np.count_nonzero(good) < MIN_CONE_PIXELS:
         return NO_PAIRS
     predicted, on_sphere = predicted[good], on_sphere[good]
@@ -180,6 +183,14 @@ def cone_pair(
     rank = int(NEAREST_SHARE * nearness.size)
     touching = np.argpartition(nearness, rank)[rank]
     return Pairs(predicted[touching, None], on_sphere[touching, None])
+
+
+def _beam_pair(
+    radius_m: float, depth: NDArray[np.floating[Any]], T_camera_sensor: Transform, camera: CameraModel, kind: Kind
+) -> Pairs:
+    """Pair a reading of a cone too narrow to hold pixels, as a laser's, with the depth where its axis ends."""
+    end = T_camera_sensor.apply(np.array([[radius_m, 0.0, 0.0]]))
+    return pairs_at(project(end, camera), depth, kind)
 
 
 def _is_seen(radius_m: float, half_angle: float, T_camera_sensor: Transform, camera: CameraModel) -> bool:

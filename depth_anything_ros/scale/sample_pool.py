@@ -14,12 +14,18 @@ class SamplePool:
     """Pairs of the last seconds, for sensors with few readings each and for calibration; for any threads.
 
     Args:
-        window_s: older pairs are dropped, by the images' stamps.
+        window_s: older pairs are dropped, by the images' stamps,
+        min_pairs: unless there would be fewer than this: a sensor of one beam has one pair a message.
+        longest_s: beyond this, they are dropped whatever is left.
         max_samples: of one `add`; of more, an even choice is kept.
     """
 
-    def __init__(self, window_s: float, max_samples: int = 2000) -> None:
+    def __init__(
+        self, window_s: float, *, min_pairs: int = 0, longest_s: float = math.inf, max_samples: int = 2000
+    ) -> None:
         self._window_s = window_s
+        self._min_pairs = min_pairs
+        self._longest_s = longest_s
         self._max_samples = max_samples
         self._pairs: deque[tuple[float, NDArray[np.float64]]] = deque()
         self._lock = threading.Lock()
@@ -32,8 +38,14 @@ class SamplePool:
             if self._pairs and stamp_s < self._pairs[-1][0]:
                 self._pairs.clear()
             self._pairs.append((stamp_s, pairs))
-            while self._pairs[0][0] < stamp_s - self._window_s:
+            while self._is_outdated(stamp_s):
                 self._pairs.popleft()
+
+    def _is_outdated(self, now_s: float) -> bool:
+        """Whether the oldest pairs are to be dropped."""
+        age_s = now_s - self._pairs[0][0]
+        left = sum(pairs.shape[1] for _, pairs in self._pairs) - self._pairs[0][1].shape[1]
+        return age_s > self._longest_s or (age_s > self._window_s and left >= self._min_pairs)
 
     def pairs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return predicted and measured, (M,) each."""

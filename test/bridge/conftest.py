@@ -16,7 +16,7 @@ import torch
 from running_bridge import TOY, UNTRAINED, RunningBridge, encoded, serving, start, toy_settings
 
 from bridge.server.app import create_app
-from bridge.server.service import Fetcher
+from bridge.server.fetching import Fetcher
 from bridge.server.worker import create_cache
 from depth_anything_ros.serving.model_cache import ModelCache
 

@@ -26,6 +26,7 @@ from bridge.codec import (
     encode_depth_png16,
     encode_npy,
     encode_raw,
+    fitting_png_scale,
 )
 from depth_anything_ros.errors import ImageError
 from depth_anything_ros.io.image_formats import PNG_SIGNATURE
@@ -230,10 +231,28 @@ def test_other_data_than_promised_is_refused() -> None:
         decode_raw(b"1234", (2,))
 
 
-def test_base64_is_strict_but_for_line_breaks() -> None:
+def test_base64_is_read_in_every_common_form() -> None:
     data = bytes(range(256))
     text = base64.encodebytes(data).decode()
-    assert decode_base64(text) == decode_base64("data:image/png;base64," + text) == data
-    for bad in ("a", "abc", "ab$=", "ab==cd", "\u00fc===", "data:;base64", "data:image/png,QQ==", "-_-_"):
-        with pytest.raises(UndecodableData):
-            decode_base64(bad)
+    for form in (
+        text,
+        text.strip().rstrip("="),
+        base64.urlsafe_b64encode(data).decode(),
+        "data:image/png;base64," + text,
+        "DATA:image/png;charset=utf-8;BASE64," + text,
+    ):
+        assert decode_base64(form) == data
+
+
+@pytest.mark.parametrize(
+    "bad", ["a", "abcde", "ab$=", "ab==cd", "abc==", "=", "\u00fc===", "data:;base64", "data:image/png,QQ==", "da:QQ"]
+)
+def test_what_is_no_base64_is_refused(bad: str) -> None:
+    with pytest.raises(UndecodableData):
+        decode_base64(bad)
+
+
+def test_the_fitting_png_scale_is_millimetres_while_they_fit_into_16_bits() -> None:
+    for max_depth, scale in ((1.0, 1000.0), (20.0, 1000.0), (65.5, 1000.0), (80.0, 819), (1000.0, 65)):
+        assert fitting_png_scale(max_depth) == scale
+        check_png_scale(max_depth, scale)

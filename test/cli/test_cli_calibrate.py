@@ -136,6 +136,7 @@ def test_the_ground_tells_the_scale(
         (["PRED", "--ground-plane", "1", "--fx", "-3"], "focal lengths must be positive"),
         (["PRED", "GT", "--out", "x.yaml"], "go together"),
         (["PRED", "GT", "--camera", "front"], "go together"),
+        (["PRED", "GT", "--out", "x.yaml", "--camera", "front cam"], "a camera cannot be named 'front cam'"),
         (["PRED/npy/0.npy", "GT/0.npy", "--min-depth", "3", "--max-depth", "2"], "depth range"),
         (["PRED", "nowhere"], "nowhere does not exist"),
         (["nowhere", "--ground-plane", "1", "--fx", "100"], "nowhere does not exist"),

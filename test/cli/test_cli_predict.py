@@ -31,10 +31,8 @@ from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.offline.prediction_folder import (
     FORMATS,
     MANIFEST,
-    MAX_NAME_BYTES,
     Manifest,
     PredictionFolder,
-    safe_name,
 )
 from depth_anything_ros.settings import ModelSettings
 
@@ -265,25 +263,6 @@ def test_inputs_of_one_stem_keep_apart_and_keep_their_names(
         "x-2": str(two),
         "x-3": str(three),
     }
-
-
-@pytest.mark.parametrize(
-    ("stem", "name"),
-    [
-        ("photo 1 (ä)+b", "photo 1 (ä)+b"),
-        ("..", "_"),
-        (".", "_"),
-        ("", "_"),
-        ("../../etc/x", "_.._etc_x"),
-        ("a\\b:c", "a_b_c"),
-        ("line\nbreak", "line_break"),
-        (".hidden", "hidden"),
-        ("bad\udcff", "bad_"),
-        ("ä" * 300, "ä" * (MAX_NAME_BYTES // 2)),
-    ],
-)
-def test_names_stay_in_their_folder(stem: str, name: str) -> None:
-    assert safe_name(stem) == name
 
 
 def test_names_from_outside_do_not_lead_out_nor_into_the_layout(tmp_path: Path, out: Path) -> None:
@@ -569,24 +548,6 @@ def test_two_processes_do_not_write_one_folder(tmp_path: Path, out: Path, capsys
 
 
 # ---- writing
-
-
-def test_a_file_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "new/x.npy"
-
-    with pytest.raises(KeyboardInterrupt):
-        write_file(path, _half)
-    assert files_in(tmp_path) == []
-    write_file(path, lambda temporary: temporary.write_text("whole"))
-    with pytest.raises(KeyboardInterrupt):
-        write_file(path, _half)
-    assert path.read_text() == "whole"
-    assert files_in(tmp_path) == ["new/x.npy"]
-
-
-def _half(temporary: Path) -> None:
-    temporary.write_text("ha")
-    raise KeyboardInterrupt
 
 
 def test_a_folder_that_takes_no_more_ends_the_run(

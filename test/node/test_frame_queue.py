@@ -11,14 +11,14 @@ from depth_anything_ros.node.frame_queue import FrameQueue
 
 def taken(queue: FrameQueue[int], count: int) -> list[tuple[int, int]]:
     """Take so many times, one frame each."""
-    turns = [queue.take() for _ in range(count)]
+    turns = [queue.next_batch() for _ in range(count)]
     return [turn for [turn] in filter(None, turns)]
 
 
 def test_a_full_queue_gives_way_to_the_newest_and_says_so() -> None:
     latest: FrameQueue[int] = FrameQueue([1])
     assert [latest.put(0, frame) for frame in (1, 2, 3)] == [False, True, True]
-    assert latest.take() == [(0, 3)]
+    assert latest.next_batch() == [(0, 3)]
 
 
 def test_a_longer_queue_hands_frames_out_in_order() -> None:
@@ -34,7 +34,7 @@ def test_take_waits_for_a_frame_and_close_ends_the_wait() -> None:
 
     def take_all() -> None:
         while found[-1:] != [None]:
-            found.append(queue.take())
+            found.append(queue.next_batch())
             has_frame.set()
 
     taker = threading.Thread(target=take_all)
@@ -53,7 +53,7 @@ def test_clear_drops_the_waiting_frames_of_one_camera_and_counts_them() -> None:
     queue.put(1, 9)
     assert queue.clear(0) == 4
     assert queue.clear(0) == 0
-    assert queue.take() == [(1, 9)]
+    assert queue.next_batch() == [(1, 9)]
 
 
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [1, 50, 2]])
@@ -80,7 +80,7 @@ def test_a_camera_that_comes_back_is_next() -> None:
     queue: FrameQueue[int] = FrameQueue([1, 1])
     for frame in range(5):
         queue.put(0, frame)
-        queue.take()
+        queue.next_batch()
     queue.put(0, 5)
     queue.put(1, 5)
     assert taken(queue, 2) == [(1, 5), (0, 5)]
@@ -90,13 +90,13 @@ def test_frames_of_a_kind_are_taken_together_one_of_each_camera() -> None:
     queue: FrameQueue[int] = FrameQueue([2, 2, 2, 2])
     for camera, frame in ((0, 10), (1, 21), (2, 12), (0, 14), (3, 16)):
         queue.put(camera, frame)
-    assert queue.take(3, kind=lambda frame: frame // 10) == [(0, 10), (2, 12), (3, 16)]
-    assert queue.take(3, kind=lambda frame: frame // 10) == [(1, 21)]
-    assert queue.take(3, kind=lambda frame: frame // 10) == [(0, 14)]
+    assert queue.next_batch(3, key=lambda frame: frame // 10) == [(0, 10), (2, 12), (3, 16)]
+    assert queue.next_batch(3, key=lambda frame: frame // 10) == [(1, 21)]
+    assert queue.next_batch(3, key=lambda frame: frame // 10) == [(0, 14)]
 
 
 def test_frames_of_no_kind_go_alone() -> None:
     queue: FrameQueue[int] = FrameQueue([1, 1])
     queue.put(0, 1)
     queue.put(1, 1)
-    assert queue.take(8, kind=lambda frame: None) == [(0, 1)]
+    assert queue.next_batch(8, key=lambda frame: None) == [(0, 1)]

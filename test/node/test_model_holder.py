@@ -1,4 +1,4 @@
-"""The node's parts that need no node: the model it holds, the waiting frames, the CameraInfo it keeps."""
+"""The model that the node holds: loaded, exchanged, let go. Needs no node."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from builtin_interfaces.msg import Time
-from harness import camera_info, eventually, new_header
-from std_msgs.msg import Header
+from harness import eventually
 
-from depth_anything_ros.errors import CameraError, CheckpointNotFound
-from depth_anything_ros.messages.camera_infos import KEPT, CameraInfos
+from depth_anything_ros.errors import CheckpointNotFound
 from depth_anything_ros.node import model_holder
 from depth_anything_ros.node.model_holder import HeldModel, ModelHolder
 from depth_anything_ros.settings import ModelSettings
@@ -229,70 +226,3 @@ def test_a_reload_of_a_model_that_was_released_is_forgotten(loads: Loads, holder
     holder.request(of("a"))
     assert holder.join(20)
     assert loads.begun == begun
-
-
-@pytest.fixture
-def infos() -> CameraInfos:
-    return CameraInfos("/front/camera_info")
-
-
-def stamped(seconds: int, frame_id: str = "left") -> Header:
-    return Header(frame_id=frame_id, stamp=Time(sec=seconds))
-
-
-def matched(infos: CameraInfos, header: Header, width: int = 84, height: int = 56) -> Time:
-    return infos.match(header, width, height, rectified=False)[0].header.stamp
-
-
-def test_the_info_of_the_same_stamp_is_preferred_to_a_newer_one(infos: CameraInfos) -> None:
-    for seconds in (1, 2, 3):
-        infos.add(camera_info(header=stamped(seconds)))
-    assert matched(infos, stamped(2)).sec == 2
-
-
-def test_without_the_same_stamp_the_latest_of_the_frame_is_taken(infos: CameraInfos) -> None:
-    infos.add(camera_info(header=stamped(1)))
-    infos.add(camera_info(header=stamped(2)))
-    infos.add(camera_info(header=stamped(3, "right")))
-    assert matched(infos, stamped(9)).sec == 2
-
-
-def test_an_info_of_another_shape_gives_way_to_one_that_fits(infos: CameraInfos) -> None:
-    infos.add(camera_info(header=stamped(1)))
-    infos.add(camera_info(50, 50, header=stamped(2)))
-    assert matched(infos, stamped(2)).sec == 1
-
-
-def test_an_info_is_remembered_as_long_as_promised(infos: CameraInfos) -> None:
-    for seconds in range(1, KEPT + 2):
-        infos.add(camera_info(header=stamped(seconds)))
-    assert matched(infos, stamped(2)).sec == 2
-    assert matched(infos, stamped(1)).sec == KEPT + 1
-
-
-def test_waiting_for_the_first_info_names_the_topic(infos: CameraInfos) -> None:
-    with pytest.raises(CameraError, match="waiting for CameraInfo on /front/camera_info"):
-        matched(infos, stamped(1))
-
-
-def test_an_info_of_another_frame_only_is_refused_with_both_names(infos: CameraInfos) -> None:
-    infos.add(camera_info(header=stamped(1, "right")))
-    with pytest.raises(CameraError, match="frame is 'left', but CameraInfo on /front/camera_info is of frame 'right'"):
-        matched(infos, stamped(1))
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"k": [0.0] * 9}, "uncalibrated"),
-        ({"k": [float("nan")] * 9}, "finite"),
-        ({"distortion_model": "thin_prism", "d": [0.1]}, "unknown distortion model 'thin_prism'"),
-        ({"height": 99}, "the image is 84x56, but its CameraInfo describes 84x99"),
-    ],
-)
-def test_an_unusable_info_is_refused_with_topic_and_reason(
-    infos: CameraInfos, change: dict[str, Any], said: str
-) -> None:
-    infos.add(camera_info(header=new_header("left"), **change))
-    with pytest.raises(CameraError, match=f"no cloud from CameraInfo on /front/camera_info: .*{said}"):
-        matched(infos, stamped(1))

@@ -41,8 +41,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
-from depth_anything_ros.node import lifecycle as node_module
-from depth_anything_ros.node.frame import FrameCounts
+from depth_anything_ros.node import diagnostics
+from depth_anything_ros.node.health import FrameCounts
 from depth_anything_ros.node.parameter_table import values_of
 from depth_anything_ros.node.parameters import CAMERA_PARAMETERS
 from depth_anything_ros.settings import CameraSettings, ModelSettings
@@ -59,7 +59,7 @@ def grey(level: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uin
 
 def counts_of(node: HostedNode) -> dict[str, FrameCounts]:
     """What became of each camera's frames, as it is at any moment."""
-    return {stream.name: stream.counts for stream in node.node._streams}
+    return {camera.name: camera.health.counts for camera in node.node._cameras}
 
 
 @contextmanager
@@ -321,7 +321,7 @@ def test_a_bad_value_of_a_camera_is_refused_and_changes_nothing(
 
 def settings_of(node: HostedNode) -> dict[str, CameraSettings]:
     """What each camera works with."""
-    return {stream.name: stream.settings for stream in node.node._streams}
+    return {camera.name: camera.settings for camera in node.node._cameras}
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,7 @@ def two_cameras(peer: Peer) -> Iterator[HostedNode]:
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        (["cameras:=[front, 2nd]"], "parameter cameras has '2nd'; allowed are letters, digits and underscores"),
+        (["cameras:=[front, 2nd]"], "a camera cannot be named '2nd': use letters, digits and underscores"),
         (["cameras:=[front, rear]", "rear.cloud_stride:=99"], "rear.cloud_stride"),
     ],
 )
@@ -391,8 +391,8 @@ class FakeGpu(DepthEstimator):
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """A GPU that nobody asks for its name."""
-    monkeypatch.setattr(node_module, "hardware_name", lambda device: f"fake {device}")
-    monkeypatch.setattr(node_module, "device_bytes", lambda device: 0)
+    monkeypatch.setattr(diagnostics, "hardware_name", lambda device: f"fake {device}")
+    monkeypatch.setattr(diagnostics, "device_bytes", lambda device: 0)
     return FakeGpu()
 
 

@@ -29,7 +29,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import SetBool
 
 from depth_anything_ros.errors import CheckpointNotFound, OutOfMemory
-from depth_anything_ros.node.recovery import HOPELESS, Recovery
+from depth_anything_ros.node.recovery import LOST_AFTER, Recovery
 from depth_anything_ros.runtime.hardware import hardware_name
 
 Start = Callable[..., HostedNode]
@@ -39,7 +39,7 @@ OK, WARN, ERROR = 0, 1, 2
 @pytest.fixture(autouse=True)
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten reports a second: tests wait for them."""
-    monkeypatch.setattr("depth_anything_ros.node.lifecycle.DIAGNOSTICS_PERIOD_S", 0.1)
+    monkeypatch.setattr("depth_anything_ros.node.diagnostics.PERIOD_S", 0.1)
 
 
 class Rig:
@@ -298,11 +298,11 @@ def test_an_inactive_node_says_so(host: Start, peer: Peer) -> None:
 # A failure anywhere costs its frame
 
 STAGES = {
-    "decode": ("depth_anything_ros.node.camera_stream.image_to_bgr", WARN),
+    "decode": ("depth_anything_ros.node.frame_input.image_to_bgr", WARN),
     "network": ("depth_anything_ros.estimator.DepthEstimator.estimate_tensors", ERROR),
     "camera": ("depth_anything_ros.messages.camera_infos.CameraInfos.match", WARN),
     "scale": ("depth_anything_ros.node.scaling.Scaling.apply", WARN),
-    "filter": ("depth_anything_ros.node.camera_stream.clip_range", WARN),
+    "filter": ("depth_anything_ros.node.camera_stage.clip_range", WARN),
     "back-projection": ("depth_anything_ros.node.conversions.CloudMessage.fill", WARN),
     "publish": ("depth_anything_ros.node.outputs.depth_to_image", WARN),
 }
@@ -345,7 +345,7 @@ def test_a_failure_of_diagnostics_themselves_passes_too(
         return "OSError: the device is lost" in "".join(said)
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"depth_anything_ros.node.lifecycle.{target}", fail)
+        patch.setattr(f"depth_anything_ros.node.diagnostics.{target}", fail)
         eventually(is_said, "a word about it")
         answered = len(it.depths)
         eventually(lambda: len(it.depths) > answered, "depth")
@@ -436,14 +436,14 @@ def test_a_hopeless_device_is_given_up_for_the_cpu_where_that_is_allowed(
     fails(1)
     it.wait_for(ERROR, "in a row: ")
     assert it.values()["device"] == "cuda:0"
-    fails(HOPELESS)
+    fails(LOST_AFTER)
     if may_fall_back:
         it.wait_for(OK, "active")
         assert (it.values()["device"], it.node.get(peer, "device")) == ("cpu", ["cpu"])
         eventually(lambda: it.depths.messages, "depth")
         assert loaded == ["auto", "cpu"]
     else:
-        fails(2 * HOPELESS)
+        fails(2 * LOST_AFTER)
         it.wait_for(ERROR, "in a row: ")
         assert (it.node.get(peer, "device"), loaded) == (["auto"], ["auto"])
 

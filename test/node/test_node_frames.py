@@ -30,7 +30,7 @@ from harness import (
 from sensor_msgs.msg import Image, PointCloud2
 
 from depth_anything_ros.errors import OutOfMemory
-from depth_anything_ros.node.frame import FrameCounts
+from depth_anything_ros.node.health import FrameCounts
 
 Host = Callable[..., HostedNode]
 OK, WARN, ERROR = 0, 1, 2

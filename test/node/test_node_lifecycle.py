@@ -17,7 +17,7 @@ from sensor_msgs.msg import Image, PointCloud2
 
 from depth_anything_ros.errors import CheckpointNotFound
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.node.camera_stream import CameraStream
+from depth_anything_ros.node.frame_input import FrameInput
 from depth_anything_ros.settings import ModelSettings
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
@@ -200,7 +200,7 @@ def test_a_transition_that_fails_half_way_is_said_and_undone(
     host: Host, peer: Peer, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = host(autostart=False)
-    monkeypatch.setattr(CameraStream, "_subscribe", _fail)
+    monkeypatch.setattr(FrameInput, "_subscribe", _fail)
     assert node.change(peer, CONFIGURE)
     assert not node.change(peer, ACTIVATE)
     assert node.state(peer) == "unconfigured"

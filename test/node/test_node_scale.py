@@ -204,7 +204,7 @@ class Rig:
 @pytest.fixture(autouse=True)
 def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten reports a second: tests wait for them."""
-    monkeypatch.setattr("depth_anything_ros.node.lifecycle.DIAGNOSTICS_PERIOD_S", 0.1)
+    monkeypatch.setattr("depth_anything_ros.node.diagnostics.PERIOD_S", 0.1)
 
 
 @pytest.fixture
@@ -631,7 +631,7 @@ def test_a_calibration_that_is_overtaken_ends_at_once(rig: Rigs, peer: Peer, way
     answers: list[Trigger.Response] = []
     waiting = threading.Thread(target=lambda: answers.append(calibrate(it.node, peer)))
     waiting.start()
-    eventually(lambda: it.node.node._streams[0].scaling.is_calibrating, "the calibration")
+    eventually(lambda: it.node.node._cameras[0].scaling.is_calibrating, "the calibration")
     if way == "again":
         with showing([it], RAMP, scan):
             assert calibrate(it.node, peer).success

@@ -8,15 +8,8 @@ from typing import Any
 import pytest
 
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.node.parameters import (
-    CAMERA_PARAMETERS,
-    MODEL_PARAMETERS,
-    NODE_PARAMETERS,
-    PARAMETERS,
-    Configuration,
-    changed,
-    to_ros,
-)
+from depth_anything_ros.node.configuration import Configuration, changed, to_ros
+from depth_anything_ros.node.parameters import CAMERA_PARAMETERS, MODEL_PARAMETERS, NODE_PARAMETERS, PARAMETERS
 from depth_anything_ros.settings import CameraSettings, ModelSettings, NodeSettings
 
 DEFAULT = changed(Configuration(), {})

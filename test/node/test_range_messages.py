@@ -110,7 +110,7 @@ def test_a_range_within_its_limits_is_a_reading(reading: float, expected: float 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("field_of_view", 0.0),
+        ("field_of_view", -0.1),
         ("field_of_view", math.nan),
         ("field_of_view", 4.0),
         ("min_range", 5.0),
@@ -120,6 +120,19 @@ def test_a_range_within_its_limits_is_a_reading(reading: float, expected: float 
 def test_a_range_that_contradicts_itself_is_refused(name: str, value: float) -> None:
     with pytest.raises(RangeError):
         range_reading(distance(1.0, **{name: value}))
+
+
+@pytest.mark.parametrize("field_of_view", [0.0, math.radians(0.5), math.radians(2)])
+@pytest.mark.parametrize("max_range", [0.0, math.inf])
+def test_a_single_beam_and_an_unknown_maximum_are_usual(field_of_view: float, max_range: float) -> None:
+    changes = {"field_of_view": field_of_view, "min_range": 0.0, "max_range": max_range}
+    assert range_reading(distance(3.0, **changes)) == 3.0
+    assert range_reading(distance(0.0, **changes)) is None
+    assert range_reading(distance(-1.0, **changes)) is None
+
+
+def test_a_scan_that_leaves_its_maximum_at_0_has_none() -> None:
+    assert points_of(scan([1.0, 50.0, 0.0], range_max=0.0)).shape == (2, 3)
 
 
 # ---- PointCloud2
@@ -148,6 +161,10 @@ def test_our_own_clouds_are_read_without_what_is_not_finite() -> None:
         ({"point_step": 13}, "does not fit into points of 13 bytes"),
         ({"point_step": 0}, "does not fit into points of 0 bytes"),
         ({"point_step": 1000}, "does not fit into rows"),
+        ({"point_step": 2**31}, "does not fit into rows"),
+        ({"point_step": 2**32 - 1}, "does not fit into rows"),
+        ({"point_step": 2**31, "row_step": 0}, "does not fit into rows"),
+        ({"row_step": 0, "height": 5}, "does not fit into rows"),
         ({"row_step": 8}, "does not fit into rows"),
         ({"row_step": 2**32 - 1}, "does not fit into rows"),
         ({"height": 2**32 - 1}, "does not fit into rows"),
@@ -166,6 +183,34 @@ def test_a_cloud_that_contradicts_itself_is_refused(changes: dict[str, Any], wor
         setattr(msg, name, value)
     with pytest.raises(RangeError, match=words):
         points_of(msg)
+
+
+@pytest.mark.parametrize("row_step", [0, POINTS.shape[0] * POINTS.shape[1] * 16])
+def test_rows_of_a_cloud_are_found_where_its_size_leaves_no_doubt(row_step: int) -> None:
+    msg = cloud(POINTS, offset=2)
+    assert msg.point_step == 16
+    msg.row_step = row_step
+    np.testing.assert_array_equal(points_of(msg), POINTS.reshape(-1, 3))
+
+
+@pytest.mark.parametrize("none", [0.0, -0.0, 1e-6, math.nan, math.inf, -math.inf])
+def test_points_at_the_sensors_origin_are_no_readings(none: float) -> None:
+    points = np.full((2, 3, 3), none, np.float32)
+    points[0, 1] = [0.0, 0.0, 2.0]
+    points[1, 2] = [-3.0, 0.0, 0.0]
+    np.testing.assert_array_equal(points_of(cloud(points)), [[0, 0, 2], [-3, 0, 0]])
+
+
+def test_a_lidars_missing_returns_do_not_become_the_scale() -> None:
+    """Moved into the camera's frame, (0, 0, 0) is where the lidar is: a point in view, at one depth."""
+    camera = CameraModel(50.0, 50.0, 31.5, 23.5, 64, 48)
+    truth = np.tile(np.linspace(2, 6, 64, dtype=np.float32), (48, 1))
+    mount = Transform(np.eye(3), np.array([0.0, 0.05, 0.9]))  # ahead of the camera
+    points = camera.back_project(truth).astype(np.float64) - mount.translation
+    points.reshape(-1, 3)[np.random.default_rng(0).random(48 * 64) < 0.7] = 0.0
+    pairs = compare(cloud(points.astype(np.float32)), truth / 2, mount, camera)
+    assert pairs.measured.min() > 1.9
+    assert fit_scale(*pairs).numbers == pytest.approx((2.0, 0.0), abs=1e-3)
 
 
 def test_doubles_beyond_single_precision_are_no_points() -> None:
@@ -196,6 +241,12 @@ def test_depth_images_of_the_other_byte_order_and_with_padding_are_read() -> Non
     rows[:, :3] = [[1500, 0, 2000], [250, 65535, 1]]
     msg = Image(height=2, width=3, encoding="16UC1", is_bigendian=1, step=10, data=array.array("B", rows.tobytes()))
     np.testing.assert_allclose(depth_of(msg), [[1.5, np.nan, 2.0], [0.25, 65.535, 0.001]])
+
+
+def test_a_depth_image_without_a_step_is_read_where_its_size_leaves_no_doubt() -> None:
+    msg = image_message(np.ones((4, 5), np.float32), "32FC1")
+    msg.step = 0
+    np.testing.assert_array_equal(depth_of(msg), np.ones((4, 5)))
 
 
 def test_infinite_and_negative_depth_is_none() -> None:
@@ -230,9 +281,7 @@ def test_a_transform_message_is_read_like_any_transform() -> None:
 def test_messages_as_they_are_made_are_no_crash() -> None:
     camera = CameraModel(50.0, 50.0, 31.5, 23.5, 64, 48)
     depth = np.ones((48, 64), np.float32)
-    for msg in (LaserScan(), PointCloud2()):
+    for msg in (LaserScan(), PointCloud2(), Range()):
         assert compare(msg, depth, SAME_FRAME, camera).measured.size == 0
-    with pytest.raises(RangeError):
-        compare(Range(), depth, SAME_FRAME, camera)
     with pytest.raises(ImageError):
         depth_of(Image())

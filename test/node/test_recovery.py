@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from depth_anything_ros.node.recovery import HOPELESS, LONGEST_WAIT_S, Recovery
+from depth_anything_ros.node.recovery import LONGEST_WAIT_S, LOST_AFTER, Recovery
 
 
 class Clock:
@@ -47,12 +47,12 @@ def test_a_device_may_be_lost_for_a_week(clock: Clock) -> None:
     assert recovery.wait_s == pytest.approx(LONGEST_WAIT_S)
 
 
-def test_it_is_hopeless_after_some_failures_in_a_row_and_a_success_forgets_them(clock: Clock) -> None:
+def test_it_is_lost_after_some_failures_in_a_row_and_a_success_forgets_them(clock: Clock) -> None:
     recovery = Recovery(clock)
-    for number in range(1, HOPELESS + 1):
-        assert not recovery.is_hopeless
+    for number in range(1, LOST_AFTER + 1):
+        assert not recovery.is_lost
         recovery.failed(f"failure {number}")
-    assert recovery.is_hopeless
-    assert (recovery.failures, recovery.reason) == (HOPELESS, f"failure {HOPELESS}")
+    assert recovery.is_lost
+    assert (recovery.failures, recovery.reason) == (LOST_AFTER, f"failure {LOST_AFTER}")
     recovery.succeeded()
-    assert (recovery.failures, recovery.reason, recovery.wait_s, recovery.is_hopeless) == (0, "", 0.0, False)
+    assert (recovery.failures, recovery.reason, recovery.wait_s, recovery.is_lost) == (0, "", 0.0, False)

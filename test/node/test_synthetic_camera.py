@@ -28,6 +28,7 @@ from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import DeviceError, SettingsError
 from depth_anything_ros.model.registry import ENCODERS
 from depth_anything_ros.node import parameters
+from depth_anything_ros.node.configuration import Configuration, changed
 from depth_anything_ros.node.conversions import FROM_BGR, camera_to_info, image_to_bgr
 from depth_anything_ros.node.synthetic_camera import NODE_NAME, PARAMETERS, Pace, SyntheticCameraNode
 from depth_anything_ros.settings import SyntheticCameraSettings
@@ -400,7 +401,7 @@ def test_the_parameter_file_is_allowed_and_fits_the_model() -> None:
     nodes = {
         key.rpartition("/")[2]: value["ros__parameters"] for key, value in yaml.safe_load(CONFIG.read_text()).items()
     }
-    model = parameters.changed(parameters.Configuration(), nodes["depth_anything"]).model
+    model = changed(Configuration(), nodes["depth_anything"]).model
     assert set(nodes["depth_anything"]) <= set(parameters.PARAMETERS)
     assert set(nodes[NODE_NAME]) <= set(PARAMETERS)
     assert (model.encoder, model.dataset) == ("vitt", "synthetic")

@@ -170,6 +170,17 @@ def test_a_pool_keeps_the_pairs_of_its_window() -> None:
     assert pool.pairs()[0].size == 0
 
 
+def test_a_pool_keeps_older_pairs_while_there_are_too_few() -> None:
+    pool = SamplePool(window_s=2.0, min_pairs=4, longest_s=10.0)
+    for second in range(8):
+        pool.add(second, [second], [second])
+    assert pool.pairs()[0].tolist() == [4, 5, 6, 7]
+    pool.add(8.0, [8] * 6, [8] * 6)
+    assert pool.pairs()[0].tolist() == [6, 7, *[8] * 6], "its window is enough now"
+    pool.add(30.0, [30], [30])
+    assert pool.pairs()[0].tolist() == [30], "what is too old says nothing, however few are left"
+
+
 def test_a_pool_keeps_an_even_choice_of_many_pairs() -> None:
     pool = SamplePool(window_s=1.0, max_samples=10)
     pool.add(0.0, np.arange(95), np.arange(95))

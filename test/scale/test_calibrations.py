@@ -46,16 +46,13 @@ numbers = st.floats(1e-6, 1e6)
         model=st.just("vits_hypersim_518"),
         date=st.sampled_from(["2026-03-01", "yesterday", "2026-03-01T12:00:00Z"]),
     ),
-    camera=st.text(min_size=1).filter(str.strip),
+    camera=st.from_regex(r"[A-Za-z][A-Za-z0-9_]*", fullmatch=True),
 )
 def test_what_is_saved_is_loaded_to_the_last_digit(
     tmp_path_factory: pytest.TempPathFactory, calibration: Calibration, camera: str
 ) -> None:
     path = tmp_path_factory.mktemp("calibrations") / "cameras.yaml"
-    try:
-        save_calibration(path, camera, calibration)
-    except UnicodeEncodeError:  # a lone surrogate is no text
-        return
+    save_calibration(path, camera, calibration)
     assert load_calibrations(path) == {camera: calibration}
 
 
@@ -103,7 +100,7 @@ def test_another_camera_or_another_model_is_refused(path: Path) -> None:
         ("1.083", ".inf", "scale must be a positive number, got inf"),
         ("1.083", "true", "scale must be a positive number, got True"),
         ("1.083", "'1.083'", "scale must be a positive number, got '1.083'"),
-        ("1.083", "1" + "0" * 400, "scale must be a positive number"),
+        ("1.083", "1e+999", "scale must be a positive number"),
         ("-0.041", "[0.1]", "shift_m must be a number"),
         ("0.052", "-0.1", "residual_m must be a number, 0 or more"),
         ("0.91", "91", "inlier_share must be a number from 0 to 1, got 91"),
@@ -126,13 +123,13 @@ def test_a_wrong_value_is_named_with_its_camera_and_file(path: Path, old: str, n
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"front: [1,", "not YAML"),
-        (b"\xff\xfe\x00", "not YAML"),
-        (b"front: !!python/object/apply:os.system ['true']", "not YAML"),
-        (b"[" * 5000, "not YAML"),
+        (b"front: [1,", "not usable YAML"),
+        (b"\xff\xfe\x00", "not usable YAML"),
+        (b"front: !!python/object/apply:os.system ['true']", "not usable YAML"),
+        (b"[" * 5000, "not usable YAML"),
         (b"", "table of cameras, got None"),
         (b"- front", "table of cameras"),
-        (b"3: {}", "names of cameras"),
+        (b"3: {}", "a name must be text, got 3"),
         (b"front: 1.2", "camera 'front'"),
     ],
 )
@@ -150,8 +147,9 @@ def test_what_could_not_be_loaded_again_is_not_saved(path: Path) -> None:
     for wrong in (replace(FRONT, scale=float("nan")), replace(FRONT, model="")):
         with pytest.raises(SettingsError):
             save_calibration(path, "front", wrong)
-    with pytest.raises(SettingsError, match="names of cameras"):
-        save_calibration(path, " ", FRONT)
+    for name in ("", " ", "front cam", "front/left", "2nd", "f\x85", "front\n", "\udc80", "qos_overrides"):
+        with pytest.raises(SettingsError, match="a camera cannot be named"):
+            save_calibration(path, name, FRONT)
     assert not path.exists()
 
 

@@ -156,6 +156,18 @@ def test_a_range_before_a_wall_is_exact() -> None:
     assert (predicted, measured) == (2.0, pytest.approx(2.0, rel=2e-3))
 
 
+@pytest.mark.parametrize("field_of_view", [0.0, math.radians(0.5), math.radians(2)])
+def test_a_single_beam_is_paired_with_the_pixel_it_falls_on(field_of_view: float) -> None:
+    camera = CameraModel(500.0, 500.0, 319.5, 239.5, 640, 480)
+    depth = np.full((480, 640), 4.0, np.float32)
+    depth[230:300, 350:420] = 2.0  # what a beam 20 cm to the right of the lens sees 2 m ahead
+    beside = Transform.from_xyz_rpy([0.2, 0.1, 0, math.pi / 2, -math.pi / 2, 0])
+    [predicted], [measured] = compare(cone(2.0, field_of_view), depth, beside, camera)
+    assert (predicted, measured) == (2.0, pytest.approx(2.0, rel=1e-3))
+    aside = Transform.from_xyz_rpy([0, 0, 0, math.pi / 2, -math.pi / 2 + 0.8, 0])
+    assert compare(cone(2.0, field_of_view), depth, aside, camera).predicted.size == 0
+
+
 def test_a_range_that_is_not_wholly_seen_or_has_no_reading_is_no_sample() -> None:
     wall = np.full((48, 64), 2.0, np.float32)
     aside = Transform.from_xyz_rpy([0, 0, 0, math.pi / 2, -math.pi / 2 + 0.5, 0])

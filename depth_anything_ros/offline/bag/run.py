@@ -22,6 +22,7 @@ from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields_for
 from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
 from depth_anything_ros.messages.images import BgrImage, compressed_to_bgr, depth_pixels, image_fields, image_to_bgr
+from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.offline.bag.cameras import Camera
 from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, Bag, BagWriter, files_of
 from depth_anything_ros.offline.bag.work import WorkFolder
@@ -118,7 +119,8 @@ class BagRun:
 
     def _camera_infos(self) -> dict[str, RecordedCameraInfos]:
         """Read all CameraInfo messages of the cameras: an image's own may come after it."""
-        infos = {camera.info_topic: RecordedCameraInfos(camera.info_topic) for camera in self.cameras.values()}
+        remark = SayOnce(lambda text: tqdm.write(text, file=sys.stderr))
+        infos = {camera.info_topic: RecordedCameraInfos(camera.info_topic, remark) for camera in self.cameras.values()}
         connections = [connection for connection in self.bag.of_type(CAMERA_INFO) if connection.topic in infos]
         for connection, time_ns, data in self.bag.messages(connections):
             try:

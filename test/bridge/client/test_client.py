@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from running_bridge import RunningBridge, eventually
 
 from bridge.client import AsyncDepthClient, BridgeError, DepthClient, RetryPolicy, load_server
-from bridge.client.calls import png_scale
 from bridge.client.cli import HYPERSIM_MAX_DEPTH_M
 from bridge.client.functions import (
     decode_depth_map,
@@ -247,12 +246,6 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
     assert answers.requests == []
 
 
-def test_the_png_scale_uses_millimetres_while_they_fit_into_16_bits() -> None:
-    for max_depth, scale in ((1.0, 1000.0), (20.0, 1000.0), (65.5, 1000.0), (80.0, 819), (1000.0, 65)):
-        assert png_scale(max_depth) == scale
-        assert max_depth * scale <= 65535
-
-
 def test_results_of_the_json_api_are_decoded() -> None:
     points = np.arange(12, dtype=np.float32).reshape(4, 3)
     cloud, depth = (base64.b64encode(encode_raw(array)).decode() for array in (points, DEPTH))
@@ -321,7 +314,7 @@ def test_the_servers_file_is_found_by_variable_and_in_the_home_folder(
         ("lab: {base_url: x, url: y}", "base_url"),
         ("lab: {base_url: x, model: 3}", "text"),
         ("lab: {base_url: x, model: vits-hypersim}", "model 'vits-hypersim' must be as vits_hypersim_518"),
-        ("lab: [", "cannot be read"),
+        ("lab: [", "not usable YAML"),
     ],
 )
 def test_a_servers_file_that_cannot_be_used_is_named(tmp_path: Path, text: str, reason: str) -> None:

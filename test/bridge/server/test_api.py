@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from running_bridge import HeldEstimator, RunningBridge, encoded, eventually, toy_settings
 
 from bridge.codec import decode_depth_png16, decode_image, decode_npy
-from bridge.server import service
+from bridge.server import fetching
 from bridge.server.app import create_app
 from bridge.server.image_url import ImageHostFailed, UrlRefused
-from bridge.server.parsing import model_settings
+from bridge.server.models import model_settings
 from bridge.server.settings import load_settings
 from bridge.server.worker import create_cache
 from depth_anything_ros.errors import OutOfMemory, SettingsError
@@ -427,7 +427,7 @@ class HangingFetcher(StubFetcher):
 def test_slow_hosts_of_image_urls_keep_nobody_else_out(
     serve_app: Callable[..., str], jpeg: bytes, metric_request: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MAX_FETCHES", 2)
+    monkeypatch.setattr(fetching, "MAX_FETCHES", 2)
     hosts = HangingFetcher(jpeg)
     url = serve_app(hosts, max_waiting=1)
     by_url = {"image_url": "http://camera/a.jpg", "max_depth": 1}

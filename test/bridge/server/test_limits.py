@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 from running_bridge import HeldEstimator, encoded, eventually
 
-from bridge.server import middleware, protocol
+from bridge.server import bodies, protocol
 from bridge.server.protocol import DeadlineProtocol
 
 Json = dict[str, Any]
@@ -53,7 +53,7 @@ def test_a_body_that_announces_too_much_is_refused_before_it_is_sent(serve_app: 
 
 
 def test_a_chunked_body_is_cut_off_at_the_limit(serve_app: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "LINGER_S", 0.1)
+    monkeypatch.setattr(bodies, "LINGER_S", 0.1)
     with connected(serve_app(max_body_bytes=1000)) as connection:
         chunk = b"1f4\r\n" + 500 * b" " + b"\r\n"
         connection.sendall(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode() + 3 * chunk)
@@ -138,7 +138,7 @@ def test_a_request_may_take_longer_than_its_headers_may(serve_app: Callable[...,
 def test_slow_bodies_are_cut_off_and_keep_nobody_out(
     serve_app: Callable[..., str], metric_request: Json, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(middleware, "PLACE_S", 0.3)
+    monkeypatch.setattr(bodies, "PLACE_S", 0.3)
     url = serve_app(body_timeout_s=2.0, max_waiting=1)
     with connected(url) as first, connected(url) as second:
         for connection in (first, second):

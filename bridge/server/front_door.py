@@ -1,0 +1,140 @@
+"""What every request passes on its way in: key, rate, admission, body, deadline.
+
+This is the outermost layer, in plain ASGI, because it has to see the body arrive byte by byte and the client
+leave. It is also the one place where an error becomes an answer. What a request asks for is `walk`'s matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import nullcontext
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bridge.server.admission import Admission
+from bridge.server.auth import KeyRing, RateLimiter
+from bridge.server.bodies import Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
+from bridge.server.endpoints import OPEN_PATHS, WORK_PATHS
+from bridge.server.errors import DeadlineExceeded, RequestError, answer_for, error_response
+from bridge.server.exchange import Exchange
+from bridge.server.metrics import Metrics
+from bridge.server.settings import BridgeSettings
+from bridge.server.state import WorkerState
+from depth_anything_ros.errors import DepthAnythingError
+
+logger = logging.getLogger("bridge.requests")
+
+CLIENT_CLOSED_REQUEST = 499  # for the log and the metrics; nobody is left to read it
+
+
+class FrontDoor:
+    """ASGI middleware around the application. Collaborators are those of `app.create_app`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: BridgeSettings,
+        state: WorkerState,
+        admission: Admission,
+        metrics: Metrics,
+        keys: KeyRing,
+        limiter: RateLimiter | None,
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._state = state
+        self._admission = admission
+        self._metrics = metrics
+        self._keys = keys
+        self._limiter = limiter
+        self._bodies = Bodies(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._serve(exchange)
+        except ClientGone:
+            exchange.status, exchange.error_code = CLIENT_CLOSED_REQUEST, "client_gone"
+        except Exception as error:
+            await self._answer_error(exchange, error)
+        finally:
+            exchange.record(self._metrics)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        """The walk up to the application: key, rate, place, body."""
+        is_work = exchange.path in WORK_PATHS and exchange.method == "POST"
+        self._check_key(exchange)
+        if is_work:
+            self._check_rate(exchange)
+        with self._admission.admit() if is_work else nullcontext() as place:
+            async with self._bodies.read(exchange, place) as body:
+                exchange.scope.setdefault("state", {})["place"] = place
+                await self._run(exchange, body)
+
+    def _check_key(self, exchange: Exchange) -> None:
+        if self._keys and exchange.path not in OPEN_PATHS:
+            exchange.key_name = self._keys.identify(exchange.scope["headers"])
+
+    def _check_rate(self, exchange: Exchange) -> None:
+        if self._limiter and exchange.key_name:
+            self._limiter.take(exchange.key_name)
+
+    async def _run(self, exchange: Exchange, body: bytes) -> None:
+        """Run the application until it is done, the client is gone, or the time is up."""
+        work = asyncio.ensure_future(self._app(exchange.scope, replay(body), self._sender(exchange)))
+        gone = asyncio.ensure_future(wait_for_disconnect(exchange.receive))
+        try:
+            left_s = max(0.0, self._settings.request_timeout_s - exchange.elapsed_s)
+            await asyncio.wait({work, gone}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            raise ClientGone if gone.done() else DeadlineExceeded("the answer was not ready in time")
+        finally:
+            gone.cancel()
+            work.cancel()
+            await asyncio.wait({work})
+
+    def _sender(self, exchange: Exchange) -> Send:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = exchange.request_id
+                if self._state.is_draining or not exchange.body_is_read:
+                    headers["Connection"] = "close"
+            await exchange.send(message)
+            if message.get("body"):
+                exchange.mark_answered()
+
+        return send
+
+    async def _answer_error(self, exchange: Exchange, error: Exception) -> None:
+        self._log_unless_refusal(exchange, error)
+        exchange.error_code = answer_for(error).code
+        self._metrics.rejected.labels(exchange.error_code).inc()
+        if exchange.status:
+            return  # too late for another answer: the server closes the connection
+        response = error_response(error, exchange.request_id)
+        send = self._sender(exchange)
+        if not exchange.body_is_read:
+            send = hold_end(send, lambda: discard_rest(exchange.receive))
+        await response(exchange.scope, exchange.receive, send)
+
+    def _log_unless_refusal(self, exchange: Exchange, error: Exception) -> None:
+        """Log what is no plain refusal. Errors that are meant to happen need no traceback."""
+        if isinstance(error, RequestError):
+            return
+        is_expected = isinstance(error, DepthAnythingError)
+        logger.log(
+            logging.WARNING if is_expected else logging.ERROR,
+            "request failed: %s",
+            error,
+            exc_info=not is_expected,
+            extra={"fields": {"request_id": exchange.request_id}},
+        )

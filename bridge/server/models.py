@@ -1,0 +1,103 @@
+"""Models that a server answers with: which can be asked for, with which settings, and loading those named at start."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import torch
+
+from bridge.server.errors import InvalidValue
+from bridge.server.metrics import Metrics
+from bridge.server.schemas import MetricOptions, Options
+from bridge.server.settings import BridgeSettings
+from bridge.server.state import WorkerState
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.model.registry import ENCODERS, dataset_spec, encoder_spec
+from depth_anything_ros.model.weights import UNTRAINED
+from depth_anything_ros.serving.model_cache import ModelCache
+from depth_anything_ros.settings import ModelSettings
+
+logger = logging.getLogger(__name__)
+
+
+def model_settings(
+    settings: BridgeSettings, encoder: str | None = None, dataset: str | None = None, input_size: int | None = None
+) -> ModelSettings:
+    """Settings of a model that is asked for; None takes the server's default.
+
+    The device is left to the model cache, which spreads requests over those of its worker.
+    """
+    encoder, dataset = encoder or settings.default_encoder, dataset or settings.default_dataset
+    is_default = (encoder, dataset) == (settings.default_encoder, settings.default_dataset)
+    return ModelSettings(
+        encoder=encoder,
+        dataset=dataset,
+        checkpoint=settings.checkpoint if is_default or settings.checkpoint == UNTRAINED else None,
+        input_size=input_size or settings.default_input_size,
+        precision=settings.precision,
+        backend=settings.backend,
+        compile=settings.compile,
+        download=settings.download,
+        accept_license=settings.accept_license,
+    )
+
+
+def choose_model(options: Options, settings: BridgeSettings) -> ModelSettings:
+    """The model that a request asks for. Raises InvalidValue for metric depth from a relative one."""
+    model = model_settings(settings, options.encoder, options.dataset, options.model_input_size)
+    if isinstance(options, MetricOptions) and dataset_spec(model.dataset).kind == "relative":
+        raise InvalidValue("dataset relative has no metres; use /rel_depth", "dataset")
+    return model
+
+
+def known_encoders(settings: BridgeSettings) -> list[str]:
+    """Encoders to ask for: those whose weights have a licence, the server's own, and all where weights are random."""
+    own = (settings.default_encoder, *(text.partition(":")[0] for text in settings.preload))
+    is_untrained = settings.checkpoint == UNTRAINED
+    return [name for name, spec in ENCODERS.items() if spec.license or name in own or is_untrained]
+
+
+def models_at_start(settings: BridgeSettings) -> list[ModelSettings]:
+    """Models to load before requests are taken.
+
+    Raises:
+        SettingsError: one of them, or the default model, does not exist.
+    """
+    to_load = [_parse_preload(text, settings) for text in settings.preload]
+    for model in (model_settings(settings), *to_load):
+        encoder_spec(model.encoder)
+        dataset_spec(model.dataset)
+    return to_load
+
+
+def _parse_preload(text: str, settings: BridgeSettings) -> ModelSettings:
+    """Read `encoder:dataset:input_size`. Raises SettingsError."""
+    low, high = settings.min_input_size, settings.max_input_size
+    match text.split(":"):
+        case [encoder, dataset, size] if size.isdecimal():
+            if not low <= int(size) <= high:
+                raise SettingsError(f"preload {text!r}: the input size must be {low} to {high}")
+            return model_settings(settings, encoder, dataset, int(size))
+    raise SettingsError(f"preload takes encoder:dataset:input_size, such as vits:hypersim:518, not {text!r}")
+
+
+def record_models(cache: ModelCache, metrics: Metrics) -> None:
+    """Count the models that are loaded, and the memory of their GPUs."""
+    metrics.models.set(len(cache.models_loaded()))
+    for device in cache.devices:
+        if device.startswith("cuda"):
+            metrics.gpu_memory.labels(device).set(torch.cuda.memory_allocated(device))
+
+
+def preload(cache: ModelCache, state: WorkerState, metrics: Metrics) -> None:
+    """Load `state.to_load` onto every device. Blocks: run it in a thread of its own."""
+    try:
+        while state.to_load:
+            for device in cache.devices:
+                cache.get(replace(state.to_load[0], device=device))
+            state.to_load.pop(0)
+    except Exception as error:
+        logger.error("cannot load %s: %s", state.to_load[0].key, error)
+        state.preload_failed = True
+    record_models(cache, metrics)

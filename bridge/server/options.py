@@ -1,0 +1,61 @@
+"""Options of a request, checked: their shapes (`schemas`), then this server's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bridge.server.errors import BadRequest, InvalidValue, RequestError
+from bridge.server.models import known_encoders
+from bridge.server.schemas import MetricOptions, Options
+from bridge.server.settings import BridgeSettings
+from depth_anything_ros.model.registry import DATASETS
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def check(model: type[M], values: dict[str, Any], *, strict: bool) -> M:
+    """Check values against a shape. `strict` takes no string for a number.
+
+    Raises:
+        BadRequest: something required is missing.
+        InvalidValue: a wrong type or a value that is never allowed.
+    """
+    try:
+        return model.model_validate(values, strict=strict)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def validate(model: type[Options], values: dict[str, Any], settings: BridgeSettings, *, strict: bool) -> Options:
+    """`check`, and this server's limits.
+
+    Raises:
+        BadRequest, InvalidValue: as `check`; or a value out of range.
+    """
+    options = check(model, values, strict=strict)
+    _check_name("encoder", options.encoder, known_encoders(settings))
+    _check_name("dataset", options.dataset, DATASETS)
+    size, low, high = options.model_input_size, settings.min_input_size, settings.max_input_size
+    if size is not None and not low <= size <= high:
+        raise InvalidValue(f"model_input_size must be {low} to {high}", "model_input_size")
+    if isinstance(options, MetricOptions) and options.max_depth > settings.max_max_depth:
+        raise InvalidValue(f"max_depth must be above 0 and up to {settings.max_max_depth:g} metres", "max_depth")
+    return options
+
+
+def _check_name(param: str, name: str | None, known: Iterable[str]) -> None:
+    if name is not None and name not in known:
+        raise InvalidValue(f"unknown {param}; known: {', '.join(known)}", param)
+
+
+def _refusal(error: ValidationError) -> RequestError:
+    """Name the first missing field, else the first bad one; the value itself is never repeated."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    problem = next((p for p in problems if p["type"] == "missing"), problems[0])
+    param = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return BadRequest(f"{param} is required", param)
+    return InvalidValue(f"{param}: {problem['msg']}", param)

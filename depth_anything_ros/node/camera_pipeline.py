@@ -1,0 +1,125 @@
+"""One camera's stages, opened and closed together: input, camera, outputs, and the health that they write.
+
+What happens to a frame is in `inference_worker`; this file only says which stages exist and whether they work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rclpy.lifecycle import LifecycleNode
+
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.io.snapshots import Snapshot
+from depth_anything_ros.messages.camera_infos import CameraInfos
+from depth_anything_ros.node.camera_stage import CameraStage
+from depth_anything_ros.node.frame import WaitingFrame
+from depth_anything_ros.node.frame_input import FrameInput
+from depth_anything_ros.node.frame_queue import FrameQueue
+from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.node.outputs import Outputs
+from depth_anything_ros.node.range_input import RangeInput
+from depth_anything_ros.node.scaling import Scaling
+from depth_anything_ros.settings import CameraSettings
+
+
+class CameraPipeline:
+    """One camera of the node.
+
+    Args:
+        node: where subscriptions and publishers live.
+        name: of the camera; empty for the only one of a node.
+        settings: replaced by the node when parameters change.
+        queue, place: where frames wait, and which of its places is this camera's.
+        kind: kind of depth that the model makes at the moment; None while none is to be made.
+
+    Attributes:
+        image_size: (H, W) of the last image that was estimated; None before the first.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        name: str,
+        settings: CameraSettings,
+        queue: FrameQueue[WaitingFrame],
+        place: int,
+        kind: Callable[[], Kind | None],
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.image_size: tuple[int, int] | None = None
+        self._node = node
+        self._prefix = f"{name}/" if name else ""
+        self._kind = kind
+        image_topic, info_topic = (node.resolve_topic_name(self._prefix + topic) for topic in ("image", "camera_info"))
+        self.health = CameraHealth(node, image_topic, info_topic)
+        self._camera_infos = CameraInfos(info_topic, remark=self.health.remark)
+        self.input = FrameInput(node, self._prefix, queue, place, self._camera_infos, self.health, self._is_wanted)
+        self.stage = CameraStage(self._camera_infos, self.health)
+        self.outputs: Outputs | None = None  # only while the topics are offered
+
+    @property
+    def title(self) -> str:
+        """Its name, for people and files."""
+        return self.name or "camera"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether images are taken."""
+        return self.health.active_since_s is not None
+
+    @property
+    def scaling(self) -> Scaling:
+        """What makes metres of the model's depth."""
+        return self.stage.scaling
+
+    @property
+    def latest(self) -> Snapshot | None:
+        """The last frame that was published with metric depth."""
+        return None if self.outputs is None else self.outputs.latest
+
+    @property
+    def expected_size(self) -> tuple[int, int] | None:
+        """(H, W) of the images that came, or are to come; None if nobody knows."""
+        expected = self.settings.warm_up_height, self.settings.warm_up_width
+        return self.image_size or (expected if all(expected) else None)
+
+    def open(self) -> None:
+        """Offer the topics."""
+        qos = self.health.qos
+        self.outputs = Outputs(self._node, self.name, self._prefix, qos)
+        has_range = self.settings.range_type is not None
+        range_input = RangeInput(self._node, self._prefix, self.settings, qos) if has_range else None
+        self.stage = CameraStage(self._camera_infos, self.health, range_input)
+
+    def start(self) -> None:
+        """Start taking images."""
+        self.health.activated()
+        self.input.start(self.settings)
+
+    def stop_publishing(self) -> None:
+        """Publish nothing any more, not even a frame that is being worked on."""
+        self.health.deactivated()
+
+    def stop(self) -> None:
+        """Stop taking images; one that is being worked on is not published any more."""
+        self.stop_publishing()
+        self.scaling.give_up("the node was deactivated")
+        self.input.stop()
+
+    def close(self) -> None:
+        """Take the topics away, and let go of the model."""
+        self.stage.destroy()
+        self.stage = CameraStage(self._camera_infos, self.health)
+        if self.outputs is not None:
+            self.outputs.destroy()
+            self.outputs = None
+
+    def _is_wanted(self) -> bool:
+        """Whether anything would be done with a frame."""
+        kind, outputs = self._kind(), self.outputs
+        if kind is None or outputs is None:
+            return False
+        is_aligned = self.settings.alignment != "none"
+        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=is_aligned)

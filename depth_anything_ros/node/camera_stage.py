@@ -1,0 +1,102 @@
+"""The stage after the network: what its depth means for one camera.
+
+Finds the image's CameraInfo, makes metres by the configured or fitted scale, filters them, marks what is out of range.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from std_msgs.msg import Header
+from torch import Tensor
+
+from depth_anything_ros.errors import CameraError
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.filters.temporal import TemporalFilter
+from depth_anything_ros.messages.camera_infos import CameraInfos
+from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
+from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.node.range_input import RangeInput
+from depth_anything_ros.node.scaling import Estimate, Scaling
+from depth_anything_ros.settings import CameraSettings
+
+
+class CameraStage:
+    """One camera's. `process` belongs to the worker; the rest may be called by any thread.
+
+    Args:
+        camera_infos: where CameraInfo messages are found.
+        health: is told what is wrong, and what the alignment does.
+        range_input: the camera's range sensor, None where it has none.
+
+    Attributes:
+        scaling: what makes metres of the model's depth.
+    """
+
+    def __init__(self, camera_infos: CameraInfos, health: CameraHealth, range_input: RangeInput | None = None) -> None:
+        self.scaling = Scaling(range_input)
+        self._camera_infos = camera_infos
+        self._health = health
+        self._range_input = range_input
+        self._filter: TemporalFilter | None = None
+        self._filter_made_of: tuple[object, ...] = ()
+
+    def destroy(self) -> None:
+        """Stop listening to the range sensor."""
+        self._health.alignment = None
+        if self._range_input is not None:
+            self._range_input.destroy()
+
+    def process(self, frame: Frame, depth: Tensor, estimator: DepthEstimator, settings: CameraSettings) -> FrameDepth:
+        """Make of the network's depth, float32 (H, W) on any device, what is published."""
+        relative = depth if estimator.kind == "relative" else None
+        if relative is not None and settings.alignment == "none":
+            return FrameDepth(relative)
+        matched = self._match_camera(frame.header, depth, settings)
+        camera = None if matched is None else matched[1]
+        estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
+        with frame.watch.time("scale"):
+            metres = self.scaling.apply(estimate, settings)
+            self._health.alignment = self.scaling.state
+        if metres is None:
+            return FrameDepth(relative)
+        with frame.watch.time("filter"):
+            metres = clip_range(self._smoothed(metres, estimate, settings), settings)
+        return FrameDepth(relative, metres, matched, estimator.max_depth, self._residual_m())
+
+    def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
+        height, width = depth.shape
+        try:
+            return self._camera_infos.match(
+                header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
+            )
+        except CameraError as error:
+            self._health.warn(str(error))
+            return None
+
+    def _residual_m(self) -> float | None:
+        if self.scaling.state is None:
+            return None
+        residual_m = self.scaling.state.residual_m
+        return math.nan if residual_m is None else residual_m
+
+    def _smoothed(self, metres: Tensor, estimate: Estimate, settings: CameraSettings) -> Tensor:
+        time_constant_s = settings.temporal_filter_s
+        if time_constant_s is None:
+            self._filter = None
+            return metres
+        made_of = (time_constant_s, estimate.model, settings.max_depth, settings.scale, settings.shift_m)
+        if self._filter is None or self._filter_made_of != made_of:
+            self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
+        return self._filter(metres, stamp_s(estimate.header))
+
+
+def clip_range(depth: Tensor, settings: CameraSettings) -> Tensor:
+    """Mark depth outside the range: -Inf where it is too close, +Inf where it is beyond (REP 117)."""
+    if settings.min_range_m is not None:
+        depth = torch.where(depth < settings.min_range_m, -torch.inf, depth)
+    if settings.max_range_m is not None:
+        depth = torch.where(depth > settings.max_range_m, torch.inf, depth)
+    return depth

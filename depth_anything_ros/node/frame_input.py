@@ -1,0 +1,115 @@
+"""The first stage: one camera's topics in, the place where its frames wait, and how they are decoded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from depth_anything_ros.messages.camera_infos import CameraInfos
+from depth_anything_ros.messages.images import compressed_to_bgr
+from depth_anything_ros.node.conversions import image_to_bgr
+from depth_anything_ros.node.frame import Frame, ImageMessage, WaitingFrame
+from depth_anything_ros.node.frame_queue import FrameQueue
+from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.settings import CameraSettings
+
+CAMERA_INFO_QUEUE = 10
+
+
+class FrameInput:
+    """One camera's. `decode` belongs to the worker, everything else to the executor's thread.
+
+    Args:
+        node: where the subscriptions live.
+        prefix: what the topics begin with: empty, or the camera's name and a slash.
+        queue, place: where frames wait, and which of its places is this camera's.
+        camera_infos: gets every CameraInfo that comes.
+        health: gets the counts.
+        is_wanted: whether anything would be done with a frame.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        prefix: str,
+        queue: FrameQueue[WaitingFrame],
+        place: int,
+        camera_infos: CameraInfos,
+        health: CameraHealth,
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        self._node = node
+        self._prefix = prefix
+        self._queue = queue
+        self._place = place
+        self._camera_infos = camera_infos
+        self._health = health
+        self._is_wanted = is_wanted
+        self._subscriptions: list[Any] = []
+
+    def start(self, settings: CameraSettings) -> None:
+        """Subscribe."""
+        compressed = settings.image_transport == "compressed"
+        # An image transport's topic is the resolved name and its suffix, so that remapping `image` is enough.
+        topic = self._node.resolve_topic_name(f"{self._prefix}image") + ("/compressed" if compressed else "")
+        waiting = queue_size(settings)
+        self._subscribe(CompressedImage if compressed else Image, topic, self._on_image, waiting)
+        self._subscribe(CameraInfo, f"{self._prefix}camera_info", self._on_camera_info, CAMERA_INFO_QUEUE)
+
+    def stop(self) -> None:
+        """Unsubscribe, and drop what waits."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        dropped = self._queue.clear(self._place)  # before the count is read, which the worker adds to, too
+        self._health.counts.dropped += dropped
+
+    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+        qos = QoSProfile(reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST, depth=depth)
+        subscription = self._node.create_subscription(
+            kind,
+            topic,
+            callback,
+            qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            event_callbacks=self._health.qos.of_subscription(topic),
+        )
+        self._subscriptions.append(subscription)
+
+    def _on_camera_info(self, msg: CameraInfo) -> None:
+        self._health.camera_info_received()
+        self._camera_infos.add(msg)
+
+    def _on_image(self, msg: ImageMessage) -> None:
+        received_s = time.perf_counter()
+        self._health.image_received()
+        if not self._is_wanted():
+            self._health.counts.ignored += 1
+            return
+        frame = WaitingFrame(msg, received_s)
+        frame.watch.add("transport", self._health.seconds_since(msg.header))
+        if self._queue.put(self._place, frame):
+            self._health.counts.dropped += 1
+
+    def decode(self, waiting: WaitingFrame) -> Frame:
+        """Read the image of a frame whose turn has come.
+
+        Raises:
+            ImageError: the message contradicts itself, or its encoding is unknown.
+        """
+        msg, watch = waiting.msg, waiting.watch
+        watch.add("queue", time.perf_counter() - waiting.received_s)
+        with watch.time("conversion"):
+            image_bgr = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
+        return Frame(msg.header, image_bgr, watch)
+
+
+def queue_size(settings: CameraSettings) -> int:
+    """Return how many of a camera's frames wait at most."""
+    return settings.queue_size if settings.process_every_frame else 1

@@ -1,0 +1,169 @@
+"""What one camera has to say about itself: counts, times, what is wrong. The stages write it, `diagnostics` reads it.
+
+Nothing is published here, and nothing is said about the model or the device.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from depth_anything_ros.errors import describe
+from depth_anything_ros.messages.remarks import SayOnce
+from depth_anything_ros.messages.stamps import stamp_ns
+from depth_anything_ros.node.frame_statistics import FrameStatistics
+from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.runtime.stopwatch import Stopwatch
+from depth_anything_ros.scale.alignment import AlignmentState
+from depth_anything_ros.settings import CameraSettings
+
+# A stamp further from now than this is of another clock: recorded data, or the camera's own clock.
+MAX_LATENCY_S = 60.0
+
+
+class Level(IntEnum):
+    """How bad a problem is. The constants of diagnostic_msgs/DiagnosticStatus are bytes."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+Problem: TypeAlias = tuple[Level, str]  # how bad it is, and what it is
+
+
+@dataclass
+class FrameCounts:
+    """What became of every image received: `received` is the sum of the others and of those in hand."""
+
+    received: int = 0
+    processed: int = 0  # published, unless the node was deactivated meanwhile
+    dropped: int = 0  # replaced by a newer one before its turn, or the device was not to be tried
+    ignored: int = 0  # nobody listened
+    failed: int = 0  # unreadable, or inference failed
+
+
+class CameraHealth:
+    """One camera's. The executor's thread and the worker's write it.
+
+    Args:
+        node: whose clock, log and topics the camera uses.
+        image_topic, camera_info_topic: full names, for messages to people.
+
+    Attributes:
+        remark: logs what is odd and does no harm, each text once.
+        alignment: what the alignment does; None without one.
+        active_since_s: by the clock below; None while no images are taken.
+    """
+
+    def __init__(
+        self, node: Node, image_topic: str, camera_info_topic: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.counts = FrameCounts()
+        self.statistics = FrameStatistics()
+        self.qos = QosWatch(node, self._log)
+        self.remark = SayOnce(self._log)
+        self.alignment: AlignmentState | None = None
+        self.active_since_s: float | None = None
+        self._node = node
+        self._image_topic = image_topic
+        self._camera_info_topic = camera_info_topic
+        self._clock = clock
+        self._camera_info_s: float | None = None
+        self._problem = ""  # what was wrong with the last frame
+        self._problems: list[str] = []  # what is wrong with the frame in work
+
+    # The camera starts and stops
+
+    def activated(self) -> None:
+        """Note that images are taken from now on."""
+        self.active_since_s = self._clock()
+
+    def deactivated(self) -> None:
+        """Note that no more images are taken."""
+        self.active_since_s = None
+
+    # What the stages have to say
+
+    def image_received(self) -> None:
+        """Count an image that came."""
+        self.counts.received += 1
+        self.statistics.received()
+
+    def camera_info_received(self) -> None:
+        """Note that a CameraInfo came."""
+        self._camera_info_s = self._clock()
+
+    def frame_begun(self) -> None:
+        """Note that the next image's turn has come: warnings from now on are about it."""
+        self._problems = []
+
+    def frame_done(self, header: Header, watch: Stopwatch, *, is_published: bool) -> None:
+        """Note that the image in work went through all stages."""
+        if is_published:
+            self.statistics.published(self.seconds_since(header), watch.seconds)
+        self.counts.processed += 1
+        self._problem = "; ".join(self._problems)
+
+    def frame_failed(self, error: Exception) -> None:
+        """Note why the image in work was dropped."""
+        self.counts.failed += 1
+        if self.active_since_s is not None:
+            self.warn(f"frame dropped: {describe(error)}")
+        self._problem = "; ".join(self._problems)
+
+    def warn(self, text: str) -> None:
+        """Note what is wrong with the image in work. It is logged once, however often it happens."""
+        self._problems.append(text)
+        self.remark(text)
+
+    def _log(self, text: str) -> None:
+        self._node.get_logger().warning(text)
+
+    def seconds_since(self, header: Header) -> float:
+        """Seconds since an image's stamp; NaN where it is of another clock."""
+        seconds = (self._node.get_clock().now().nanoseconds - stamp_ns(header)) / 1e9
+        return seconds if 0 <= seconds <= MAX_LATENCY_S else math.nan
+
+    # What diagnostics read
+
+    def problems(self, settings: CameraSettings) -> list[str]:
+        """Return everything that is not as it should be."""
+        found = (self._problem, self._missing_input(settings.stale_after_s), self._unaligned(), *self.qos.problems())
+        return [text for text in found if text]
+
+    def _unaligned(self) -> str:
+        state = self.alignment
+        return "" if state is None or state.name == "aligned" else f"alignment is {state.name}: {state.reason}"
+
+    def _missing_input(self, limit_s: float) -> str:
+        if self.active_since_s is None:
+            return ""
+        active_s = self._clock() - self.active_since_s
+        image_s, info_s = self.statistics.age_s(), self._camera_info_age_s()
+        silent_s = active_s if image_s is None else min(image_s, active_s)
+        if silent_s > limit_s:
+            return f"no image on {self._image_topic} for {silent_s:.0f} s"
+        if info_s is not None and min(info_s, active_s) > limit_s:
+            return f"no CameraInfo on {self._camera_info_topic} for {min(info_s, active_s):.0f} s"
+        return ""
+
+    def values(self, settings: CameraSettings) -> dict[str, object]:
+        """Return everything there is to know, by the names in docs/node.md."""
+        ages_s = {"image_age_s": self.statistics.age_s(), "camera_info_age_s": self._camera_info_age_s()}
+        measured = {**self.statistics.summary(), **{name: age for name, age in ages_s.items() if age is not None}}
+        counts: dict[str, object] = {f"frames_{name}": count for name, count in vars(self.counts).items()}
+        values = counts | {name: f"{value:.3g}" for name, value in measured.items()}
+        if self.alignment is None:
+            return values | {"scale": settings.scale, "shift_m": settings.shift_m}
+        return values | {f"alignment_{name}": text for name, text in self.alignment.describe().items()}
+
+    def _camera_info_age_s(self) -> float | None:
+        return None if self._camera_info_s is None else self._clock() - self._camera_info_s

@@ -1,0 +1,115 @@
+"""What a range sensor's messages do to one camera's scale, without a node."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from sensor_msgs.msg import PointCloud2, PointField, Range
+from std_msgs.msg import Header
+
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.node.range_input import RangeInput
+from depth_anything_ros.node.scaling import Estimate, Scaling
+from depth_anything_ros.scale.fit import ScaleFit
+from depth_anything_ros.settings import CameraSettings
+
+CAMERA = CameraModel.from_fov(60.0, 64, 48)
+FORWARD = (0.0, 0.0, 0.0, math.pi / 2, -math.pi / 2, 0.0)
+FRAMES = 24
+
+
+class Sensor(RangeInput):
+    """A range input whose messages come from a function of time, not from a topic."""
+
+    def __init__(self, message: Callable[[float], Any]) -> None:
+        self.topic = "/range"
+        self._message = message
+
+    def nearest(self, header: Header, window_s: float) -> Any:
+        return self._message(header.stamp.sec + header.stamp.nanosec / 1e9)
+
+
+def frames(rate_hz: float) -> list[Estimate]:
+    """A wall that comes nearer, from 4 m on, seen at half its depth."""
+    made = []
+    for i in range(FRAMES):
+        header = Header(frame_id="camera", stamp=Time(sec=int(i / rate_hz), nanosec=int(i / rate_hz % 1 * 1e9)))
+        depth = torch.full((48, 64), (4.0 - 0.05 * i) / 2)
+        made.append(Estimate(depth, ("vits_hypersim_518", "0"), "metric", header, CAMERA))
+    return made
+
+
+def beam(field_of_view: float, max_range: float, rate_hz: float) -> Sensor:
+    def at(time_s: float) -> Range:
+        reading = 4.0 - 0.05 * time_s * rate_hz
+        return Range(field_of_view=field_of_view, min_range=0.0, max_range=max_range, range=reading)
+
+    return Sensor(at)
+
+
+@pytest.mark.parametrize(
+    ("field_of_view", "max_range"), [(0.0, 0.0), (0.0, 40.0), (math.radians(0.5), 0.0), (math.radians(2), 12.0)]
+)
+@pytest.mark.parametrize("rate_hz", [0.5, 2.0, 10.0])
+def test_a_single_beams_readings_tell_the_scale_however_slow_the_network_is(
+    field_of_view: float, max_range: float, rate_hz: float
+) -> None:
+    scaling = Scaling(beam(field_of_view, max_range, rate_hz))
+    settings = CameraSettings(alignment="range", range_type="Range", range_extrinsics=FORWARD)
+    for estimate in frames(rate_hz):
+        depth = scaling.apply(estimate, settings)
+    assert scaling.state is not None
+    assert scaling.state.name == "aligned"
+    assert depth is not None
+    np.testing.assert_allclose(depth.numpy(), 2 * estimate.depth.numpy(), rtol=0.01)
+
+
+def absurd_cloud(**changes: int) -> PointCloud2:
+    fields = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate("xyz")]
+    sizes = {"height": 1, "width": 1, "point_step": 12, "row_step": 12} | changes
+    return PointCloud2(fields=fields, data=bytes(12), **sizes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"point_step": 2**31},
+        {"point_step": 2**32 - 1, "row_step": 2**32 - 1},
+        {"width": 2**32 - 1, "height": 2**32 - 1},
+        {"height": 2**31, "row_step": 0},
+    ],
+)
+def test_a_cloud_of_absurd_sizes_costs_the_reading_and_not_the_depth(changes: dict[str, int]) -> None:
+    scaling = Scaling(Sensor(lambda _: absurd_cloud(**changes)))
+    settings = CameraSettings(alignment="range", range_type="PointCloud2", range_extrinsics=FORWARD, scale=1.5)
+    estimate = frames(2.0)[0]
+    depth = scaling.apply(estimate, settings)
+    assert depth is not None
+    np.testing.assert_allclose(depth.numpy(), 1.5 * estimate.depth.numpy())
+    assert scaling.state is not None
+    assert "does not fit into rows" in scaling.state.reason
+
+
+def test_whatever_a_message_breaks_is_a_refused_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: Any) -> NDArray[Any]:
+        raise OverflowError("Python int too large to convert to C long")
+
+    monkeypatch.setattr("depth_anything_ros.node.range_input.compare", breaks)
+    results: list[Any] = []
+    scaling = Scaling(beam(0.0, 0.0, 2.0))
+    scaling.calibrate(results.append)
+    settings = CameraSettings(alignment="range", range_type="Range", range_extrinsics=FORWARD)
+    assert scaling.apply(frames(2.0)[0], settings) is not None
+    assert scaling.state is not None
+    assert scaling.state.reason == (
+        "a message on /range cannot be read: OverflowError: Python int too large to convert to C long"
+    )
+    scaling.give_up("the test ends")
+    assert not isinstance(results[0], ScaleFit)
