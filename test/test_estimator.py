@@ -77,7 +77,7 @@ def test_relative_depth_has_no_unit_and_is_not_negative(toy_folder: Path, photo:
 
 
 def test_estimate_is_the_tensor_brought_home(toy_estimator: DepthEstimator, photo: Image) -> None:
-    tensor = toy_estimator.estimate_tensor(photo)
+    tensor = toy_estimator.estimate_tensors([photo]).depth[0]
     assert (tensor.device, tensor.dtype, tuple(tensor.shape)) == (CPU, torch.float32, photo.shape[:2])
     np.testing.assert_array_equal(tensor.numpy(), toy_estimator.estimate(photo).values)
 
@@ -99,7 +99,7 @@ def test_a_batch_is_one_forward_and_no_more_than_the_backend_takes(photo: Image)
     backend = FakeBackend()
     for max_batch, expected in ((8, [5]), (2, [2, 2, 1]), (1, [1] * 5)):
         backend.max_batch, backend.batches = max_batch, []
-        assert injected(backend).estimate_tensors([photo] * 5).shape == (5, *photo.shape[:2])
+        assert injected(backend).estimate_tensors([photo] * 5).depth.shape == (5, *photo.shape[:2])
         assert backend.batches == expected
 
 

@@ -30,7 +30,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         type=int,
         default=defaults.input_size,
-        help="short side given to the network, default: %(default)s",
+        help="side given to the network, the short one, or the long one for da3...; default: the network's own",
     )
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")

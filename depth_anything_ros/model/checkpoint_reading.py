@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from depth_anything_ros.errors import CheckpointInvalid
+from depth_anything_ros.model.da3_names import from_da3_names, is_da3
 from depth_anything_ros.model.hf_names import from_hf_names
 
 
@@ -35,8 +36,8 @@ def file_sha256(path: Path) -> str:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a `.pth` or `.safetensors` file, memory-mapped, with the official key names.
 
-    Weights of a training run (`{"model": ...}`, keys with `module.`) and of the Hub's `-hf`
-    repositories are understood.
+    Weights of a training run (`{"model": ...}`, keys with `module.`), of the Hub's `-hf` repositories and of
+    Depth Anything 3 are understood.
 
     Raises:
         CheckpointInvalid: not a checkpoint, truncated, or holding anything but tensors.
@@ -48,8 +49,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointInvalid(f"{path} is not a checkpoint: it does not hold named tensors")
     state_dict = {str(key).removeprefix("module."): value for key, value in content.items()}
+    if is_da3(state_dict):
+        return from_da3_names(state_dict)
     if any(key.startswith("backbone.") for key in state_dict):
-        state_dict = from_hf_names(state_dict)
+        return from_hf_names(state_dict)
     return state_dict
 
 

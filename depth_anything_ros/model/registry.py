@@ -11,7 +11,6 @@ from typing import Literal
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.settings import DA3_INPUT_SIZE, V2_INPUT_SIZE
 
 PATCH_SIZE = 14
 NATIVE_SIZE = 518  # side that the official encoders were trained for
@@ -56,13 +55,13 @@ class NetworkSpec:
 
     Attributes:
         outputs: names of what it tells, see `depth_network.DepthNetwork`.
-        input_size: side it is given where nobody asks for another, in pixels.
-        resize: which side that is: `lower_bound` the short one, `upper_bound` the long one.
+        preprocessing: name in `preprocess.PREPROCESSING`.
+        resize: which side becomes `input_size`: `lower_bound` the short one, `upper_bound` the long one.
         layers: the blocks its head reads, for encoders where they are not `EncoderSpec.layers`.
     """
 
     outputs: tuple[str, ...]
-    input_size: int
+    preprocessing: str
     resize: ResizeRule
     layers: Mapping[str, Layers] = field(default_factory=dict)
 
@@ -72,7 +71,8 @@ class DatasetSpec:
     """What a checkpoint was trained to say.
 
     Before the encoder's size or name, `hub_prefix` names the official repository, `hf_prefix` its
-    `-hf` counterpart and `file_prefix` the file; a dataset without official weights has no repositories.
+    `-hf` counterpart and `file_prefix` the file; a dataset without official weights has no repositories. Without
+    `file_prefix` the official file is the repository's `model.safetensors`.
 
     Attributes:
         kind: of depth.
@@ -81,25 +81,27 @@ class DatasetSpec:
         encoders: those there are; None is any.
         needs_focal: metres follow from the camera's focal length, not from `max_depth`.
         license: SPDX identifier of the weights; None is the encoder's.
+        sha256: of official files where it is known, by encoder.
     """
 
     kind: Kind
     max_depth_m: float
-    file_prefix: str
+    file_prefix: str | None = None
     hub_prefix: str | None = None
     hf_prefix: str | None = None
     network: str = "v2"
     encoders: tuple[str, ...] | None = None
     needs_focal: bool = False
     license: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
 
 
 NETWORKS: dict[str, NetworkSpec] = {
-    "v2": NetworkSpec(outputs=("depth",), input_size=V2_INPUT_SIZE, resize="lower_bound"),
-    "da3": NetworkSpec(outputs=("depth", "sky"), input_size=DA3_INPUT_SIZE, resize="upper_bound"),
+    "v2": NetworkSpec(outputs=("depth",), preprocessing="once", resize="lower_bound"),
+    "da3": NetworkSpec(outputs=("depth", "sky"), preprocessing="twice", resize="upper_bound"),
     "da3_views": NetworkSpec(
         outputs=("depth", "confidence", "field_of_view"),
-        input_size=DA3_INPUT_SIZE,
+        preprocessing="twice",
         resize="upper_bound",
         layers={"vits": (5, 7, 9, 11), "vitb": (5, 7, 9, 11)},
     ),
@@ -190,17 +192,16 @@ DATASETS: dict[str, DatasetSpec] = {
         kind="metric",
         max_depth_m=1.0,
         hub_prefix="DA3METRIC",
-        file_prefix="depth_anything_3_metric",
         network="da3",
         encoders=("vitl", "toy"),
         needs_focal=True,
         license="Apache-2.0",
+        sha256={"vitl": "bbea5b0b3ee389849cffa7ddae89de064a90abd2b055fc5aa99aac68db324776"},
     ),
     "da3mono": DatasetSpec(
         kind="scale_invariant",
         max_depth_m=1.0,
         hub_prefix="DA3MONO",
-        file_prefix="depth_anything_3_mono",
         network="da3",
         encoders=("vitl", "toy"),
         license="Apache-2.0",
@@ -209,7 +210,6 @@ DATASETS: dict[str, DatasetSpec] = {
         kind="scale_invariant",
         max_depth_m=1.0,
         hub_prefix="DA3",
-        file_prefix="depth_anything_3",
         network="da3_views",
         encoders=("vits", "vitb", "toy"),
         license="Apache-2.0",
@@ -236,14 +236,19 @@ def network_spec(dataset: str) -> NetworkSpec:
     return NETWORKS[dataset_spec(dataset).network]
 
 
+def encoders_of(dataset: str) -> tuple[str, ...]:
+    """Encoders that a dataset's networks can have. Raises SettingsError: unknown dataset."""
+    return dataset_spec(dataset).encoders or tuple(ENCODERS)
+
+
 def encoder_for(encoder: str, dataset: str) -> EncoderSpec:
     """The encoder as a dataset's network has it.
 
     Raises:
         SettingsError: an unknown name, or the dataset has no such encoder.
     """
-    spec, allowed = encoder_spec(encoder), dataset_spec(dataset).encoders
-    if allowed is not None and encoder not in allowed:
+    spec = encoder_spec(encoder)
+    if encoder not in (allowed := encoders_of(dataset)):
         raise SettingsError(f"dataset {dataset!r} has no encoder {encoder!r}; it has: {', '.join(allowed)}")
     return replace(spec, layers=network_spec(dataset).layers.get(encoder, spec.layers))
 

@@ -16,7 +16,7 @@ import torch
 from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, DownloadError
 from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_download import download_checkpoint
-from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder
+from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder, check_sha256
 from depth_anything_ros.model.checkpoint_reading import file_sha256, read_state_dict
 from depth_anything_ros.model.checkpoint_search import (
     HF_WEIGHTS_NAME,
@@ -73,7 +73,8 @@ def load_model(
     check_dataset(path, dataset)
     before, digest = path.stat(), file_sha256(path)
     state_dict = read_state_dict(path)
-    check_encoder(state_dict, encoder, path)
+    check_sha256(digest, encoder, dataset, path)
+    check_encoder(state_dict, encoder, dataset, path)
     logger.info("loading %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)

@@ -125,7 +125,7 @@ class InferenceWorker:
         self._inferring_since_s = time.monotonic()
         try:
             images = [frame.image_bgr for _, frame in batch]
-            depths = estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch])
+            depths = estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch]).depth
             if not torch.isfinite(depths).all():
                 raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
             return depths

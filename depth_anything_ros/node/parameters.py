@@ -15,7 +15,9 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
     "encoder": Parameter("Size of the network; vitt is for demonstrations only.", choices=tuple(ENCODERS)),
     "dataset": Parameter(
         "What the weights were trained on: hypersim (indoor, metric), vkitti (outdoor, metric), "
-        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only).",
+        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only). "
+        "Depth Anything 3: da3metric (vitl; metres by the focal length of the CameraInfo), da3mono (vitl) and da3 "
+        "(vits, vitb), both depth up to a factor.",
         choices=tuple(DATASETS),
     ),
     "checkpoint": Parameter(
@@ -25,7 +27,10 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
         unset="",
     ),
     "input_size": Parameter(
-        "Short side of the image given to the network, in pixels; vitt takes up to 224.", bounds=(14, 2072)
+        "Short side of the image given to the network in pixels, for Depth Anything 3 the long side; vitt takes up to "
+        "224. 0: the network's own, 518, or 504 for Depth Anything 3.",
+        bounds=(14, 2072),
+        unset=0,
     ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
     "precision": Parameter(
