@@ -7,17 +7,20 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from depth_anything_ros.errors import CheckpointMismatch
+from depth_anything_ros.errors import CheckpointMismatch, InputError
+from depth_anything_ros.files.bounded_files import MIB, read_bounded
 from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_search import checkpoint_name
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, NETWORKS, dataset_spec, encoders_of
 
 logger = logging.getLogger(__name__)
 
+MAX_CONFIG_BYTES = MIB
 # An official file name, with the dataset in it where it is metric. Other names say nothing.
 _OFFICIAL_NAME = re.compile(rf"depth_anything_v2_(?:metric_(\w+)_)?(?:{'|'.join(ENCODERS)})\.(?:pth|safetensors)")
 
@@ -32,18 +35,29 @@ def check_dataset(path: Path, dataset: str) -> None:
 def _dataset_by_config(path: Path) -> str | None:
     """What the config.json of a `-hf` folder says: a dataset, or just "metric" where its max_depth is nobody's."""
     config = path.with_name("config.json")
-    if path.suffix != ".safetensors" or not config.is_file():
+    if path.suffix != ".safetensors" or not config.exists():
         return None
-    try:
-        said = json.loads(config.read_text())
-    except (ValueError, OSError):
-        return None
-    if not isinstance(said, dict) or said.get("model_type") != "depth_anything":
+    said = _read_config(config)
+    if said.get("model_type") != "depth_anything":
         return None
     if said.get("depth_estimation_type") != "metric":
         return "relative"  # those repositories were written before there was a choice, and do not say
     metric = {spec.max_depth_m: name for name, spec in DATASETS.items() if spec.kind == "metric" and spec.hf_prefix}
-    return metric.get(said.get("max_depth", 0.0), "metric")
+    max_depth = said.get("max_depth")
+    return metric.get(max_depth, "metric") if isinstance(max_depth, (int, float)) else "metric"
+
+
+def _read_config(config: Path) -> dict[str, Any]:
+    """Read a JSON object. An unreadable one counts as empty, and the log says so: the user's word decides then."""
+    try:
+        content = json.loads(read_bounded(config, MAX_CONFIG_BYTES).decode("utf-8-sig"))
+        if isinstance(content, dict):
+            return content
+        reason = "it holds no JSON object"
+    except (InputError, ValueError, RecursionError) as error:  # ValueError: JSON, UTF-8, numbers of 5,000 digits
+        reason = str(error)
+    logger.warning("%s is ignored, so the file's name or the user's word tells its dataset: %.200s", config, reason)
+    return {}
 
 
 def _dataset_by_name(path: Path) -> str | None:
@@ -81,7 +95,8 @@ def check_encoder(state_dict: Mapping[str, Tensor], encoder: str, dataset: str, 
             raise CheckpointMismatch(f"{path} holds {other} weights, but encoder {encoder!r} was asked for")
         said = f"{other} weights of {', '.join(datasets)}"
         raise CheckpointMismatch(f"{path} holds {said}, but dataset {dataset!r} was asked for")
-    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    missing = sorted(expected.keys() - found.keys())
+    unexpected = sorted(name[:80] for name in found.keys() - expected.keys())
     reshaped = sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key])
     raise CheckpointMismatch(
         f"{path} does not fit encoder {encoder!r}: {len(missing)} tensors missing {missing[:3]}, "

@@ -21,12 +21,12 @@ def is_da3(state_dict: Mapping[str, Tensor]) -> bool:
     return any(name.startswith("model.backbone.pretrained.") for name in state_dict)
 
 
-def from_da3_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_da3_names(state_dict: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
     """Rename the tensors of an official file; those that one view has no use for are left out.
 
     Names that are not known are kept, so that the layout check reports them.
     """
-    return {_renamed(name): tensor for name, tensor in state_dict.items() if not _UNUSED.match(name)}
+    return [(_renamed(name), tensor) for name, tensor in state_dict.items() if not _UNUSED.match(name)]
 
 
 def _renamed(name: str) -> str:

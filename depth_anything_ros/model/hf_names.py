@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -32,23 +32,21 @@ _FUSION_RULES = [
 ]
 
 
-def from_hf_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of a `-hf` checkpoint to the official names; q, k and v are joined.
+def from_hf_names(state_dict: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a `-hf` checkpoint under the official names; q, k and v are joined.
 
-    Names without an official counterpart are kept, so that the layout check reports them.
+    Names without an official counterpart are kept: the layout check reports them.
     """
-    renamed: dict[str, Tensor] = {}
     qkv: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state_dict.items():
         match = _QKV.fullmatch(name)
         if match:
             qkv.setdefault(f"pretrained.blocks.{match[1]}.attn.qkv.{match[3]}", {})[match[2]] = tensor
         else:
-            renamed[_official_name(name)] = tensor
+            yield _official_name(name), tensor
     for name, parts in qkv.items():
         if len(parts) == 3:
-            renamed[name] = torch.cat([parts["query"], parts["key"], parts["value"]])
-    return renamed
+            yield name, torch.cat([parts["query"], parts["key"], parts["value"]])
 
 
 def _official_name(name: str) -> str:

@@ -17,11 +17,11 @@ from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, Dow
 from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_download import download_checkpoint
 from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder, check_sha256
-from depth_anything_ros.model.checkpoint_reading import file_sha256, read_state_dict
+from depth_anything_ros.model.checkpoint_reading import check_values, file_sha256, read_state_dict
 from depth_anything_ros.model.checkpoint_search import (
-    HF_WEIGHTS_NAME,
     bundled_checkpoint,
     find_checkpoint,
+    given_checkpoint,
     how_to_get,
     hub_repository,
 )
@@ -71,20 +71,22 @@ def load_model(
         return _untrained(encoder, dataset)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
     check_dataset(path, dataset)
-    before, digest = path.stat(), file_sha256(path)
+    before = path.stat()
     state_dict = read_state_dict(path)
-    check_sha256(digest, encoder, dataset, path)
     check_encoder(state_dict, encoder, dataset, path)
-    logger.info("loading %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
+    check_values(state_dict, path)
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
         network = build_model(encoder, dataset)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
     network.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
-    after = path.stat()
+    # Hashed last: what is no checkpoint of this encoder may be of any size.
+    digest, after = file_sha256(path), path.stat()
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
         raise CheckpointInvalid(f"{path} changed while it was read; try again")
+    check_sha256(digest, encoder, dataset, path)
+    logger.info("loaded %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
     return LoadedModel(network.eval().requires_grad_(False), str(path), digest)
 
 
@@ -110,11 +112,7 @@ def resolve_checkpoint(
         LicenseNotAccepted, DownloadError: see `download_checkpoint`.
     """
     if checkpoint is not None:
-        path = Path(checkpoint).expanduser()
-        path = path / HF_WEIGHTS_NAME if path.is_dir() else path
-        if not path.is_file():
-            raise CheckpointNotFound(f"checkpoint {str(checkpoint)!r} does not exist")
-        return path
+        return given_checkpoint(checkpoint)
     found = find_checkpoint(encoder, dataset) or bundled_checkpoint(encoder, dataset)
     if found is not None:
         return found

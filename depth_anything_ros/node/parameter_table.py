@@ -105,7 +105,10 @@ def check_cameras(parameter: str, names: Any) -> tuple[str, ...]:
     if tuple(names) == ("",):
         return ("",)
     for name in names:
-        check_camera_name(name)
+        try:
+            check_camera_name(name)
+        except SettingsError as error:
+            raise SettingsError(f"parameter {parameter}: {error}") from error
     if not names or len(set(names)) < len(names):
         raise SettingsError(f"parameter {parameter} is {list(names)}; allowed is one name or more, each once")
     return tuple(names)

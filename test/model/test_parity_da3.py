@@ -62,7 +62,7 @@ def network_with(model: str, salt: int) -> DepthNetwork:
     """A network with stand-in weights; every tensor of the official file is known, and every one here is in it."""
     with torch.device("meta"):
         network = build_model(*NAMES[model])
-    network.load_state_dict(from_da3_names(da3_weights(da3_layout(model), salt)), strict=True, assign=True)
+    network.load_state_dict(dict(from_da3_names(da3_weights(da3_layout(model), salt))), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -88,7 +88,7 @@ def outputs_of() -> Callable[[Case], Outputs]:
 def overridden(network: DepthNetwork, values: Mapping[str, float]) -> Iterator[None]:
     """Some tensors of the network, by their official names, filled with one value each."""
     parameters = dict(network.named_parameters())
-    names = from_da3_names({name: torch.empty(0) for name in values})
+    names = [name for name, _ in from_da3_names({name: torch.empty(0) for name in values})]
     before = {name: parameters[name].clone() for name in names}
     for name, value in zip(names, values.values(), strict=True):
         parameters[name].fill_(value)
@@ -163,7 +163,7 @@ def test_parameters_are_those_of_the_official_file(model: str) -> None:
         network = build_model(*NAMES[model])
         official = from_da3_names({name: torch.empty(shape) for name, shape in da3_layout(model).items()})
     own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    assert own == {name: tuple(tensor.shape) for name, tensor in official.items()}
+    assert own == {name: tuple(tensor.shape) for name, tensor in official}
 
 
 # ---- after the network
@@ -178,7 +178,7 @@ class Recorded:
     def __init__(self, outputs: Outputs) -> None:
         self.outputs = outputs
 
-    def __call__(self, _: torch.Tensor) -> Outputs:
+    def __call__(self, x: torch.Tensor) -> Outputs:
         return {name: values.clone() for name, values in self.outputs.items()}
 
 

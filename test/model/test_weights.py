@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import json
 import logging
 import os
 import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stand_in import Weights, save_hf, save_official, stand_in_image, stand_in_weights
 
-from depth_anything_ros.errors import CheckpointInvalid, CheckpointMismatch, SettingsError
+from depth_anything_ros.errors import CheckpointInvalid, CheckpointMismatch, CheckpointNotFound, SettingsError
 from depth_anything_ros.model import checkpoint_reading, weights
 from depth_anything_ros.model.checkpoint_reading import read_state_dict
 from depth_anything_ros.model.weights import UNTRAINED, load_model
@@ -204,6 +207,166 @@ def test_any_bytes_at_all_give_a_checkpoint_error(content: bytes, tmp_path: Path
         read_state_dict(path)
 
 
+# ---- files that look sound, and are not
+
+
+def rezip(path: Path, compression: int, pickled: bytes | None = None) -> None:
+    """Write a checkpoint's members anew, in another compression or with another pickle."""
+    with zipfile.ZipFile(path) as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as new:
+        for name, content in members.items():
+            new.writestr(name, pickled if pickled is not None and name.endswith("data.pkl") else content)
+
+
+def test_a_compressed_checkpoint_is_refused_and_stored_again_it_loads(tmp_path: Path, toy_weights: Weights) -> None:
+    path = save_official(toy_weights, tmp_path / "smaller.pth")
+    rezip(path, zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointInvalid, match=r"smaller\.pth has a compressed member"):
+        load(path)
+    rezip(path, zipfile.ZIP_STORED)
+    with pytest.raises(CheckpointInvalid, match="repeat"):
+        load(duplicated(path))
+
+
+def duplicated(path: Path) -> Path:
+    """Add a member under a name that is there already."""
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr(next(name for name in archive.namelist() if name.endswith("data/0")), b"")
+    return path
+
+
+def test_one_flipped_byte_anywhere_in_a_zip_checkpoint_is_found(tmp_path: Path, toy_weights: Weights) -> None:
+    path = save_official(toy_weights, tmp_path / "flipped.pth")
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        members = itertools.pairwise(archive.infolist())
+        positions = [after.header_offset - 60 for member, after in members if member.file_size > 100]
+    for position in positions[:: len(positions) // 8]:
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(CheckpointInvalid, match=r"flipped\.pth is truncated or damaged: Bad CRC-32"):
+            load(path)
+
+
+def test_members_that_overlap_are_refused(tmp_path: Path, toy_weights: Weights) -> None:
+    path = save_official(toy_weights, tmp_path / "overlapping.pth")
+    whole = bytearray(path.read_bytes())
+    second = whole.find(b"PK\x01\x02", whole.find(b"PK\x01\x02") + 1)  # its entry in the directory
+    whole[second + 42 : second + 46] = (0).to_bytes(4, "little")  # lies where the first one does
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointInvalid, match=r"overlapping\.pth"):
+        load(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_may_not_ask_for_memory(legacy: bool, tmp_path: Path, toy_weights: Weights) -> None:
+    class Large:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (bytearray, (2**40,))
+
+    path = tmp_path / "large.pth"
+    torch.save({**toy_weights, "extra": Large()}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(CheckpointInvalid, match=r"it calls '(__builtin__|builtins)\.bytearray'; it is not loaded"):
+        load(path)
+
+
+def test_sizes_are_judged_before_anything_is_read(tmp_path: Path, toy_weights: Weights) -> None:
+    path = save_official(toy_weights, tmp_path / "bomb.pth")
+    rezip(path, zipfile.ZIP_STORED, pickled=b"\x80\x02" + b"}" * (4 << 20) + b".")
+    with pytest.raises(CheckpointInvalid, match=r"bomb\.pth has a pickle of 4194307 bytes"):
+        load(path)
+    path.write_bytes(legacy_start(toy_weights) + b"\x80\x02" + b"}" * (4 << 20))
+    with pytest.raises(CheckpointInvalid, match=r"bomb\.pth has a pickle of 4194304 bytes or more"):
+        load(path)
+    sparse = tmp_path / "sparse.safetensors"
+    for start in (b"PK", (2).to_bytes(8, "little") + b"{}", (90 << 20).to_bytes(8, "little") + b"{"):
+        sparse.write_bytes(start)
+        os.truncate(sparse, 1 << 40)
+        with pytest.raises(CheckpointInvalid, match=r"has 1099511627776 bytes, and at most"):
+            load(sparse)
+    os.truncate(sparse, 100 << 20)
+    with pytest.raises(CheckpointInvalid, match=r"sparse\.safetensors has a header of 94371840 bytes"):
+        load(sparse)
+
+
+def legacy_start(weights: Weights) -> bytes:
+    """The first pickle of the format from before torch 1.6: its magic number."""
+    file = io.BytesIO()
+    torch.save(weights, file, _use_new_zipfile_serialization=False)
+    return file.getvalue()[: file.getvalue().index(b".") + 1]
+
+
+@pytest.mark.parametrize("special", ["fifo", "folder", "long name", "nul", "loop", "unknown user"])
+def test_what_is_no_regular_file_is_told_in_one_line(special: str, tmp_path: Path) -> None:
+    path = str(tmp_path / "special")
+    match special:
+        case "fifo":
+            os.mkfifo(path)
+        case "folder":
+            (tmp_path / "special/model.safetensors").mkdir(parents=True)
+        case "long name":
+            path = str(tmp_path / ("x" * 300))
+        case "nul":
+            path += "\0.pth"
+        case "loop":
+            (tmp_path / "special").symlink_to("special")
+        case "unknown user":
+            path = "~nobody-of-this-name/x.pth"
+    with pytest.raises((CheckpointInvalid, CheckpointNotFound)) as refusal:
+        load_model("toy", "hypersim", path)
+    assert "\n" not in str(refusal.value)
+    assert "\0" not in str(refusal.value)
+
+
+BIAS = "depth_head.scratch.output_conv2.2.bias"
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+def test_weights_that_are_not_finite_are_refused_by_name(
+    form: str, value: float, tmp_path: Path, toy_weights: Weights
+) -> None:
+    path = save_as(form, {**toy_weights, BIAS: torch.tensor([value])}, tmp_path / "nan.bin")
+    with pytest.raises(CheckpointInvalid, match=f"tensor '{BIAS}' holds NaN or infinity"):
+        load(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.int64, torch.float8_e4m3fn])
+def test_weights_of_another_kind_of_number_are_refused_by_name(
+    dtype: torch.dtype, tmp_path: Path, toy_weights: Weights
+) -> None:
+    path = save_official({**toy_weights, BIAS: toy_weights[BIAS].to(dtype)}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointInvalid, match=f"tensor '{BIAS}' is {str(dtype)[6:]}; allowed: float16"):
+        load(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch: quantised tensors and their storages are deprecated
+@pytest.mark.parametrize("kind", ["sparse", "quantised", "meta", "nested"])
+def test_tensors_that_are_not_dense_are_refused_by_name(kind: str, tmp_path: Path, toy_weights: Weights) -> None:
+    name = "pretrained.cls_token"
+    tensor = toy_weights[name]
+    makers: dict[str, Callable[[], torch.Tensor]] = {
+        "sparse": tensor.to_sparse,
+        "quantised": lambda: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+        "meta": lambda: tensor.to("meta"),
+        "nested": lambda: torch.nested.nested_tensor([tensor]),
+    }
+    odd = makers[kind]()
+    path = save_official({**toy_weights, name: odd}, tmp_path / "odd.pth")
+    with pytest.raises(CheckpointInvalid, match=f"tensor '{name}' is sparse, quantised, nested or without values"):
+        load(path)
+
+
+def test_one_tensor_under_two_names_is_refused(tmp_path: Path, toy_weights: Weights) -> None:
+    path = save_official({**toy_weights, f"module.{BIAS}": torch.zeros(1)}, tmp_path / "twice.pth")
+    with pytest.raises(CheckpointInvalid, match=f"holds tensor '{BIAS}' twice"):
+        load(path)
+    path = save_hf(toy_weights, "toy", "metric", tmp_path / "hf") / "model.safetensors"
+    save_file({**read_safetensors(path), BIAS: torch.zeros(1)}, path)
+    with pytest.raises(CheckpointInvalid, match=f"holds tensor '{BIAS}' twice"):
+        load(path)
+
+
 # ---- truncated files
 
 
@@ -345,13 +508,52 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
         load(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"model_type": "bert"}', "{", None])
-def test_a_config_that_says_nothing_forbids_nothing(content: str | None, tmp_path: Path, toy_weights: Weights) -> None:
+@pytest.mark.parametrize(
+    ("content", "is_told"),
+    [
+        (None, False),
+        (b'{"model_type": "bert"}', False),
+        (b"", True),
+        (b"[]", True),
+        (b"{", True),
+        (b"\x89PNG\xff\xfe", True),
+        (b"[" * 100_000, True),
+        (b'{"model_type": ' + b"9" * 5000 + b"}", True),
+        (b" " * (1 << 20) + b"{}", True),
+    ],
+    ids=["none", "another model", "empty", "list", "cut", "binary", "deep", "long number", "large"],
+)
+def test_a_config_that_says_nothing_forbids_nothing_and_one_that_cannot_be_read_is_told(
+    content: bytes | None, is_told: bool, tmp_path: Path, toy_weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = save_hf(toy_weights, "toy", "relative", tmp_path / "hf")
     (folder / "config.json").unlink()
     if content is not None:
-        (folder / "config.json").write_text(content)
+        (folder / "config.json").write_bytes(content)
     assert_same(load(folder), toy_weights)
+    assert ("config.json is ignored" in caplog.text) == is_told
+
+
+def test_a_config_that_is_no_regular_file_is_told_without_waiting_for_it(
+    tmp_path: Path, toy_weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_hf(toy_weights, "toy", "relative", tmp_path / "hf")
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    assert_same(load(folder), toy_weights)
+    assert "not a regular file" in caplog.text
+
+
+@pytest.mark.parametrize("max_depth", [[20], {"m": 20}, "20", None])
+def test_a_config_with_a_byte_order_mark_and_a_strange_max_depth_still_says_metric(
+    max_depth: object, tmp_path: Path, toy_weights: Weights
+) -> None:
+    folder = save_hf(toy_weights, "toy", "metric", tmp_path / "hf")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_depth": max_depth}), encoding="utf-8-sig")
+    assert_same(load(folder), toy_weights)
+    with pytest.raises(CheckpointMismatch, match="holds metric weights, but dataset 'relative' was asked for"):
+        load(folder, "toy", "relative")
 
 
 def test_a_file_of_no_official_name_may_be_either_kind(tmp_path: Path, toy_weights: Weights) -> None:
