@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from depth_anything_ros.errors import SettingsError
+
+ResizeRule = Literal["lower_bound", "upper_bound"]
+RESIZE_RULES: tuple[ResizeRule, ...] = ("lower_bound", "upper_bound")
 
 # Side that a network is given where nobody asks for another, in pixels: the long side of Depth Anything 3, the short
 # one of all others.

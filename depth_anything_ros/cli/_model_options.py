@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.settings import ModelSettings
+from depth_anything_ros.settings import RESIZE_RULES, ModelSettings
 
 if TYPE_CHECKING:
     from depth_anything_ros.estimator import DepthEstimator
@@ -32,6 +32,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.input_size,
         help="side given to the network, the short one, or the long one for da3...; default: the network's own",
     )
+    model.add_argument("--resize", choices=RESIZE_RULES, help="lower_bound: the short side; default: the network's own")
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
     model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
@@ -53,6 +54,7 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
         precision=args.precision,
         backend=args.backend,
         compile=args.compile,
+        resize=args.resize,
         download=not args.no_download,
     )
 

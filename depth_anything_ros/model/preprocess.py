@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depth_anything_ros.errors import ImageError, SettingsError
-from depth_anything_ros.model.registry import PATCH_SIZE, RESIZE_RULES, ResizeRule, network_spec
-from depth_anything_ros.settings import InputLimits
+from depth_anything_ros.model.registry import PATCH_SIZE, network_spec
+from depth_anything_ros.settings import RESIZE_RULES, InputLimits, ResizeRule
 
 Size = tuple[int, int]
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.settings import ResizeRule
 
 PATCH_SIZE = 14
 NATIVE_SIZE = 518  # side that the official encoders were trained for
 SKY_THRESHOLD = 0.3  # of the output `sky`: at least this is sky, as the official code fills it
 
 Layers = tuple[int, int, int, int]
-ResizeRule = Literal["lower_bound", "upper_bound"]
-RESIZE_RULES: tuple[ResizeRule, ...] = ("lower_bound", "upper_bound")
 
 
 @dataclass(frozen=True)

@@ -128,10 +128,10 @@ def check_value(name: str, parameter: Parameter, value: Any) -> Any:
         return check_cameras(name, value)
     if parameter.numbers:
         return _check_numbers(name, parameter.numbers, value)
-    if parameter.choices and value not in parameter.choices:
-        raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
     if parameter.unset is not None and value == parameter.unset:
         return None
+    if parameter.choices and value not in parameter.choices:
+        raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
         raise SettingsError(f"parameter {name} is {value}; allowed: {parameter.bounds[0]:g} to {parameter.bounds[1]:g}")
     return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
 from depth_anything_ros.model.registry import DATASETS, ENCODERS
 from depth_anything_ros.node.parameter_table import Parameter
+from depth_anything_ros.settings import RESIZE_RULES
 
 MODEL_PARAMETERS: dict[str, Parameter] = {
     "encoder": Parameter("Size of the network; vitt is for demonstrations only.", choices=tuple(ENCODERS)),
@@ -31,6 +32,12 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
         "224. 0: the network's own, 518, or 504 for Depth Anything 3.",
         bounds=(14, 2072),
         unset=0,
+    ),
+    "resize": Parameter(
+        "Which side becomes input_size: lower_bound the short one, upper_bound the long one. Empty: the network's own, "
+        "the short one, for Depth Anything 3 the long one.",
+        choices=RESIZE_RULES,
+        unset="",
     ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
     "precision": Parameter(
