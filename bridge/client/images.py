@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.codec import decode_base64
 from depth_anything_ros.errors import ImageError
 from depth_anything_ros.io.formats import encode_png
 
-# A path, an http(s) URL that the server fetches, the bytes of a JPEG, PNG or WebP file, or uint8 BGR (H, W, 3).
+# A path, an http(s) URL that the server fetches, a `data:` URL, the bytes of a JPEG, PNG or WebP file, or a uint8 BGR
+# array (H, W, 3).
 Image = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 
@@ -22,14 +24,16 @@ def is_url(image: Image) -> bool:
 
 
 def encoded(image: Image) -> bytes:
-    """Return a path's content, encoded bytes as they are, an array as PNG.
+    """Return a path's content, encoded bytes as they are, what a `data:` URL holds, an array as PNG.
 
     Raises:
-        ImageError: an array that is not uint8, or that no PNG holds.
+        InputError: an array that is not uint8 (H, W, 3), or a `data:` URL without base64.
         OSError: the file cannot be read.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        return decode_base64(image)
     if isinstance(image, (str, os.PathLike)):
         return Path(image).read_bytes()
     return encode_png(_checked(image))
