@@ -18,7 +18,7 @@ from torch import Tensor
 from depth_anything_ros.backends import create_backend
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.depth_map import DepthMap, Kind
-from depth_anything_ros.errors import ImageError, SettingsError
+from depth_anything_ros.errors import DeviceError, ImageError, SettingsError
 from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import Preprocessing, ResizeOnce, preprocessing_for
@@ -121,11 +121,9 @@ class DepthEstimator:
             DeviceError: no such device here. OutOfMemory: the model does not fit on it.
             BackendError: unknown backend, or it cannot run here.
         """
-        spec, largest = dataset_spec(dataset), encoder_for(encoder, dataset).max_input_size
-        preprocessing, side = (
-            preprocessing_for(dataset, resize),
-            own_input_size(dataset) if input_size is None else input_size,
-        )
+        spec, architecture = dataset_spec(dataset), encoder_for(encoder, dataset)
+        preprocessing = preprocessing_for(dataset, resize)
+        side = own_input_size(dataset) if input_size is None else input_size
         target = select_device(device)
         if checkpoint is not None and Path(checkpoint).suffix == ONNX_SUFFIX:
             if compile:
@@ -144,7 +142,7 @@ class DepthEstimator:
             key=model_key(encoder, dataset, side),
             kind=spec.kind,
             max_depth=spec.max_depth_m,
-            input_size=side if largest is None else min(side, largest),
+            input_size=architecture.clamp_input_size(side),
             preprocessing=preprocessing,
             needs_focal=spec.needs_focal,
             source=source,
@@ -201,6 +199,7 @@ class DepthEstimator:
         Raises:
             ImageError: wrong shape or dtype, or outside the caps on aspect ratio and tokens.
             SettingsError: a max_depth or focal_px that is not a positive number, or no focal_px where it is needed.
+            DeviceError: the device gave numbers that are not finite.
             OutOfMemory: the device's memory is full; what was taken is given back.
         """
         return self.estimate_batch([image_bgr], [max_depth], [focal_px])[0]
@@ -310,9 +309,14 @@ class DepthEstimator:
                 self._depth_maps(found, None)
 
     def _infer(self, x: Tensor) -> Outputs:
-        """Run the network on as many images at a time as the backend takes."""
+        """Run the network on as many images at a time as the backend takes. Raises DeviceError: no finite numbers."""
         parts = [self.backend(part) for part in torch.split(x, self.backend.max_batch)]
-        return parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        outputs = (
+            parts[0] if len(parts) == 1 else {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        )
+        if not all(values.isfinite().all() for values in outputs.values()):
+            raise DeviceError(f"{self.device} answered with numbers that are not finite")
+        return outputs
 
 
 def as_pair(focal_px: Focal) -> tuple[float, float]:

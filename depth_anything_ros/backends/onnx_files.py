@@ -22,6 +22,7 @@ from depth_anything_ros.model.checkpoint_search import cache_folder, given_check
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.model.registry import dataset_spec, encoder_for, network_spec
+from depth_anything_ros.model.weights import varies
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,8 @@ def check_content(content: bytes, where: str, encoder: str, dataset: str) -> Onn
     except Exception as error:  # the checker's kinds
         raise CheckpointInvalid(damaged) from error
     expected = {name: _sample(says, name, size, where) for name in outputs}
+    if not varies(expected["depth"]):
+        raise CheckpointInvalid(f"{where} gives no depth: its sample is the same everywhere, or not finite")
     return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, expected)
 
 

@@ -67,16 +67,25 @@ def reference(network: DepthNetwork, x: Tensor) -> Outputs:
 def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
     """Return `reference`, from a cache where it was asked before for this very picture and `depends_on`.
 
-    It takes longer than all else in a start with a warm cache, and much memory. What is compared with it
-    is measured every time all the same.
+    Torch takes longer than all else in a start with a warm cache, and much memory. What is compared with
+    its answer is measured every time all the same.
     """
-    key = ("reference", tuple(x.shape), hashlib.sha256(x.numpy().data).hexdigest(), *depends_on)
-    kept = cache.load(*key)
+    kept = cache.load(*_reference_key(x), *depends_on)
     if kept is not None:
         return load(kept)
+    return fresh_reference(network, x, cache, *depends_on)
+
+
+def fresh_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
+    """Return `reference`, asked anew and kept for `cached_reference`."""
     found = reference(network, x)
-    cache.store(save({name: values.contiguous() for name, values in found.items()}), *key)
+    kept = save({name: values.contiguous() for name, values in found.items()})
+    cache.store(kept, *_reference_key(x), *depends_on)
     return found
+
+
+def _reference_key(x: Tensor) -> tuple[object, ...]:
+    return "reference", tuple(x.shape), hashlib.sha256(x.numpy().data).hexdigest()
 
 
 def difference(found: Outputs, expected: Outputs) -> Difference:
