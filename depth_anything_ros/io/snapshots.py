@@ -56,7 +56,7 @@ class Snapshot:
 
 
 def write_snapshot(snapshot: Snapshot, folder: Path) -> Path:
-    """Write image.png and depth.png (16 bits, millimetres, 0 invalid); with a known camera also points.ply and camera.yaml.
+    """Write image.png and depth.png (16 bits, millimetres); with a known camera also points.ply and camera.yaml.
 
     Returns:
         The new folder that holds the files.
