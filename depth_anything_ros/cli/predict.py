@@ -184,6 +184,7 @@ def _remarks(args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_
         yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
     if "ply" in formats and args.fov is None and args.fx is None:
         yield (
-            f"ply: the focal length is taken from EXIF data; where there are none, {ASSUMED_FOV_DEG:g} degrees along the "
-            "longer side are assumed. Give --fov, or --fx --fy --cx --cy"
+            "ply: the focal length is taken from EXIF data; "
+            f"where there are none, {ASSUMED_FOV_DEG:g} degrees along the longer side are assumed. "
+            "Give --fov, or --fx --fy --cx --cy"
         )
