@@ -15,11 +15,11 @@ import pytest
 from pydantic import SecretStr
 from running_bridge import RunningBridge, eventually, toy_settings
 
-from bridge import __main__ as command
-from bridge.__main__ import main
+from bridge.server import command
 from bridge.server.auth import KeyRing, RateLimiter, make_key, read_keys
+from bridge.server.command import main
 from bridge.server.errors import RateLimited, Unauthorized
-from bridge.server.settings import load_settings
+from bridge.server.settings_sources import load_settings
 from depth_anything_ros.errors import SettingsError
 
 KEY = "k3y-for-tests"
@@ -121,10 +121,16 @@ def test_a_bad_key_file_leaves_the_keys_as_they_were(tmp_path: Path, caplog: pyt
     assert "stay as they were" in caplog.text
 
 
-def test_make_key_prints_a_key_and_the_line_with_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_key_prints_a_key_and_a_line_that_goes_into_the_file_as_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["make-key", "robot"]) == 0
-    key, line = (text.partition(":")[2].strip() for text in capsys.readouterr().out.splitlines())
-    assert line == f"robot {hashlib.sha256(key.encode()).hexdigest()}"
+    shown = capsys.readouterr()
+    key = next(line for line in shown.err.splitlines() if line and not line.endswith(":"))
+    assert shown.out == f"robot {hashlib.sha256(key.encode()).hexdigest()}\n"
+    file = tmp_path / "keys"
+    file.write_text(shown.out)  # as `make-key robot >> keys` does
+    assert read_keys(file) == {"robot": hashlib.sha256(key.encode()).digest()}
     for arguments in (["make-key"], ["make-key", "a b"], ["make-key", "a", "b"], ["make-key", "--help"]):
         with pytest.raises(SystemExit) as refusal:
             main(arguments)
