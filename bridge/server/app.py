@@ -69,7 +69,6 @@ def create_app(
     app = FastAPI(
         title="Depth bridge",
         version=__version__,
-        root_path=settings.root_path,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
