@@ -42,6 +42,7 @@ from bridge.server.media import JSON, dump_json
 from depth_anything_ros.errors import (
     CheckpointError,
     DepthAnythingError,
+    DeviceError,
     InputError,
     OutOfMemory,
     SettingsError,
@@ -173,6 +174,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     Loading: Answer(503, OVERLOADED, "loading", None, 5),
     Draining: Answer(503, OVERLOADED, "draining", None, 5),
     DeviceFailed: Answer(503, SERVER, "device_failed", None, 5),
+    DeviceError: Answer(503, SERVER, "device_failed", "the device that computes depth failed", 5),
     OutOfMemory: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
     MemoryError: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
     # No Retry-After: weights do not come by themselves.
