@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ Image = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 def is_url(image: Image) -> bool:
     """Whether the server is to fetch the image."""
-    return isinstance(image, str) and urlsplit(image).scheme in ("http", "https")
+    return isinstance(image, str) and image.lower().startswith(("http://", "https://"))
 
 
 def encoded(image: Image) -> bytes:
@@ -35,8 +34,15 @@ def encoded(image: Image) -> bytes:
     if isinstance(image, str) and image[:5].lower() == "data:":
         return decode_base64(image)
     if isinstance(image, (str, os.PathLike)):
-        return Path(image).read_bytes()
+        return _content(Path(image))
     return encode_png(_checked(image))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except ValueError as error:  # a name that holds NUL
+        raise ImageError(f"{str(path)!r} is no file name: {error}") from error
 
 
 def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -208,11 +208,11 @@ def check_checkpoints() -> Iterator[Finding]:
     """Official files in the search folders, each read as a model reads it."""
     from depth_anything_ros.errors import CheckpointError
     from depth_anything_ros.model.checkpoint_search import find_checkpoint, search_folders
-    from depth_anything_ros.model.registry import DATASETS, ENCODERS
+    from depth_anything_ros.model.registry import DATASETS, encoders_of
     from depth_anything_ros.model.weights import read_checkpoint
     from depth_anything_ros.settings import ModelSettings
 
-    models = [(encoder, dataset) for encoder in ENCODERS for dataset in DATASETS]
+    models = [(encoder, dataset) for dataset in DATASETS for encoder in encoders_of(dataset)]
     found = [(*model, path) for model in models if (path := find_checkpoint(*model)) is not None]
     for encoder, dataset, path in found:
         try:

@@ -188,6 +188,8 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
         ask("metric_depth", b"GIF89a", max_depth=1.0, client=answers.client())
     with pytest.raises(FileNotFoundError):
         ask("metric_depth", tmp_path / "none.png", max_depth=1.0, client=answers.client())
+    with pytest.raises(ImageError, match="no file name"):
+        ask("metric_depth", "a\0b.png", client=answers.client())
     with pytest.raises(SettingsError, match="vits_hypersim_518"):
         ask("relative_depth", as_png(np.zeros((2, 2, 3), np.uint8)), client=answers.client(model="../../x"))
     assert answers.requests == []
