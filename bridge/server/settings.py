@@ -71,8 +71,8 @@ class BridgeSettings(BaseSettings):
     """Encoder of requests that name none."""
     default_dataset: str = ModelSettings.dataset
     """Dataset of requests that name none."""
-    default_input_size: int = ModelSettings.input_size
-    """model_input_size of requests that name none."""
+    default_input_size: int | None = ModelSettings.input_size
+    """model_input_size of requests that name none; the network's own by default: 518, or 504 for Depth Anything 3."""
     checkpoint: str | None = ModelSettings.checkpoint
     """Weights of the default encoder and dataset; `untrained` gives every model random weights."""
     download: bool = False
@@ -163,7 +163,8 @@ class BridgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _order_sizes(self) -> BridgeSettings:
-        if not self.min_input_size <= self.default_input_size <= self.max_input_size:
+        default = self.default_input_size
+        if default is not None and not self.min_input_size <= default <= self.max_input_size:
             raise ValueError(
                 f"default_input_size {self.default_input_size} must be "
                 f"min_input_size ({self.min_input_size}) to max_input_size ({self.max_input_size})"

@@ -37,7 +37,7 @@ from bridge.server.state import WorkerState
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CheckpointError
 from depth_anything_ros.io.image_header import ImageHeader, check_image
-from depth_anything_ros.model.preprocess import network_size
+from depth_anything_ros.model.preprocess import preprocessing_for
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.serving.model_cache import ModelCache
@@ -202,7 +202,8 @@ class Walk:
 
     def _check(self, job: Job, media: str) -> None:
         """Refuse before the work what would be refused after it."""
-        network_size(job.header.height, job.header.width, job.model.input_size, self._settings.input_limits)
+        check = preprocessing_for(job.model.dataset, job.model.resize).network_size
+        check(job.header.height, job.header.width, job.model.network_input_size, self._settings.input_limits)
         if isinstance(job.options, MetricOptions):
             camera_of(job.options, job.header.width, job.header.height)
         if media == PNG:

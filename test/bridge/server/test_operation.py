@@ -271,7 +271,7 @@ from running_bridge import toy_settings
 
 class Lost:
     weight_bytes = 0
-    def estimate(self, image, max_depth=None):
+    def estimate(self, image, max_depth=None, focal_px=None):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 worker.create_cache = lambda settings, devices: ModelCache(devices=devices, load=lambda _: Lost())
