@@ -25,6 +25,7 @@ maps the *class* to its own words and never forwards the text.
 
 import reprlib
 
+MAX_LINE = 2000
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -118,3 +119,9 @@ def describe(error: Exception) -> str:
 def quoted(text: object) -> str:
     """Return text from outside as it may stand in a message: in quotes, escaped, at most 80 characters."""
     return _SHORT.repr(text)
+
+
+def plain_line(text: str) -> str:
+    """Return text that may hold names from outside as one line for a terminal: escaped, at most 2000 characters."""
+    shown = text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)
