@@ -9,7 +9,7 @@ MINUTES ?= 60
 WORKERS ?= 2
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
-.PHONY: help setup demo test check pins bench soak clean
+.PHONY: help setup demo test test-fast examples check docs pins bench soak clean
 
 help:
 	@echo "make setup | demo [ARGS='photo.jpg ...'] | test [ARGS='-k name'] | check | bench | soak [MINUTES=5] | clean"
@@ -18,7 +18,7 @@ setup: $(READY)
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,test,dev,docs]'
 	touch $@
 
 demo: $(READY)
@@ -37,6 +37,10 @@ check: $(READY)
 pins: $(READY)
 	for python in $(PYTHONS); do echo "Python $$python" && $(BIN)/uv pip compile --quiet --no-python-downloads \
 		--python-version $$python --constraint constraints.txt --all-extras setup.py > /dev/null || exit 1; done
+
+# The site in build/site. Warnings are errors.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
