@@ -258,8 +258,8 @@ class BagSettings:
         cloud: write clouds, too.
         cloud_stride: the cloud takes every n-th row and column.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
+        camera_info_any_frame, black_level, white_level: as in `CameraSettings`.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
-        black_level, white_level: as in `CameraSettings`.
         storage: `mcap` or `sqlite3`; None is the input's own.
         only_depth: leave the original messages out.
     """
@@ -267,6 +267,7 @@ class BagSettings:
     cloud: bool = False
     cloud_stride: int = 1
     rectified: bool = False
+    camera_info_any_frame: bool = CameraSettings.camera_info_any_frame
     depth_encoding: str = "32FC1"
     black_level: int = CameraSettings.black_level
     white_level: int = CameraSettings.white_level

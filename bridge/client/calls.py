@@ -5,7 +5,8 @@ No function here touches the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +18,7 @@ from bridge.client.errors import BridgeError
 from bridge.client.images import Image, encoded, is_url
 from bridge.client.retries import Outcome
 from bridge.client.servers import MODEL_KEY
-from bridge.codec import decode_depth_png16, decode_npy, fitting_png_scale
+from bridge.codec import decode_array_base64, decode_depth_png16, decode_npy, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import CameraError
@@ -54,20 +55,41 @@ class Call(Generic[T]):
             return self.parse(outcome)
         except CameraError:
             raise  # the caller's camera is of another size than the image
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise BridgeError("the server's answer cannot be read", status=outcome.status_code) from error
+
+
+@dataclass(frozen=True)
+class ServedDepth(DepthMap):
+    """Depth from a bridge.
+
+    Attributes:
+        max_depth: metres at the network's full output, as the server used them; None where there are none, or an
+            older server does not say.
+    """
+
+    max_depth: float | None = None
 
 
 # ---- the calls
 
 
-def metric_depth_call(image: Image, max_depth: float | None, model: str | None) -> Call[DepthMap]:
+def metric_depth_call(image: Image, max_depth: float | None, model: str | None) -> Call[ServedDepth]:
     """Ask for metric depth as `.npy`."""
     request = _image_request("/metric_depth", image, NPY, _fields(model) | _max_depth(max_depth))
     return Call(request, lambda response: _depth_map(response, "metric"))
 
 
-def relative_depth_call(image: Image, model: str | None) -> Call[DepthMap]:
+def metric_depths_call(
+    images: Sequence[Image], max_depth: float | None, model: str | None
+) -> Call[list[ServedDepth | BridgeError]]:
+    """Ask for metric depth of several images as JSON."""
+    fields = _fields(model) | _max_depth(max_depth)
+    request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
+    return Call(request, lambda response: [_item(item) for item in response.json()["results"]])
+
+
+def relative_depth_call(image: Image, model: str | None) -> Call[ServedDepth]:
     """Ask for relative depth as `.npy`."""
     request = _image_request("/rel_depth", image, NPY, _fields(model) | {"dataset": "relative"})
     return Call(request, lambda response: _depth_map(response, "relative"))
@@ -89,6 +111,11 @@ def point_cloud_call(
     scale = fitting_png_scale(max_depth)
     request = _image_request("/metric_depth", image, PNG, fields | {"png_scale": scale})
     return Call(request, lambda response: back_project(decode_depth_png16(response.content, scale), camera))
+
+
+def models_call() -> Call[dict[str, Any]]:
+    """Ask which models there are."""
+    return Call({"method": "GET", "url": "/models"}, read_json)
 
 
 def health_call() -> Call[dict[str, Any]]:
@@ -129,10 +156,19 @@ def _image_request(path: str, image: Image, accept: str, fields: dict[str, Any])
     """A URL travels in JSON; everything else as the bytes of the image, with the fields in the query."""
     request: dict[str, Any] = {"method": "POST", "url": path, "headers": {"Accept": accept}}
     if is_url(image):
-        return request | {"json": {"image_url": image, **fields}}
+        return request | {"json": _json_image(image) | fields}
     data = encoded(image)
     request["headers"]["Content-Type"] = f"image/{read_header(data).format}"
     return request | {"content": data, "params": fields}
+
+
+def _json_image(image: Image) -> dict[str, Any]:
+    """An image as JSON carries it. Raises OSError or ImageError for one that no server would take."""
+    if is_url(image):
+        return {"image_url": image}
+    data = encoded(image)
+    read_header(data)
+    return {"image": base64.b64encode(data).decode("ascii")}
 
 
 # ---- answers
@@ -143,27 +179,39 @@ def read_json(response: httpx.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
-def _depth_map(response: httpx.Response, kind: Kind) -> DepthMap:
-    return DepthMap(decode_npy(response.content), kind, response.headers["x-model-key"])
+def _depth_map(response: httpx.Response, kind: Kind) -> ServedDepth:
+    values, model_key = decode_npy(response.content), response.headers["x-model-key"]
+    max_depth = response.headers.get("x-max-depth")
+    return ServedDepth(values, kind, model_key, max_depth=None if max_depth is None else float(max_depth))
+
+
+def _item(item: Mapping[str, Any]) -> ServedDepth | BridgeError:
+    """One answer of several. Raises KeyError, TypeError or ValueError."""
+    if "error" in item:
+        return _bridge_error(int(item["status"]), item, "")
+    values = decode_array_base64(item["depth_map"], tuple(item["shape"]))
+    return ServedDepth(values, "metric", item["model_key"], max_depth=item.get("max_depth"))
 
 
 def _error(response: httpx.Response) -> BridgeError:
-    told = _told(response)
-    return BridgeError(
-        f"{response.status_code}: {told.get('message') or response.reason_phrase}",
-        status=response.status_code,
-        code=told.get("code", ""),
-        request_id=told.get("request_id") or _plain(response.headers.get("x-request-id", "")),
-    )
-
-
-def _told(response: httpx.Response) -> dict[str, str]:
-    """What the body says of the error; nothing if it is not from a bridge but from a proxy in between."""
     try:
-        error = response.json()["error"]
-        return {name: _plain(str(error[name])) for name in ("message", "code", "request_id")}
-    except (ValueError, KeyError, TypeError):
-        return {}
+        body = response.json()
+    except ValueError:
+        body = None
+    error = _bridge_error(response.status_code, body, response.reason_phrase)
+    error.request_id = error.request_id or _plain(response.headers.get("x-request-id", ""))
+    return error
+
+
+def _bridge_error(status: int, body: object, reason: str) -> BridgeError:
+    """What a body says of an error; if it is not from a bridge but from a proxy in between, the reason alone."""
+    try:
+        error = body["error"]  # type: ignore[index]
+        told = {name: _plain(str(error[name])) for name in ("message", "code", "request_id")}
+    except (KeyError, TypeError):
+        told = {"message": "", "code": "", "request_id": ""}
+    message = f"{status}: {told.pop('message') or reason}"
+    return BridgeError(message, status=status, **told)
 
 
 def _plain(text: str) -> str:

@@ -108,7 +108,7 @@ def create_app(
 
 def _route(walk: Walk, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def route(request: Request) -> Response:
-        return await walk.answer(endpoint, request, request.state.place)
+        return await walk.answer(endpoint, request)
 
     route.__name__ = endpoint.path.strip("/")
     return route

@@ -26,8 +26,10 @@ hold paths or data, so its words come from the table, which looks at the class a
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.responses import Response
 
@@ -44,6 +46,8 @@ from depth_anything_ros.errors import (
     SettingsError,
 )
 from depth_anything_ros.io.image_header import OversizedImage, UndecodableImage
+
+logger = logging.getLogger("bridge.requests")
 
 
 class RequestError(DepthAnythingError):
@@ -172,24 +176,47 @@ def answer_for(error: BaseException) -> Answer:
     return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
 
 
+def error_body(error: Exception, request_id: str) -> dict[str, Any]:
+    """What an answer says of an error."""
+    answer = answer_for(error)
+    message = answer.words or str(error)
+    detail = {
+        "message": message,
+        "type": answer.type,
+        "code": answer.code,
+        "param": getattr(error, "param", None),
+        "request_id": request_id,
+    }
+    return {"detail": message, "error": detail}
+
+
 def error_response(error: Exception, request_id: str) -> Response:
     """Make the answer to a request that failed."""
     answer = answer_for(error)
-    message = answer.words or str(error)
     headers = dict(error.headers) if isinstance(error, RequestError) else {}
     if answer.retry_after_s is not None:
         headers.setdefault("Retry-After", str(answer.retry_after_s))
-    body = {
-        "detail": message,
-        "error": {
-            "message": message,
-            "type": answer.type,
-            "code": answer.code,
-            "param": getattr(error, "param", None),
-            "request_id": request_id,
-        },
-    }
-    return Response(dump_json(body), answer.status, headers, JSON)
+    return Response(dump_json(error_body(error, request_id)), answer.status, headers, JSON)
+
+
+def error_item(error: Exception, request_id: str) -> bytes:
+    """Log an error, and make the JSON that stands in place of one of several answers."""
+    log_failure(error, request_id)
+    return dump_json(error_body(error, request_id) | {"status": answer_for(error).status})
+
+
+def log_failure(error: Exception, request_id: str) -> None:
+    """Log what is no plain refusal. Errors that are meant to happen need no traceback."""
+    if isinstance(error, RequestError):
+        return
+    is_expected = isinstance(error, DepthAnythingError)
+    logger.log(
+        logging.WARNING if is_expected else logging.ERROR,
+        "request failed: %s",
+        error,
+        exc_info=None if is_expected else error,
+        extra={"fields": {"request_id": request_id}},
+    )
 
 
 def retry_after(seconds: float) -> dict[str, str]:

@@ -75,9 +75,9 @@ class BridgeSettings(BaseSettings):
     rate_burst: Count = 20
     """Requests a key may make at once before its rate counts."""
 
-    default_encoder: str = "vitl"
+    default_encoder: str = ModelSettings.encoder
     """Encoder of requests that name none."""
-    default_dataset: str = "hypersim"
+    default_dataset: str = ModelSettings.dataset
     """Dataset of requests that name none."""
     default_input_size: int = ModelSettings.input_size
     """model_input_size of requests that name none."""
@@ -108,6 +108,8 @@ class BridgeSettings(BaseSettings):
     """Bodies held at once, for each worker; beyond it requests are turned away."""
     max_answer_bytes: Count = 1024 * MIB
     """Answers held at once until their clients have taken them, for each worker; beyond it requests wait."""
+    max_images: Count = 16
+    """Images of one request."""
     max_json_depth: Count = 100
     """Levels of nesting in a JSON body."""
     max_pixels: Count = ImageLimits.max_pixels

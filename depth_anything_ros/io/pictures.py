@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,20 @@ MAX_PICTURE_BYTES = 512 * MIB
 FILE_LIMITS = ImageLimits(formats=ALL_FORMATS)
 
 
-def read_image(path: Path, limits: ImageLimits = FILE_LIMITS) -> Image:
-    """Decode a picture to uint8 BGR (H, W, 3). EXIF rotation is applied, alpha dropped, 16 bits reduced to 8.
+def high_byte(pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Reduce 16 bits to 8, any shape."""
+    return (pixels >> 8).astype(np.uint8)
+
+
+def read_image(
+    path: Path,
+    limits: ImageLimits = FILE_LIMITS,
+    to_uint8: Callable[[NDArray[np.uint16]], NDArray[np.uint8]] = high_byte,
+) -> Image:
+    """Decode a picture to uint8 BGR (H, W, 3). EXIF rotation is applied, alpha dropped.
+
+    Args:
+        to_uint8: makes 8 bits of 16, for pictures that have them.
 
     Raises:
         ImageError: no such file, not a picture, damaged, truncated, or outside the limits. It names the file.
@@ -31,11 +44,11 @@ def read_image(path: Path, limits: ImageLimits = FILE_LIMITS) -> Image:
         raise ImageError(str(error)) from error
     try:
         check_image(data, limits)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     except cv2.error as error:
         raise ImageError(f"{path} cannot be decoded: it is damaged, or of a kind that OpenCV does not read") from error
-    if image is None:
+    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path} cannot be decoded: it is damaged, or of a kind that OpenCV does not read")
-    return np.asarray(image, np.uint8)
+    return np.asarray(to_uint8(pixels) if pixels.dtype == np.uint16 else pixels, np.uint8)  # type: ignore[arg-type]

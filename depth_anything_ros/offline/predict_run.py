@@ -19,6 +19,8 @@ from depth_anything_ros.io.formats import colorize, depth_to_uint16, encode_npy,
 from depth_anything_ros.io.pictures import FILE_LIMITS, Image, read_image
 from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.offline.prediction_folder import FORMATS, PredictionFolder
 from depth_anything_ros.offline.progress import Progress, say
 from depth_anything_ros.settings import ImageLimits
@@ -111,7 +113,13 @@ def usable_formats(wanted: Sequence[str], kind: str) -> tuple[str, ...]:
 
 
 class PredictRun:
-    """One run: a model, a folder for its results, and the formats to write."""
+    """One run: a model, a folder for its results, and the formats to write.
+
+    Args:
+        max_depth: metres at the network's full output; None is the model's own.
+        limits: of pictures and videos.
+        levels: black and white of 16-bit pictures, in counts; 0 finds them.
+    """
 
     def __init__(
         self,
@@ -122,6 +130,7 @@ class PredictRun:
         max_depth: float | None = None,
         cloud: CloudSettings | None = None,
         limits: ImageLimits = FILE_LIMITS,
+        levels: tuple[int, int] = (0, 0),
     ) -> None:
         self.estimator = estimator
         self.folder = folder
@@ -129,6 +138,8 @@ class PredictRun:
         self.max_depth = estimator.max_depth if max_depth is None else max_depth
         self.cloud = cloud or CloudSettings()
         self.limits = limits
+        self.levels = levels
+        self._remark = SayOnce(say)
         self.outcome = Outcome()
 
     def run(self, files: Mapping[str, Path]) -> Outcome:
@@ -158,7 +169,9 @@ class PredictRun:
             self._video(name, path)
             self.outcome.videos += 1
         else:
-            self._estimate(name, path, read_image(path, self.limits))
+            # Each picture has a finder of its own: its depth is the same whatever was done before it.
+            finder = LevelFinder(*self.levels, self._remark)
+            self._estimate(name, path, read_image(path, self.limits, finder.to_uint8))
             self.outcome.images += 1
 
     def _video(self, name: str, path: Path) -> None:

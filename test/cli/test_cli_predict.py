@@ -701,3 +701,23 @@ def test_a_real_process_prints_one_line(tmp_path: Path, out: Path) -> None:
     [line] = done.stdout.splitlines()
     assert json.loads(line)["images"] == 1
     assert "untrained network" in done.stderr
+
+
+def test_levels_of_16_bits_are_found_in_each_picture_or_given(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = np.repeat(stand_in_image(48, 64, 1)[..., :1], 3, axis=2)
+    same = tmp_path / "same.png"
+    same.write_bytes(encode_png(grey))
+    deep = [tmp_path / "ten.png", tmp_path / "sixteen.png"]  # bits of the sensor
+    for path, factor in zip(deep, (4, 257), strict=True):
+        path.write_bytes(encode_png(grey[..., 0].astype(np.uint16) * factor))
+    assert predict(*deep, same, "--out", out, "--formats", "npy") == 0
+    assert "1023 for white" in capsys.readouterr().err
+    depths = {path.stem: np.load(out / f"npy/{path.stem}.npy") for path in (*deep, same)}
+    np.testing.assert_array_equal(depths["ten"], depths["same"])
+    np.testing.assert_array_equal(depths["sixteen"], depths["same"])
+    assert predict(*deep, "--out", out, "--formats", "npy", "--white-level", "4095") == 1
+    assert "white_level was None, now it is 4095" in capsys.readouterr().err
+    assert predict(deep[0], "--out", tmp_path / "set", "--formats", "npy", "--white-level", "4095") == 0
+    assert not np.array_equal(np.load(tmp_path / "set/npy/ten.npy"), depths["same"])

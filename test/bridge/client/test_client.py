@@ -28,7 +28,7 @@ from bridge.client.functions import (
     predict_pointcloud,
     predict_relative_depth,
 )
-from bridge.codec import encode_depth_png16, encode_raw
+from bridge.codec import encode_array_base64, encode_depth_png16, encode_raw
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
@@ -242,6 +242,37 @@ def test_what_a_server_says_is_bounded_and_on_one_line(ask: Ask) -> None:
     assert all(text.isprintable() and len(text) < 600 for text in told)
 
 
+def test_several_images_are_answered_in_their_order_each_with_its_own_error(ask: Ask) -> None:
+    depth = {"depth_map": encode_array_base64(DEPTH), "shape": [2, 2], "model_key": "toy_hypersim_56", "max_depth": 20}
+    error = {"message": "it is empty", "code": "image_size", "request_id": "abc-1"}
+    answers = Answers(httpx.Response(200, json={"results": [depth, {"error": error, "status": 422}, depth]}))
+    images = [JPEG, "http://photos.test/a.jpg", np.zeros((2, 2, 3), np.uint8)]
+    first, second, third = ask("metric_depths", images, max_depth=20.0, client=answers.client(model="toy_hypersim_56"))
+    for got in (first, third):
+        np.testing.assert_array_equal(got.values, DEPTH)
+        assert (got.kind, got.model_key, got.max_depth) == ("metric", "toy_hypersim_56", 20)
+    assert isinstance(second, BridgeError)
+    assert (str(second), second.status, second.code) == ("422: it is empty", 422, "image_size")
+    (request,) = answers.requests
+    sent = json.loads(request.content)
+    assert [base64.b64decode(sent[0]["image"]), sent[1]["image_url"]] == [JPEG, "http://photos.test/a.jpg"]
+    common = {"encoder": "toy", "dataset": "hypersim", "model_input_size": 56, "max_depth": 20.0}
+    assert all(common.items() <= item.items() for item in sent)
+
+
+@pytest.mark.parametrize("body", [{}, {"results": 3}, {"results": [3]}, {"results": [{"shape": [2, 2]}]}, []])
+def test_several_answers_that_cannot_be_read_are_an_error(ask: Ask, body: Any) -> None:
+    with pytest.raises(BridgeError, match="cannot be read"):
+        ask("metric_depths", [JPEG], client=Answers(httpx.Response(200, json=body)).client())
+
+
+def test_the_server_is_told_how_long_its_answer_is_waited_for(ask: Ask) -> None:
+    answers = Answers(refusal(503), good())
+    ask("metric_depth", JPEG, client=answers.client(timeout_s=10.0, retry=RetryPolicy(base_s=0.2)))
+    first, second = (int(request.headers["x-deadline-ms"]) for request in answers.requests)
+    assert 0 < second <= first <= 10_000
+
+
 def test_results_of_the_json_api_are_decoded() -> None:
     points = np.arange(12, dtype=np.float32).reshape(4, 3)
     cloud, depth = (base64.b64encode(encode_raw(array)).decode() for array in (points, DEPTH))
@@ -314,12 +345,12 @@ def test_the_function_api_gives_what_the_json_api_gives(
     toy: dict[str, Any] = {"base_url": running_bridge.url, "encoder": "toy", "model_input_size": 56}
     image = encode_image(photo)
     metric = predict_metric_depth(image, max_depth=20.0, **toy)
-    assert set(metric) == {"depth_map", "shape", "min", "max"}
+    assert set(metric) == {"depth_map", "shape", "min", "max", "max_depth"}
     np.testing.assert_allclose(decode_depth_map(metric), estimator.estimate(photo, 20.0).values, atol=1e-5)
     relative = predict_relative_depth(image, **toy)
     np.testing.assert_allclose(decode_depth_map(relative), estimator.estimate(photo, 1.0).values, atol=1e-6)
     cloud = predict_pointcloud(image, camera_intrinsics=INTRINSICS, max_depth=20.0, **toy)
-    assert set(cloud) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max"}
+    assert set(cloud) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max", "max_depth"}
     assert decode_pointcloud(cloud).shape == (photo.shape[0] * photo.shape[1], 3)
     np.testing.assert_array_equal(decode_depth_map(cloud), decode_depth_map(metric))
     assert "toy_hypersim_56" in get_health(running_bridge.url)["models_loaded"]

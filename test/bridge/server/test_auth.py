@@ -188,6 +188,8 @@ def test_keys_images_and_queries_never_reach_the_log(
     raw = {**bearer(KEY), "Content-Type": "image/jpeg"}
     with httpx.Client(base_url=running.url, headers=bearer(KEY)) as client:
         assert client.post("/metric_depth", json=metric_request).status_code == 200
+        assert client.post("/metric_depth", params=query, content=jpeg, headers=raw).status_code == 422
+        query.pop("note")
         assert client.post("/metric_depth", params=query, content=jpeg, headers=raw).status_code == 200
         url = "http://user:private-pass@127.0.0.1/a.jpg?private-query"
         assert client.post("/metric_depth", json={"image_url": url, "max_depth": 1}).status_code == 403
