@@ -103,7 +103,7 @@ def decode_npy(data: bytes) -> NDArray[np.float32]:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
         return np.asarray(array, np.float32)
-    except (ValueError, TypeError, EOFError, OSError) as error:
+    except (ValueError, TypeError, EOFError, OSError, MemoryError) as error:  # its header may announce any size
         raise UndecodableData("not an .npy file of numbers") from error
 
 

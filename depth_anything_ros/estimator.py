@@ -16,7 +16,7 @@ from torch import Tensor
 from depth_anything_ros.backends import create_backend
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.depth_map import DepthMap, Kind
-from depth_anything_ros.errors import ImageError, SettingsError
+from depth_anything_ros.errors import DeviceError, ImageError, SettingsError
 from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.dpt import resize
 from depth_anything_ros.model.preprocess import network_size, preprocess
@@ -94,7 +94,7 @@ class DepthEstimator:
             DeviceError: no such device here. OutOfMemory: the model does not fit on it.
             BackendError: unknown backend, or it cannot run here.
         """
-        spec, largest = dataset_spec(dataset), encoder_spec(encoder).max_input_size
+        spec, architecture = dataset_spec(dataset), encoder_spec(encoder)
         target = select_device(device)
         if checkpoint is not None and Path(checkpoint).suffix == ONNX_SUFFIX:
             if compile:
@@ -113,7 +113,7 @@ class DepthEstimator:
             key=f"{encoder}_{dataset}_{input_size}",
             kind=spec.kind,
             max_depth=spec.max_depth_m,
-            input_size=input_size if largest is None else min(input_size, largest),
+            input_size=architecture.clamp_input_size(input_size),
             source=source,
             sha256=sha256,
             limits=limits,
@@ -159,6 +159,7 @@ class DepthEstimator:
         Raises:
             ImageError: wrong shape or dtype, or outside the caps on aspect ratio and tokens.
             SettingsError: a max_depth that is not a positive number.
+            DeviceError: the device gave numbers that are not finite.
             OutOfMemory: the device's memory is full; what was taken is given back.
         """
         return self.estimate_batch([image_bgr], [max_depth])[0]
@@ -202,9 +203,12 @@ class DepthEstimator:
             self.estimate_batch(images)
 
     def _infer(self, x: Tensor) -> Tensor:
-        """Run the network on as many images at a time as the backend takes."""
+        """Run the network on as many images at a time as the backend takes. Raises DeviceError: no finite numbers."""
         parts = [self.backend(part) for part in torch.split(x, self.backend.max_batch)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        depth = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if not depth.isfinite().all():
+            raise DeviceError(f"{self.device} answered with numbers that are not finite")
+        return depth
 
     def _scales(self, count: int, max_depths: Sequence[float | None] | None) -> list[float]:
         wanted = [None] * count if max_depths is None else max_depths

@@ -100,18 +100,18 @@ class FitSettings:
     """How scale and shift are fitted to samples, and which fits are refused (docs/scale.md).
 
     Attributes:
-        min_samples: fewer are no evidence.
-        tolerance: a sample agrees when it is off by at most this share of its depth,
-        min_tolerance_m: or by this much, whichever is more.
-        min_inlier_share: fewer agreeing samples of all are refused.
-        max_residual: the root mean square of what agreeing samples are off by, as a share of their depth.
-        min_scale, max_scale: a metric model's scale outside is refused.
+        min_samples: a fit to fewer samples is refused.
+        tolerance: largest error of a sample that agrees, as a share of its depth.
+        min_tolerance_m: lower limit of that error, in metres.
+        min_inlier_share: a fit is refused if a smaller share of the samples agrees.
+        max_residual: largest root mean square error of the agreeing samples, as a share of their depth.
+        min_scale, max_scale: limits of a metric model's scale.
         fit_shift: False fits the scale alone.
-        max_shift: a larger shift, as a share of the median depth, is not believed.
-        min_spread: the agreeing samples' 90th percentile of depth over their 10th; below, they do not tell the shift.
-        max_shift_error: nor with a larger standard error of the shift, as a share of the median depth.
-        trials: how many lines or planes are tried.
-        seed: of the trials: the same samples always give the same fit.
+        max_shift: largest shift, as a share of the median depth; beyond it, the scale is fitted alone.
+        min_spread: smallest ratio of the agreeing samples' 90th to their 10th percentile of depth that tells the shift.
+        max_shift_error: largest standard error of the shift, as a share of the median depth, that tells the shift.
+        trials: number of lines or planes that are tried.
+        seed: of the trials. The same samples always give the same fit.
     """
 
     min_samples: int = 20
@@ -134,9 +134,10 @@ class GroundPlaneSettings:
     """How the ground is found in depth.
 
     Attributes:
-        max_tilt_deg: between the ground's normal and the direction that is down by the camera's pitch and roll.
-        max_points: how many of the picture's lower half are looked at.
-        fit: tolerance across the plane, and what is refused. Furniture stands on the ground: fewer points agree.
+        max_tilt_deg: largest angle between the ground's normal and the direction that is down by the camera's pitch
+            and roll.
+        max_points: number of points of the picture's lower half that are used, at most.
+        fit: tolerance across the plane, and limits of the fit. Furniture stands on the ground, so fewer points agree.
     """
 
     max_tilt_deg: float = 20.0
@@ -146,10 +147,10 @@ class GroundPlaneSettings:
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How per-frame fits become what is applied.
+    """How per-frame fits are smoothed and held.
 
     Attributes:
-        time_constant_s: of the smoothing; 0 takes every fit as it is.
+        time_constant_s: time constant of the smoothing; 0 does not smooth.
         hold_s: how long the last scale is kept without new evidence.
     """
 

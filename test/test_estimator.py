@@ -380,6 +380,14 @@ def test_other_failures_of_a_backend_are_passed_on(photo: Image) -> None:
 # ---- threads
 
 
+def test_depth_that_is_not_finite_is_a_failure_of_the_device(toy_checkpoint: Path, photo: Image) -> None:
+    estimator = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 56, device="cpu", backend="torch")
+    network: Any = getattr(estimator.backend, "network")  # noqa: B009 - of this backend, not of all
+    network.depth_head.scratch.output_conv2[2].bias.data.fill_(math.nan)
+    with pytest.raises(DeviceError, match="cpu answered with numbers that are not finite"):
+        estimator.estimate(photo)
+
+
 def test_threads_that_share_an_estimator_get_the_same_depth(toy_estimator: DepthEstimator) -> None:
     images = [stand_in_image(40 + 9 * n, 70, seed=n) for n in range(12)]  # more sizes than are kept
     alone = [toy_estimator.estimate(image).values for image in images]

@@ -74,9 +74,12 @@ class ServedDepth(DepthMap):
 # ---- the calls
 
 
-def metric_depth_call(image: Image, max_depth: float | None, model: str | None) -> Call[ServedDepth]:
+def metric_depth_call(
+    image: Image, max_depth: float | None, focal_px: float | None, model: str | None
+) -> Call[ServedDepth]:
     """Ask for metric depth as `.npy`."""
-    request = _image_request("/metric_depth", image, NPY, _fields(model) | _max_depth(max_depth))
+    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
+    request = _image_request("/metric_depth", image, NPY, fields)
     return Call(request, lambda response: _depth_map(response, "metric"))
 
 
@@ -84,7 +87,7 @@ def metric_depths_call(
     images: Sequence[Image], max_depth: float | None, model: str | None
 ) -> Call[list[ServedDepth | BridgeError]]:
     """Ask for metric depth of several images as JSON."""
-    fields = _fields(model) | _max_depth(max_depth)
+    fields = _fields(model) | _given(max_depth=max_depth)
     request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
     return Call(request, lambda response: [_item(item) for item in response.json()["results"]])
 
@@ -102,9 +105,11 @@ def point_cloud_call(
 
     Depth travels as a 16-bit PNG, a sixth of the cloud's bytes at most, where `max_depth` tells its scale.
     """
-    if not isinstance(camera, CameraModel):
-        pinhole(camera)  # a bad one is refused before anything is sent
-    fields = _fields(model) | _max_depth(max_depth)
+    known = (
+        camera if isinstance(camera, CameraModel) else pinhole(camera)
+    )  # a bad one is refused before anything is sent
+    focal_px = (known.fx + known.fy) / 2  # for models whose metres depend on it
+    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
     if max_depth is None:
         request = _image_request("/metric_depth", image, NPY, fields)
         return Call(request, lambda response: back_project(decode_npy(response.content), camera))
@@ -147,9 +152,9 @@ def _fields(model: str | None) -> dict[str, Any]:
     return {} if match is None else match.groupdict() | {"model_input_size": int(match["model_input_size"])}
 
 
-def _max_depth(max_depth: float | None) -> dict[str, float]:
-    """Without one the server takes the dataset's own."""
-    return {} if max_depth is None else {"max_depth": max_depth}
+def _given(**fields: float | None) -> dict[str, float]:
+    """The fields that have a value; the others are left to the server."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _image_request(path: str, image: Image, accept: str, fields: dict[str, Any]) -> dict[str, Any]:

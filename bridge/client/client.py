@@ -130,9 +130,17 @@ class DepthClient(_Client):
 
         self._connections = ProcessConnections(open_client)
 
-    def metric_depth(self, image: Image, *, max_depth: float | None = None) -> ServedDepth:
-        """Depth in metres; `max_depth` is the depth at the network's full output, None the dataset's own."""
-        return self.run(metric_depth_call(image, max_depth, self._server.model))
+    def metric_depth(
+        self, image: Image, *, max_depth: float | None = None, focal_px: float | None = None
+    ) -> ServedDepth:
+        """Depth in metres.
+
+        Args:
+            image: see `images.Image`.
+            max_depth: metres at the network's full output; None is the dataset's own.
+            focal_px: focal length of the image in pixels, for models whose metres depend on it (`da3metric`).
+        """
+        return self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
 
     def metric_depths(
         self, images: Sequence[Image], *, max_depth: float | None = None
@@ -210,9 +218,11 @@ class AsyncDepthClient(_Client):
 
         self._connections = LoopConnections(open_client)
 
-    async def metric_depth(self, image: Image, *, max_depth: float | None = None) -> ServedDepth:
+    async def metric_depth(
+        self, image: Image, *, max_depth: float | None = None, focal_px: float | None = None
+    ) -> ServedDepth:
         """See `DepthClient.metric_depth`."""
-        return await self.run(metric_depth_call(image, max_depth, self._server.model))
+        return await self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
 
     async def metric_depths(
         self, images: Sequence[Image], *, max_depth: float | None = None

@@ -74,16 +74,32 @@ class OnnxBackend:
         expected = parity.reference(self.network, x)
         self._fingerprint = self._fingerprint or fingerprint(self.network)
         depends_on = (self._fingerprint, size, OPSET, torch.__version__)
-        model = self._cache.load(*depends_on)
-        if model is None:
-            model = export_network(self.network, size, {})
-            self._cache.store(model, *depends_on)
-        session = Session(model, self.device, self.precision, self._folder)
-        found = session(x.to(self.device)).cpu()
-        off = parity.require_within(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
+        session, off = self._load(x, expected, depends_on) or self._export(x, expected, depends_on)
         took_s = time.perf_counter() - start_s
         logger.info("onnxruntime ready for %dx%d on %s, %.1f s; off by %s", *size, session.provider, took_s, off)
         return session
+
+    def _load(self, x: Tensor, expected: Tensor, depends_on: tuple[object, ...]) -> Built | None:
+        """Return what was exported before, or None where there is nothing, or it departs from torch."""
+        model = self._cache.load(*depends_on)
+        if model is None:
+            return None
+        try:
+            return self._session(model, x, expected)
+        except BackendError as error:
+            logger.warning("what was exported before is of no use; exporting anew: %s", error)
+            return None
+
+    def _export(self, x: Tensor, expected: Tensor, depends_on: tuple[object, ...]) -> Built:
+        model = export_network(self.network, (x.shape[2], x.shape[3]), {})
+        self._cache.store(model, *depends_on)
+        return self._session(model, x, expected)
+
+    def _session(self, model: bytes, x: Tensor, expected: Tensor) -> Built:
+        session = Session(model, self.device, self.precision, self._folder)
+        found = session(x.to(self.device)).cpu()
+        off = parity.require_within(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
+        return session, off
 
 
 class OnnxFileBackend:
@@ -152,6 +168,10 @@ class Session:
         """float32 (1, 3, h, w) -> float32 (1, h, w), both on the device."""
         [found] = self._session.run([OUTPUT], {INPUT: x.contiguous().cpu().numpy()})
         return torch.from_numpy(found).to(self._device)
+
+
+# What runs it, and what it differs from torch by.
+Built = tuple[Session, parity.Difference]
 
 
 def providers_for(device: torch.device) -> list[str]:

@@ -22,6 +22,7 @@ from depth_anything_ros.model.checkpoint_search import cache_folder, given_check
 from depth_anything_ros.model.dpt import DepthAnythingV2
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.model.registry import encoder_spec
+from depth_anything_ros.model.weights import varies
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,10 @@ def check_content(content: bytes, where: str, encoder: str, dataset: str) -> Onn
         onnx.checker.check_model(content)
     except Exception as error:  # the checker's kinds
         raise CheckpointInvalid(damaged) from error
-    return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, _sample(says, size, where))
+    expected = _sample(says, size, where)
+    if not varies(expected):
+        raise CheckpointInvalid(f"{where} gives no depth: its sample is the same everywhere, or not finite")
+    return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, expected)
 
 
 def _sample(says: dict[str, str], size: tuple[int, int], where: str) -> Tensor:

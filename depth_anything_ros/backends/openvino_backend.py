@@ -104,13 +104,15 @@ class OpenVinoBackend:
     def _build(self, size: Size) -> Callable[[Tensor], Tensor]:
         start_s = time.perf_counter()
         x = parity.probe_image(*size)
-        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
         self._skip_rejected(size)
-        converted = cache(lambda: self._convert(x))  # slow, and the same for every precision
+        # Both are slow, and the same for every precision.
+        converted = cache(lambda: self._convert(x))
+        reference = cache(lambda: parity.fresh_reference(self.network, x, self._parity, *self._identity()))
         while True:
             precision, limit = self._tries[0]
-            executor, how = self._executor(size, precision, converted)
-            off = parity.difference(executor(x), expected)
+            how, executor, off = self._load(size, precision, limit, x) or self._compile(
+                size, precision, x, converted, reference
+            )
             if off.within(limit):
                 took_s = time.perf_counter() - start_s
                 logger.info("openvino %s for %dx%d in %s, %.1f s; off by %s", how, *size, precision, took_s, off)
@@ -122,40 +124,59 @@ class OpenVinoBackend:
                 )
             logger.info("openvino in %s is off by %s with these weights; taking fp32", precision, off)
             self._parity.store(str(off).encode(), *self._rejection(size))
-            self._give_precision_up()
+            self._drop_precision()
 
     def _skip_rejected(self, size: Size) -> None:
         """Do without a precision that was measured before, with all the same, and was too far off."""
         while len(self._tries) > 1 and (off := self._parity.load(*self._rejection(size))) is not None:
             logger.info("openvino in %s was off by %s with these weights; taking fp32", self.precision, off.decode())
-            self._give_precision_up()
+            self._drop_precision()
 
     def _rejection(self, size: Size) -> tuple[object, ...]:
         return "rejected", size, *self._tries[0], *self._identity()
 
-    def _give_precision_up(self) -> None:
+    def _drop_precision(self) -> None:
         del self._tries[0]
         self._executors.forget_built()
 
-    def _executor(self, size: Size, precision: str, converted: Callable[[], Any]) -> tuple[Executor, str]:
-        """Return what runs this size, and whether it was `loaded` or `compiled` from the `converted` network."""
-        config = {
+    def _load(self, size: Size, precision: str, limit: parity.Difference, x: Tensor) -> Built | None:
+        """Return the network that was compiled before, or None where there is none, or it departs from torch."""
+        config = self._config(precision)
+        blob = self._cache.load(*self._identity(), size, config)
+        if blob is None:
+            return None
+        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
+        try:
+            executor = Executor(self._core.import_model(blob, "CPU", config))
+            off = parity.difference(executor(x), expected)
+        except Exception as error:  # of the library, about a blob that it does not like
+            logger.warning("openvino cannot load what it compiled before; compiling anew: %s", error)
+            return None
+        if not off.within(limit):
+            logger.warning("what openvino compiled before departs from torch by %s; compiling anew", off)
+            return None
+        return "loaded", executor, off
+
+    def _compile(
+        self, size: Size, precision: str, x: Tensor, converted: Callable[[], Any], reference: Callable[[], Tensor]
+    ) -> Built:
+        config = self._config(precision)
+        try:
+            model = converted() if precision == "fp32" else self._with_single_end(converted())
+            compiled = self._core.compile_model(model, "CPU", config)
+            self._cache.store(compiled.export_model().getvalue(), *self._identity(), size, config)
+        except Exception as error:  # two libraries' worth of kinds
+            text = f"openvino cannot run the network at {size[0]}x{size[1]}"
+            raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
+        executor = Executor(compiled)
+        return "compiled", executor, parity.difference(executor(x), reference())
+
+    def _config(self, precision: str) -> dict[str, Any]:
+        return {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
-        depends_on = (*self._identity(), size, config)
-        try:
-            blob = self._cache.load(*depends_on)
-            if blob is not None:
-                return Executor(self._core.import_model(blob, "CPU", config)), "loaded"
-            model = converted() if precision == "fp32" else self._with_single_end(converted())
-            compiled = self._core.compile_model(model, "CPU", config)
-            self._cache.store(compiled.export_model().getvalue(), *depends_on)
-        except Exception as error:  # two libraries' worth of kinds
-            text = f"openvino cannot run the network at {size[0]}x{size[1]}"
-            raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
-        return Executor(compiled), "compiled"
 
     def _identity(self) -> tuple[str, ...]:
         """Everything but size and configuration that a compiled network depends on."""
@@ -203,6 +224,10 @@ class Executor:
         with self._lock:
             found = self._request.infer([x.contiguous().numpy()], share_inputs=True)[0]
         return torch.from_numpy(found)
+
+
+# Whether it was "loaded" or "compiled", what runs it, and what it differs from torch by.
+Built = tuple[str, Executor, parity.Difference]
 
 
 def import_openvino() -> Any:

@@ -63,16 +63,24 @@ def reference(network: DepthAnythingV2, x: Tensor) -> Tensor:
 def cached_reference(network: DepthAnythingV2, x: Tensor, cache: BlobCache, *depends_on: object) -> Tensor:
     """Return `reference`, from a cache where it was asked before for this very picture and `depends_on`.
 
-    It takes longer than all else in a start with a warm cache, and much memory. What is compared with it
-    is measured every time all the same.
+    Torch takes longer than all else in a start with a warm cache, and much memory. What is compared with
+    its answer is measured every time all the same.
     """
-    key = ("reference", tuple(x.shape), hashlib.sha256(x.numpy().data).hexdigest(), *depends_on)
-    kept = cache.load(*key)
+    kept = cache.load(*_reference_key(x), *depends_on)
     if kept is not None:
         return torch.from_numpy(np.frombuffer(kept, np.float32).reshape(-1, *x.shape[2:]).copy())
+    return fresh_reference(network, x, cache, *depends_on)
+
+
+def fresh_reference(network: DepthAnythingV2, x: Tensor, cache: BlobCache, *depends_on: object) -> Tensor:
+    """Return `reference`, asked anew and kept for `cached_reference`."""
     found = reference(network, x)
-    cache.store(found.numpy().tobytes(), *key)
+    cache.store(found.numpy().tobytes(), *_reference_key(x), *depends_on)
     return found
+
+
+def _reference_key(x: Tensor) -> tuple[object, ...]:
+    return "reference", tuple(x.shape), hashlib.sha256(x.numpy().data).hexdigest()
 
 
 def difference(found: Tensor, expected: Tensor) -> Difference:

@@ -32,11 +32,15 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.backends import parity
     from depth_anything_ros.backends.onnx_backend import OPSET, Session
     from depth_anything_ros.backends.onnx_files import check_content, export_file
+    from depth_anything_ros.io.whole_files import write_file
     from depth_anything_ros.model.preprocess import network_size
+    from depth_anything_ros.model.registry import dataset_spec, encoder_spec
     from depth_anything_ros.model.weights import load_model
     from depth_anything_ros.settings import InputLimits
 
-    size = network_size(args.height, args.width, args.input_size, InputLimits())
+    dataset_spec(args.dataset)
+    input_size = encoder_spec(args.encoder).clamp_input_size(args.input_size)
+    size = network_size(args.height, args.width, input_size, InputLimits())
     loaded = load_model(args.encoder, args.dataset, args.checkpoint, download=False)
     content = export_file(
         loaded.network, args.encoder, args.dataset, size, loaded.sha256, dynamic_batch=args.dynamic_batch
@@ -45,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     x = parity.probe_image(*size)
     found = Session(content, torch.device("cpu"), "fp32", None)(x)
     off = parity.require_within(found, parity.reference(loaded.network, x), parity.FP32_LIMIT, "the exported network")
-    write(args.out, content)
+    write_file(args.out, lambda path: path.write_bytes(content))
     shape = ["batch" if args.dynamic_batch else 1, 3, *size]
     print(
         json.dumps(
@@ -62,16 +66,3 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     return 0
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is complete. Raises SettingsError where it cannot."""
-    from depth_anything_ros.errors import SettingsError
-
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error

@@ -41,6 +41,10 @@ class EncoderSpec:
     max_input_size: int | None = None
     gpu_batch: int = 8
 
+    def clamp_input_size(self, wanted: int) -> int:
+        """Return the input size that the network is given where `wanted` was asked for."""
+        return wanted if self.max_input_size is None else min(wanted, self.max_input_size)
+
 
 @dataclass(frozen=True)
 class DatasetSpec:

@@ -7,11 +7,13 @@ The steps live beside this file: `checkpoint_search`, `checkpoint_download`, `ch
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, DownloadError
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 # In place of a checkpoint's path: seeded random weights. The depth is noise; the rest is real.
 UNTRAINED = "untrained"
 UNTRAINED_SEED = 0
+CHECK_SIZE = (42, 56)  # of the picture that tells whether weights give depth at all
+LEAST_SPREAD = 1e-6  # of depth over that picture, as a fraction of the largest value
 DEMONSTRATION = ("vitt", "synthetic")
 DEMONSTRATION_NOTE = (
     "demonstration model, trained on rendered rooms only: for demonstrations and tests, not for robots; "
@@ -63,7 +67,7 @@ def load_model(
     Raises:
         SettingsError: unknown encoder or dataset.
         CheckpointNotFound, LicenseNotAccepted, DownloadError: as `resolve_checkpoint`.
-        CheckpointInvalid: the file is not a checkpoint, or is truncated.
+        CheckpointInvalid: the file is not a checkpoint, is truncated or damaged, or its weights give no depth.
         CheckpointMismatch: it is another encoder's, or says that it is another dataset's.
     """
     kind = dataset_spec(dataset).kind
@@ -86,8 +90,28 @@ def load_model(
     digest, after = file_sha256(path), path.stat()
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
         raise CheckpointInvalid(f"{path} changed while it was read; try again")
+    network.eval().requires_grad_(False)
+    _check_depth(network, path)
     logger.info("loaded %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
-    return LoadedModel(network.eval().requires_grad_(False), str(path), digest)
+    return LoadedModel(network, str(path), digest)
+
+
+def _check_depth(network: DepthAnythingV2, path: Path) -> None:
+    """Refuse weights that give no depth: NaN, or one value for a whole picture of noise.
+
+    Told before the activation, behind which a sound relative model may say zero everywhere.
+    """
+    x = torch.randn((1, 3, *CHECK_SIZE), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(False), torch.no_grad():  # what the network keeps of it is an ordinary tensor
+        depth = network.before_activation(x)
+    if not varies(depth):
+        raise CheckpointInvalid(f"{path} is damaged: with its weights depth is the same everywhere, or NaN")
+
+
+def varies(depth: Tensor) -> bool:
+    """Whether depth is finite and not the same everywhere."""
+    spread, largest = float(depth.max() - depth.min()), float(depth.abs().max())
+    return LEAST_SPREAD * largest < spread < math.inf  # NaN is not
 
 
 def _untrained(encoder: str, kind: Kind) -> LoadedModel:

@@ -217,7 +217,26 @@ def pickled_npy() -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", encode_npy(depth())[:-1], pickled_npy(), b"\x80\x04]\x94."])
+def npy_of(shape: tuple[int, ...]) -> bytes:
+    """An `.npy` file that announces this shape and holds nothing."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"shape": shape, "fortran_order": False, "descr": "<f4"})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x93NUMPY",
+        encode_npy(depth())[:-1],
+        pickled_npy(),
+        b"\x80\x04]\x94.",
+        npy_of((10**14,)),
+        npy_of((10**9, 10**9, 10**9)),
+        npy_of((-5, 3)),
+    ],
+)
 def test_npy_that_is_cut_or_pickled_is_refused(data: bytes) -> None:
     with pytest.raises(UndecodableData):
         decode_npy(data)

@@ -153,7 +153,8 @@ def test_every_kind_of_image_is_sent_as_what_it_is(ask: Ask, tmp_path: Path, pho
     path.write_bytes(as_png(photo))
     answers = Answers(good())
     client = answers.client(model="vits_vkitti_518", api_key="k1")
-    for image, kind in ((path, "png"), (str(path), "png"), (jpeg, "jpeg"), (photo, "png")):
+    url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    for image, kind in ((path, "png"), (str(path), "png"), (jpeg, "jpeg"), (photo, "png"), (url, "jpeg")):
         ask("metric_depth", image, max_depth=80.0, client=client)
         request = answers.requests[-1]
         assert request.headers["content-type"] == f"image/{kind}"
@@ -187,6 +188,8 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
         ask("metric_depth", b"GIF89a", max_depth=1.0, client=answers.client())
     with pytest.raises(FileNotFoundError):
         ask("metric_depth", tmp_path / "none.png", max_depth=1.0, client=answers.client())
+    with pytest.raises(ImageError, match="no file name"):
+        ask("metric_depth", "a\0b.png", client=answers.client())
     with pytest.raises(SettingsError, match="vits_hypersim_518"):
         ask("relative_depth", as_png(np.zeros((2, 2, 3), np.uint8)), client=answers.client(model="../../x"))
     assert answers.requests == []
@@ -311,6 +314,31 @@ def test_depth_from_a_bridge_is_the_estimators(
     assert (depth.kind, depth.unit, depth.model_key) == ("metric", "m", "toy_hypersim_56")
 
 
+def test_several_images_of_several_kinds_come_back_in_one_answer(
+    ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8], estimator: DepthEstimator
+) -> None:
+    images = [photo, JPEG, as_png(np.zeros((9, 900, 3), np.uint8))]
+    first, second, third = ask("metric_depths", images, client={"base_url": running_bridge.url})
+    np.testing.assert_allclose(first.values, estimator.estimate(photo).values, atol=1e-5)
+    assert (first.kind, first.model_key, first.max_depth) == ("metric", "toy_hypersim_56", 20.0)
+    assert second.values.shape == (48, 64)
+    assert isinstance(third, BridgeError)
+    assert (third.status, third.code) == (422, "image_size")
+    (alone,) = ask("metric_depths", [photo], max_depth=5.0, client={"base_url": running_bridge.url})
+    assert alone.max_depth == 5.0
+
+
+def test_the_server_says_which_max_depth_it_used(ask: Ask, running_bridge: RunningBridge) -> None:
+    for model, asked, used in (("toy_hypersim_56", None, 20.0), ("toy_vkitti_56", None, 80.0), (None, 7.5, 7.5)):
+        client = {"base_url": running_bridge.url, "model": model}
+        assert ask("metric_depth", JPEG, max_depth=asked, client=client).max_depth == used
+    assert ask("relative_depth", JPEG, client={"base_url": running_bridge.url}).max_depth is None
+
+
+def test_the_models_of_a_bridge_are_told(ask: Ask, running_bridge: RunningBridge) -> None:
+    assert ask("models", client={"base_url": running_bridge.url})["default"] == "toy_hypersim_56"
+
+
 def test_relative_depth_comes_from_a_relative_model(
     ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
 ) -> None:
@@ -323,7 +351,7 @@ def test_a_cloud_made_here_is_the_bridges_within_the_rounding_of_the_png(
     ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
 ) -> None:
     client = {"base_url": running_bridge.url}
-    for max_depth, step_m in ((20.0, 1e-3), (80.0, 1 / 819)):
+    for max_depth, step_m in ((20.0, 1e-3), (80.0, 1 / 819), (None, 1e-6)):
         result = predict_pointcloud(
             encode_image(photo),
             camera_intrinsics=INTRINSICS,
