@@ -24,9 +24,11 @@ class Nearest(Node):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("nearest", **options)
-        encoder = self.declare_parameter("encoder", "vitt").value
-        dataset = self.declare_parameter("dataset", "synthetic").value
-        self._estimator = DepthEstimator.load(encoder=encoder, dataset=dataset)
+        model: dict[str, Any] = {
+            name: self.declare_parameter(name, default).value
+            for name, default in (("encoder", "vitt"), ("dataset", "synthetic"))
+        }
+        self._estimator = DepthEstimator.load(**model)
         self._nearest = self.create_publisher(Float32, "nearest", 1)
         self.create_subscription(Image, "image", self._on_image, qos_profile_sensor_data)
 
