@@ -88,9 +88,9 @@ def decode_raw(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.frombuffer(data, FLOAT32).reshape(shape).astype(np.float32)
 
 
-def encode_array_base64(array: NDArray[Any]) -> str:
+def encode_array_base64(array: NDArray[Any]) -> bytes:
     """Any array -> base64 of `encode_raw`."""
-    return base64.b64encode(np.ascontiguousarray(array, FLOAT32).data).decode("ascii")
+    return base64.b64encode(np.ascontiguousarray(array, FLOAT32).data)
 
 
 def decode_array_base64(text: str, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from depth_anything_ros.errors import SettingsError
+
+ResizeRule = Literal["lower_bound", "upper_bound"]
+RESIZE_RULES: tuple[ResizeRule, ...] = ("lower_bound", "upper_bound")
+
+# Side that a network is given where nobody asks for another, in pixels: the long side of Depth Anything 3, the short
+# one of all others.
+INPUT_SIZES = {"da3metric": 504, "da3mono": 504, "da3": 504}
+V2_INPUT_SIZE = 518
+
+
+def model_key(encoder: str, dataset: str, input_size: int | None = None) -> str:
+    """Return `{encoder}_{dataset}_{input_size}`; None is the network's own size."""
+    return f"{encoder}_{dataset}_{own_input_size(dataset) if input_size is None else input_size}"
+
+
+def own_input_size(dataset: str) -> int:
+    """Return the `input_size` that a dataset's networks take where nobody asks for another."""
+    return INPUT_SIZES.get(dataset, V2_INPUT_SIZE)
 
 
 @dataclass(frozen=True)
@@ -49,11 +68,13 @@ class ModelSettings:
 
     Attributes:
         encoder: name in `model.registry.ENCODERS`.
-        dataset: name in `model.registry.DATASETS`; decides metric or relative, and max_depth.
+        dataset: name in `model.registry.DATASETS`; decides the kind of depth, and what metres follow from.
         checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `model/checkpoint_search.py`);
             `weights.UNTRAINED` builds seeded random weights, for trials without any; a `.onnx` file
             of `depth_anything export` is run by ONNX Runtime.
-        input_size: short side given to the network, in pixels.
+        input_size: side given to the network, in pixels; None is the network's own: 518, for Depth Anything 3 504.
+        resize: which side: `lower_bound` the short one, `upper_bound` the long one; None is the network's own:
+            the short one, for Depth Anything 3 the long one.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA, or bf16 where these weights
             overflow it; on a CPU fp32, or bf16 where OpenVINO runs the network, the processor has it and it departs by
@@ -68,19 +89,25 @@ class ModelSettings:
     encoder: str = "vits"
     dataset: str = "hypersim"
     checkpoint: str | None = None
-    input_size: int = 518
+    input_size: int | None = None
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
     compile: bool = False
+    resize: str | None = None
     # How weights are fetched makes no other model of it.
     download: bool = field(default=True, compare=False)
     accept_license: bool = field(default=False, compare=False)
 
     @property
+    def network_input_size(self) -> int:
+        """`input_size`, or the network's own."""
+        return own_input_size(self.dataset) if self.input_size is None else self.input_size
+
+    @property
     def key(self) -> str:
         """Model key, `{encoder}_{dataset}_{input_size}`."""
-        return f"{self.encoder}_{self.dataset}_{self.input_size}"
+        return model_key(self.encoder, self.dataset, self.input_size)
 
 
 @dataclass(frozen=True)

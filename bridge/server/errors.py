@@ -13,10 +13,13 @@
         ├── BodyTooLarge          413
         ├── UnsupportedMedia      415  no such input format
         ├── InvalidValue          422  understood, but out of range
+        ├── SlowImage             422  an image that takes too long to decode
         ├── RateLimited           429
         ├── QueueFull             503
         ├── Loading               503
         ├── Draining              503
+        ├── WeightsMissing        503  no weights for the model here
+        ├── WeightsUnusable       503  damaged ones, or another model's
         ├── DeviceFailed          503  the worker is replaced
         └── DeadlineExceeded      504
 
@@ -38,8 +41,6 @@ from bridge.server.image_url import ImageHostFailed, UrlRefused
 from bridge.server.media import JSON, dump_json
 from depth_anything_ros.errors import (
     CheckpointError,
-    CheckpointInvalid,
-    CheckpointMismatch,
     DepthAnythingError,
     DeviceError,
     InputError,
@@ -101,6 +102,10 @@ class InvalidValue(RequestError):
     """A value of the wrong type or out of range."""
 
 
+class SlowImage(RequestError):
+    """An image that takes too long to decode."""
+
+
 class RateLimited(RequestError):
     """The key asked too often."""
 
@@ -115,6 +120,14 @@ class Loading(RequestError):
 
 class Draining(RequestError):
     """The server is going down."""
+
+
+class WeightsMissing(RequestError):
+    """The model has no weights on this server."""
+
+
+class WeightsUnusable(RequestError):
+    """The model's weights on this server cannot be used."""
 
 
 class DeviceFailed(RequestError):
@@ -150,6 +163,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     BodyTooLarge: Answer(413, INVALID, "body_too_large"),
     UnsupportedMedia: Answer(415, INVALID, "unsupported_media_type"),
     InvalidValue: Answer(422, INVALID, "invalid_value"),
+    SlowImage: Answer(422, INVALID, "undecodable_image"),
     UndecodableImage: Answer(422, INVALID, "undecodable_image"),
     OversizedImage: Answer(422, INVALID, "image_size"),
     UnusableScale: Answer(422, INVALID, "png_scale"),
@@ -163,9 +177,10 @@ ANSWERS: dict[type[BaseException], Answer] = {
     DeviceError: Answer(503, SERVER, "device_failed", "the device that computes depth failed", 5),
     OutOfMemory: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
     MemoryError: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
-    CheckpointInvalid: Answer(503, SERVER, "weights_unusable", "this server's weights for the model are damaged", 60),
-    CheckpointMismatch: Answer(503, SERVER, "weights_unusable", "this server's weights are those of another model", 60),
-    CheckpointError: Answer(503, SERVER, "weights_missing", "this server has no weights for the model", 60),
+    # No Retry-After: weights do not come by themselves.
+    WeightsMissing: Answer(503, SERVER, "weights_missing"),
+    WeightsUnusable: Answer(503, SERVER, "weights_unusable"),
+    CheckpointError: Answer(503, SERVER, "weights_unusable", "this server's weights for the model cannot be used"),
     DeadlineExceeded: Answer(504, SERVER, "deadline"),
     # Values of a request never become one: only the server's own settings do.
     SettingsError: Answer(500, SERVER, "misconfigured", "this server's settings for the model cannot be used"),

@@ -57,6 +57,7 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["root_path"] = self._settings.root_path  # the router takes paths with it and without
         exchange = Exchange(scope, receive, send, self._settings.request_timeout_s)
         try:
             await self._serve(exchange)

@@ -26,7 +26,7 @@ from bridge.server.errors import DeviceFailed, NotAcceptable, error_item
 from bridge.server.fetching import Fetches
 from bridge.server.media import JSON, PNG
 from bridge.server.metrics import Metrics
-from bridge.server.models import choose_model, record_models
+from bridge.server.models import choose_model, record_models, without_weights
 from bridge.server.options import validate
 from bridge.server.parsing import Body, Fields, read_body, read_source
 from bridge.server.replies import Result, answer_bytes, choose_format, encode, encode_item, join_items
@@ -35,8 +35,9 @@ from bridge.server.schemas import CloudOptions, MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.depth_map import DepthMap
+from depth_anything_ros.errors import CheckpointError
 from depth_anything_ros.io.image_header import ImageHeader, check_image
-from depth_anything_ros.model.preprocess import network_size
+from depth_anything_ros.model.preprocess import preprocessing_for
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.serving.model_cache import ModelCache
@@ -201,7 +202,8 @@ class Walk:
 
     def _check(self, job: Job, media: str) -> None:
         """Refuse before the work what would be refused after it."""
-        network_size(job.header.height, job.header.width, job.model.input_size, self._settings.input_limits)
+        check = preprocessing_for(job.model.dataset, job.model.resize).network_size
+        check(job.header.height, job.header.width, job.model.network_input_size, self._settings.input_limits)
         if isinstance(job.options, MetricOptions):
             camera_of(job.options, job.header.width, job.header.height)
         if media == PNG:
@@ -235,6 +237,9 @@ class Walk:
             for depth in pending:  # it leaves its batch, if that has not begun
                 depth.cancel()
             raise
+        except CheckpointError as error:
+            logger.warning("%s cannot be loaded: %s", job.model.key, error)
+            raise without_weights(error, job.model) from error
         except RuntimeError as error:
             if not is_poisoned(error):
                 raise

@@ -13,7 +13,7 @@ import numpy as np
 
 from depth_anything_ros.errors import InputError
 from depth_anything_ros.files.bounded_files import open_regular
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,9 @@ MAX_CACHE_BYTES = 4 * 2**30
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def fingerprint(network: DepthAnythingV2) -> str:
+def fingerprint(network: DepthNetwork) -> str:
     """SHA-256 over names, shapes and values of all weights, as hexadecimal."""
-    digest = hashlib.sha256(network.kind.encode())
+    digest = hashlib.sha256(f"{type(network).__name__} {network.extra_repr()}".encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(np.ascontiguousarray(tensor.numpy()).data)

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.settings import CameraSettings, ModelSettings
+from depth_anything_ros.settings import RESIZE_RULES, CameraSettings, ModelSettings
 
 if TYPE_CHECKING:
     from depth_anything_ros.estimator import DepthEstimator
@@ -30,8 +30,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         type=int,
         default=defaults.input_size,
-        help="short side given to the network, default: %(default)s",
+        help="side given to the network, the short one, or the long one for da3...; default: the network's own",
     )
+    model.add_argument("--resize", choices=RESIZE_RULES, help="lower_bound: the short side; default: the network's own")
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
     model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
@@ -74,6 +75,7 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
         precision=args.precision,
         backend=args.backend,
         compile=args.compile,
+        resize=args.resize,
         download=not args.no_download,
     )
 

@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", metavar="H", type=int, required=True, help="height of the images in pixels")
     parser.add_argument("--width", metavar="W", type=int, required=True, help="width of the images in pixels")
     parser.add_argument(
-        "--input-size", metavar="N", type=int, default=ModelSettings.input_size, help="short side given to the network"
+        "--input-size",
+        metavar="N",
+        type=int,
+        default=ModelSettings.input_size,
+        help="side given to the network; default: its own",
     )
     parser.add_argument("--dynamic-batch", action="store_true", help="leave the number of images open")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights to take instead of searching for them")
@@ -33,14 +37,15 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.backends.onnx_backend import OPSET, Session
     from depth_anything_ros.backends.onnx_files import check_content, export_file
     from depth_anything_ros.io.whole_files import write_file
-    from depth_anything_ros.model.preprocess import network_size
-    from depth_anything_ros.model.registry import dataset_spec, encoder_spec
+    from depth_anything_ros.model.preprocess import preprocessing_for
+    from depth_anything_ros.model.registry import encoder_for
     from depth_anything_ros.model.weights import load_model
-    from depth_anything_ros.settings import InputLimits
+    from depth_anything_ros.settings import InputLimits, own_input_size
 
-    dataset_spec(args.dataset)
-    input_size = encoder_spec(args.encoder).clamp_input_size(args.input_size)
-    size = network_size(args.height, args.width, input_size, InputLimits())
+    input_size = encoder_for(args.encoder, args.dataset).clamp_input_size(
+        own_input_size(args.dataset) if args.input_size is None else args.input_size
+    )
+    size = preprocessing_for(args.dataset).network_size(args.height, args.width, input_size, InputLimits())
     loaded = load_model(args.encoder, args.dataset, args.checkpoint, download=False)
     content = export_file(
         loaded.network, args.encoder, args.dataset, size, loaded.sha256, dynamic_batch=args.dynamic_batch

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     check_levels(args)
     files, missing = _inputs(args.paths)
     estimator = DepthEstimator.from_settings(model_settings(args))
-    say(*_remarks(args, spec.kind, formats, max_depth_m, cloud))
+    say(*_remarks(args, spec.kind, formats, max_depth_m))
     manifest = _manifest(args, estimator, max_depth_m, cloud if "ply" in formats else None)
     with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
         names = folder.claim(files, overwrite=args.overwrite)
@@ -170,10 +170,10 @@ def _manifest(
     return Manifest(model, checkpoint=estimator.source, cloud=None if cloud is None else cloud.describe())
 
 
-def _remarks(
-    args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float, cloud: CloudSettings
-) -> Iterator[str]:
+def _remarks(args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float) -> Iterator[str]:
     """Say what the results are where they may surprise."""
+    from depth_anything_ros.offline.predict_run import ASSUMED_FOV_DEG
+
     if kind == "relative":
         yield "relative depth has no metres: npy and color only, colours over each picture's own range"
     else:
@@ -184,6 +184,7 @@ def _remarks(
         yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
     if "ply" in formats and args.fov is None and args.fx is None:
         yield (
-            f"ply: a field of view of {cloud.fov_deg:g} degrees along the longer side is assumed; "
-            "give --fov, or --fx --fy --cx --cy"
+            "ply: the focal length is taken from EXIF data; "
+            f"where there are none, {ASSUMED_FOV_DEG:g} degrees along the longer side are assumed. "
+            "Give --fov, or --fx --fy --cx --cy"
         )

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, DownloadError
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_download import download_checkpoint
-from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder
+from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder, check_sha256
 from depth_anything_ros.model.checkpoint_reading import check_values, file_sha256, read_state_dict
 from depth_anything_ros.model.checkpoint_search import (
     bundled_checkpoint,
@@ -27,9 +27,9 @@ from depth_anything_ros.model.checkpoint_search import (
     how_to_get,
     hub_repository,
 )
+from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.model.dinov2 import reset_parameters
-from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
-from depth_anything_ros.model.registry import dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import encoder_for
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ DEMONSTRATION_NOTE = (
 class LoadedModel:
     """A network with its weights, on the CPU in float32, and where they came from."""
 
-    network: DepthAnythingV2
+    network: DepthNetwork
     source: str
     sha256: str
 
@@ -65,38 +65,38 @@ def load_model(
     """Find, check and load a checkpoint into its network.
 
     Raises:
-        SettingsError: unknown encoder or dataset.
+        SettingsError: unknown encoder or dataset, or the dataset has no such encoder.
         CheckpointNotFound, LicenseNotAccepted, DownloadError: as `resolve_checkpoint`.
         CheckpointInvalid: the file is not a checkpoint, is truncated or damaged, or its weights give no depth.
         CheckpointMismatch: it is another encoder's, or says that it is another dataset's.
     """
-    kind = dataset_spec(dataset).kind
-    encoder_spec(encoder)
+    encoder_for(encoder, dataset)
     if checkpoint == UNTRAINED:
-        return _untrained(encoder, kind)
+        return _untrained(encoder, dataset)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
     check_dataset(path, dataset)
     before = path.stat()
     state_dict = read_state_dict(path)
-    check_encoder(state_dict, encoder, path)
+    check_encoder(state_dict, encoder, dataset, path)
     check_values(state_dict, path)
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
-        network = build_model(encoder, kind)
+        network = build_model(encoder, dataset)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
     network.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
     # Hashed last: what is no checkpoint of this encoder may be of any size.
     digest, after = file_sha256(path), path.stat()
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
         raise CheckpointInvalid(f"{path} changed while it was read; try again")
+    check_sha256(digest, encoder, dataset, path)
     network.eval().requires_grad_(False)
     _check_depth(network, path)
     logger.info("loaded %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
     return LoadedModel(network, str(path), digest)
 
 
-def _check_depth(network: DepthAnythingV2, path: Path) -> None:
+def _check_depth(network: DepthNetwork, path: Path) -> None:
     """Refuse weights that give no depth: NaN, or one value for a whole picture of noise.
 
     Told before the activation, behind which a sound relative model may say zero everywhere.
@@ -114,9 +114,9 @@ def varies(depth: Tensor) -> bool:
     return LEAST_SPREAD * largest < spread < math.inf  # NaN is not
 
 
-def _untrained(encoder: str, kind: Kind) -> LoadedModel:
+def _untrained(encoder: str, dataset: str) -> LoadedModel:
     logger.warning("untrained network: %s has random weights, its depth means nothing", encoder)
-    network = build_model(encoder, kind)
+    network = build_model(encoder, dataset)
     reset_parameters(network, torch.Generator().manual_seed(UNTRAINED_SEED))
     return LoadedModel(network.eval().requires_grad_(False), UNTRAINED, "")
 

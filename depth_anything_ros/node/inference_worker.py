@@ -124,7 +124,7 @@ class InferenceWorker:
         self._inferring_since_s = time.monotonic()
         try:
             images = [frame.image_bgr for _, frame in batch]
-            return estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch])
+            return estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch]).depth
         finally:
             self._inferring_since_s = None
 

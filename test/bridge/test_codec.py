@@ -184,7 +184,7 @@ def test_floats_come_back_as_they_went() -> None:
     for array in (depth(), depth()[::-1, ::2], depth().astype(np.float64)):
         same = array.astype(np.float32)
         np.testing.assert_array_equal(decode_raw(encode_raw(array), array.shape), same)
-        np.testing.assert_array_equal(decode_array_base64(encode_array_base64(array), array.shape), same)
+        np.testing.assert_array_equal(decode_array_base64(encode_array_base64(array).decode(), array.shape), same)
         np.testing.assert_array_equal(decode_npy(encode_npy(array)), same)
 
 
