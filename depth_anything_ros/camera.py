@@ -222,13 +222,13 @@ class CameraModel:
             CameraError: uncalibrated (`K[0] == 0`, or `P[0] == 0` for a rectified image), or a
                 number that `CameraModel` refuses.
         """
-        distortion_model, distortion = read_lens(info.distortion_model, info.d)
-        uses_p = rectified and (any(info.p) or bool(distortion_model) or not info.k[0])
-        name, matrix = ("P", info.p) if uses_p else ("K", info.k)
-        fx, cx = float(matrix[0]), float(matrix[2])
-        fy, cy = (float(matrix[5]), float(matrix[6])) if uses_p else (float(matrix[4]), float(matrix[5]))
+        lens = read_lens(info.distortion_model, info.d)
+        is_p_left_out = not any(info.p) and info.k[0] != 0 and lens == ("", ())
+        columns, matrix = (4, info.p) if rectified and not is_p_left_out else (3, info.k)
+        fx, cx, fy, cy = (float(matrix[i]) for i in (0, 2, columns + 1, columns + 2))
         if fx == 0.0:
-            raise CameraError(f"the camera is uncalibrated: {name}[0] of its CameraInfo is 0")
+            raise CameraError(f"the camera is uncalibrated: {'K' if columns == 3 else 'P'}[0] of its CameraInfo is 0")
+        distortion_model, distortion = ("", ()) if rectified else lens
         binning_x, binning_y = binning(info)
         width, height = image_size(info, size)
         return cls(
@@ -238,8 +238,8 @@ class CameraModel:
             cy=(cy - info.roi.y_offset) / binning_y,
             width=width,
             height=height,
-            distortion_model="" if rectified else distortion_model,
-            distortion=() if rectified else distortion,
+            distortion_model=distortion_model,
+            distortion=distortion,
         )
 
     def scaled_to(self, width: int, height: int) -> CameraModel:
