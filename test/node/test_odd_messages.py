@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
+from depth_anything_ros.model.depth_network import Outputs
+
 Host = Callable[..., HostedNode]
 # All values, none of them rare; and a colour that grey has nothing of.
 SHADES = np.tile(np.linspace(0, 255, WIDTH).astype(np.uint8), (HEIGHT, 1))
@@ -38,7 +40,7 @@ class Eye(FakeBackend):
 
     seen: torch.Tensor
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> Outputs:
         self.seen = x[0].clone()
         return super().__call__(x)
 
