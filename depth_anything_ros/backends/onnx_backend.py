@@ -168,7 +168,10 @@ class Session:
 
     def __call__(self, x: Tensor) -> Outputs:
         """float32 (1, 3, h, w) -> the network's outputs, all on the device."""
-        found = self._session.run(self._outputs, {INPUT: x.contiguous().cpu().numpy()})
+        try:
+            found = self._session.run(self._outputs, {INPUT: x.contiguous().cpu().numpy()})
+        except Exception as error:  # its own kinds; none is a RuntimeError
+            raise BackendError(f"onnxruntime failed: {' '.join(str(error).split())[:300]}") from error
         values = (torch.from_numpy(each).to(self._device) for each in found)
         return dict(zip(self._outputs, values, strict=True))
 
