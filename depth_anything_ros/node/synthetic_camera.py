@@ -21,8 +21,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from depth_anything_ros.errors import describe
+from depth_anything_ros.node.command_line import Program
 from depth_anything_ros.node.conversions import FROM_BGR, bgr_to_image, camera_to_info, depth_to_image
-from depth_anything_ros.node.parameter_table import Parameter, checked, declare_table, values_of
+from depth_anything_ros.node.parameter_table import Parameter, checked, declare_table, values_of, warn_of_unknown
 from depth_anything_ros.node.process import run_node
 from depth_anything_ros.runtime.device import select_device
 from depth_anything_ros.settings import SYNTHETIC_LIMITS, SyntheticCameraSettings
@@ -50,6 +51,15 @@ PARAMETERS: dict[str, Parameter] = {
     "frame_id": Parameter("Frame of everything published: the camera's optical frame.", fixed=True),
     "reliability": Parameter("Of every topic.", choices=tuple(RELIABILITIES), fixed=True),
 }
+
+
+PROGRAM = Program(
+    "synthetic_camera",
+    NODE_NAME,
+    "Publishes pictures of a rendered room, their CameraInfo and the true depth, as a camera driver would.",
+    PARAMETERS,
+    asdict(SyntheticCameraSettings()),
+)
 
 
 class Pace:
@@ -90,7 +100,8 @@ class SyntheticCameraNode(Node):
 
     def __init__(self, make_camera: Callable[..., SyntheticCamera] = SyntheticCamera, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, **node_arguments)
-        declare_table(self, PARAMETERS, asdict(SyntheticCameraSettings()))
+        declare_table(self, PARAMETERS, PROGRAM.defaults)
+        warn_of_unknown(self, PARAMETERS)
         self._settings = settings = SyntheticCameraSettings(**checked(PARAMETERS, values_of(self, PARAMETERS)))
         device = select_device(settings.device)
         self._camera = make_camera(settings.seed, settings.width, settings.height, settings.distortion, device)
@@ -98,7 +109,7 @@ class SyntheticCameraNode(Node):
         self._info = self._publisher(CameraInfo, "camera_info")
         self._depth = self._publisher(Image, "depth/ground_truth")
         self._ending = threading.Event()
-        self._worker = threading.Thread(target=self._work, name="render", daemon=True)
+        self._worker: threading.Thread | None = None  # once it runs
         self._late: list[float] = []  # when the latest pictures were done, if the next ones were due by then
 
     def _publisher(self, kind: type, topic: str) -> Any:
@@ -112,14 +123,17 @@ class SyntheticCameraNode(Node):
         settings = self._settings
         size = f"{settings.width}x{settings.height}"
         self.get_logger().info(f"showing room {settings.seed}, {size} pixels at {settings.rate_hz:g} Hz")
-        self._worker.start()
+        worker = threading.Thread(target=self._work, name="render", daemon=True)
+        worker.start()
+        self._worker = worker
 
     def stop(self, timeout_s: float) -> bool:
         """Stop for good. Returns False if a picture is still being rendered after the time."""
         self._ending.set()
-        if self._worker.ident is not None:
-            self._worker.join(timeout_s)
-        return not self._worker.is_alive()
+        worker = self._worker
+        if worker is not None:
+            worker.join(timeout_s)
+        return worker is None or not worker.is_alive()
 
     def _work(self) -> None:
         pace = Pace(self._settings.rate_hz, time.monotonic())
@@ -164,7 +178,7 @@ class SyntheticCameraNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed."""
-    run_node(NODE_NAME, SyntheticCameraNode, SyntheticCameraNode.start, SyntheticCameraNode.stop, args)
+    run_node(PROGRAM, SyntheticCameraNode, SyntheticCameraNode.start, SyntheticCameraNode.stop, args)
 
 
 if __name__ == "__main__":
