@@ -41,7 +41,7 @@ ROS = [
     "ros-diagnostic-msgs>=5.3",
     "ros-lifecycle-msgs>=2.0",
 ]
-CLIENT = ["httpx>=0.27", "PyYAML>=6"]
+CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6"]
 BRIDGE = [
     *CORE,
     *CLIENT,
@@ -108,11 +108,11 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "depth_anything = depth_anything_ros.cli:main",
-            "depth_anything_node = depth_anything_ros.node.lifecycle:main",
-            "synthetic_camera = depth_anything_ros.node.synthetic_camera:main",
-            "depth_anything_bridge = bridge.__main__:main",
-            "depth_anything_client = bridge.client.cli:main",
+            "depth_anything = depth_anything_ros.runtime.programs:depth_anything",
+            "depth_anything_node = depth_anything_ros.runtime.programs:depth_anything_node",
+            "synthetic_camera = depth_anything_ros.runtime.programs:synthetic_camera",
+            "depth_anything_bridge = depth_anything_ros.runtime.programs:depth_anything_bridge",
+            "depth_anything_client = depth_anything_ros.runtime.programs:depth_anything_client",
         ]
     },
     zip_safe=False,

@@ -13,6 +13,10 @@ from itertools import dropwhile
 from time import perf_counter
 from typing import Any
 
+from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before a module of this program imports torch
+
 
 def report(name: str, **results: Any) -> None:
     """Print one JSON line: what was run, on what, and what came out."""

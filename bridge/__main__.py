@@ -11,6 +11,7 @@ from bridge.server.logs import configure_logging
 from bridge.server.settings import BridgeSettings, load_settings
 from bridge.server.supervisor import Supervisor, open_listener
 from depth_anything_ros.errors import DepthAnythingError
+from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 
 logger = logging.getLogger("bridge")
 
@@ -19,6 +20,7 @@ USAGE = "usage: depth_anything_bridge make-key NAME"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    let_waiting_threads_sleep()  # workers inherit it
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         if arguments[:1] == ["make-key"]:

@@ -5,4 +5,8 @@ A camera process publishes rendered rooms (`depth_anything_ros.node.synthetic_ca
 out, asks a bridge for one of the same pictures, and writes everything down.
 """
 
+from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before a module of this program imports torch
+
 NAMESPACE = "/demo"

@@ -166,6 +166,7 @@ class CameraSettings:
         image_transport: `raw` or `compressed`.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
         camera_info_any_frame: use CameraInfo of another frame_id where there is none of the image's.
+        black_level, white_level: counts that are black and white in 16-bit images; 0 finds them (`LevelFinder`).
         process_every_frame: queue frames instead of taking the latest only.
         queue_size: how many frames wait at most when they are queued.
         warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
@@ -196,6 +197,8 @@ class CameraSettings:
     image_transport: str = "raw"
     rectified: bool = False
     camera_info_any_frame: bool = False
+    black_level: int = 0
+    white_level: int = 0
     process_every_frame: bool = False
     queue_size: int = 100
     warm_up_width: int = 640
@@ -256,6 +259,7 @@ class BagSettings:
         cloud_stride: the cloud takes every n-th row and column.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
+        black_level, white_level: as in `CameraSettings`.
         storage: `mcap` or `sqlite3`; None is the input's own.
         only_depth: leave the original messages out.
     """
@@ -264,6 +268,8 @@ class BagSettings:
     cloud_stride: int = 1
     rectified: bool = False
     depth_encoding: str = "32FC1"
+    black_level: int = CameraSettings.black_level
+    white_level: int = CameraSettings.white_level
     storage: str | None = None
     only_depth: bool = False
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 # Before huggingface_hub is imported, for child processes too: a forgotten download fails at once.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+# Before torch is imported: threads that spin while they wait would take the cores of the tests beside them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import stand_in
 

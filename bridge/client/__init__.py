@@ -3,8 +3,8 @@
 Needs neither torch nor ROS nor a web server (extra `[client]`).
 """
 
-from bridge.client.calls import BridgeError, RetryPolicy
 from bridge.client.client import AsyncDepthClient, DepthClient
+from bridge.client.errors import BridgeError
 from bridge.client.functions import (
     decode_depth_map,
     decode_pointcloud,
@@ -14,6 +14,7 @@ from bridge.client.functions import (
     predict_pointcloud,
     predict_relative_depth,
 )
+from bridge.client.retries import RetryPolicy
 from bridge.client.servers import Server, load_server
 
 __all__ = [

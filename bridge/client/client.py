@@ -3,22 +3,21 @@
 ::
 
     with DepthClient("http://robot:8000", api_key=key) as client:
-        depth = client.metric_depth("photo.jpg", max_depth=20.0)           # DepthMap, metres
-        points = client.point_cloud("photo.jpg", camera, max_depth=20.0)   # float32 (H, W, 3), metres
+        depth = client.metric_depth("photo.jpg")           # DepthMap, metres
+        points = client.point_cloud("photo.jpg", camera)   # float32 (H, W, 3), metres
 
-`AsyncDepthClient` is the same with `async with` and `await`.
-
-Depth changes nothing on a server, so a request that was turned away (429, 503) or broke off is sent
-again, after the time the server asks for, plus a random part so that clients do not come back at once.
+`AsyncDepthClient` is the same with `async with` and `await`. What both ask is in `calls`, when they ask again in
+`retries`, and which connections they use in `connections`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -27,40 +26,77 @@ from numpy.typing import NDArray
 from bridge.client.calls import (
     Call,
     Camera,
-    Image,
-    RetryPolicy,
     T,
     health_call,
     metric_depth_call,
     point_cloud_call,
     relative_depth_call,
 )
-from bridge.client.servers import load_server
+from bridge.client.connections import LoopConnections, ProcessConnections
+from bridge.client.images import Image
+from bridge.client.retries import Attempts, Outcome, RetryPolicy
+from bridge.client.servers import Server, load_server
+from bridge.client.transport import DeadlineTransport, deadline
 from depth_anything_ros.depth_map import DepthMap
+from depth_anything_ros.errors import SettingsError
+
+C = TypeVar("C", bound="_Client")
 
 DEFAULT_URL = "http://localhost:8000"
 DEFAULT_TIMEOUT_S = 75.0  # a little more than the server gives a request
 CONNECT_TIMEOUT_S = 5.0
 
 
-def _http_options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
-    return {
-        "base_url": base_url,
-        "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},
-        "timeout": httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
-    }
+class _Client:
+    """What both clients have in common: what they are told, checked."""
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        api_key: str | None = None,
+        *,
+        model: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        if not 0 < timeout_s < math.inf:
+            raise SettingsError(f"timeout_s must be a positive number of seconds, got {timeout_s}")
+        self._server = Server(base_url, api_key, model)
+        self._timeout_s = timeout_s
+        self._retry = retry or RetryPolicy()
+
+    @classmethod
+    def from_server(cls: type[C], name: str, path: str | os.PathLike[str] | None = None) -> C:
+        """A client for a server named in `servers.yaml`; see `load_server`."""
+        server = load_server(name, path)
+        return cls(server.base_url, server.api_key, model=server.model)
+
+    def _http_options(self) -> dict[str, Any]:
+        """Arguments of `httpx.Client` and `httpx.AsyncClient`."""
+        key = self._server.api_key
+        return {
+            "base_url": self._server.base_url,
+            "headers": {"Authorization": f"Bearer {key}"} if key else {},
+            "timeout": httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
+        }
+
+    def _too_late(self, request: httpx.Request) -> httpx.ReadTimeout:
+        return httpx.ReadTimeout(f"not finished within {self._timeout_s:g} s", request=request)
 
 
-class DepthClient:
-    """A connection to one bridge, kept open between calls; may be shared by threads.
+class DepthClient(_Client):
+    """Connections to one bridge, kept open between calls. Threads may share it, and forked processes: each has its own.
 
     Args:
         base_url: such as `http://robot:8000`.
         api_key: None where the server has none.
         model: model key to ask for, `{encoder}_{dataset}_{input_size}`; None is the server's default.
-        timeout_s: for each attempt.
+        timeout_s: for a whole call, with all its attempts and the waits between them.
         retry: see `RetryPolicy`.
         transport: another way to send, for tests.
+
+    Raises:
+        SettingsError: one of them cannot be used.
 
     Every call raises BridgeError; InputError or OSError for an image that cannot be read here.
     """
@@ -75,40 +111,38 @@ class DepthClient:
         retry: RetryPolicy | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._model = model
-        self._retry = retry or RetryPolicy()
-        self._http = httpx.Client(transport=transport, **_http_options(base_url, api_key, timeout_s))
+        super().__init__(base_url, api_key, model=model, timeout_s=timeout_s, retry=retry)
 
-    @classmethod
-    def from_server(cls, name: str, path: str | os.PathLike[str] | None = None) -> DepthClient:
-        """A client for a server named in `servers.yaml`; see `load_server`."""
-        server = load_server(name, path)
-        return cls(server.base_url, server.api_key, model=server.model)
+        def open_client() -> httpx.Client:
+            sent_by = transport or DeadlineTransport(httpx.URL(base_url))
+            return httpx.Client(transport=sent_by, **self._http_options())
 
-    def metric_depth(self, image: Image, *, max_depth: float) -> DepthMap:
-        """Depth in metres; `max_depth` is the depth at the network's full output."""
-        return self._run(metric_depth_call(image, max_depth, self._model))
+        self._connections = ProcessConnections(open_client)
+
+    def metric_depth(self, image: Image, *, max_depth: float | None = None) -> DepthMap:
+        """Depth in metres; `max_depth` is the depth at the network's full output, None the dataset's own."""
+        return self.run(metric_depth_call(image, max_depth, self._server.model))
 
     def relative_depth(self, image: Image) -> DepthMap:
         """Affine-invariant inverse depth from a relative checkpoint; larger is nearer."""
-        return self._run(relative_depth_call(image, self._model))
+        return self.run(relative_depth_call(image, self._server.model))
 
-    def point_cloud(self, image: Image, camera: Camera, *, max_depth: float) -> NDArray[np.float32]:
+    def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:
         """Points, float32 (H, W, 3), metres, optical frame; NaN where there is no depth.
 
         `camera` is a CameraModel, lens distortion included, or a mapping with fx, fy, cx, cy; an unusable one
-        raises CameraError or KeyError. Depth comes as a 16-bit PNG, so it is rounded to millimetres
-        (`png_scale` beyond 65 m).
+        raises CameraError or KeyError. With `max_depth`, depth comes as a 16-bit PNG, so it is rounded to
+        millimetres (`codec.fitting_png_scale` beyond 65 m); without, it comes as floats, which are larger.
         """
-        return self._run(point_cloud_call(image, camera, max_depth, self._model))
+        return self.run(point_cloud_call(image, camera, max_depth, self._server.model))
 
     def health(self) -> dict[str, Any]:
         """What `GET /health` says."""
-        return self._run(health_call())
+        return self.run(health_call())
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close this process's connections."""
+        self._connections.close()
 
     def __enter__(self) -> DepthClient:
         return self
@@ -116,22 +150,27 @@ class DepthClient:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _run(self, call: Call[T]) -> T:
-        attempt = 1
-        while (delay := self._retry.delay_s(attempt, outcome := self._send(call))) is not None:
+    def run(self, call: Call[T]) -> T:
+        """Send one of the requests of `calls` and read its answer. Raises BridgeError."""
+        attempts = Attempts(self._retry, self._timeout_s)
+        while (delay := attempts.delay_s(outcome := self._send(call, attempts.left_s()))) is not None:
             time.sleep(delay)
-            attempt += 1
         return call.read(outcome)
 
-    def _send(self, call: Call[Any]) -> httpx.Response | httpx.RequestError:
+    def _send(self, call: Call[Any], left_s: float) -> Outcome:
+        client = self._connections.client()
+        request = client.build_request(**call.request)
         try:
-            return self._http.request(**call.request)
+            with deadline(left_s):
+                return client.send(request)
+        except httpx.ReadTimeout:
+            return self._too_late(request)
         except httpx.RequestError as error:
             return error
 
 
-class AsyncDepthClient:
-    """`DepthClient` for asyncio: the same arguments and methods, awaited."""
+class AsyncDepthClient(_Client):
+    """`DepthClient` for asyncio: the same arguments and methods, awaited. Each event loop has its own connections."""
 
     def __init__(
         self,
@@ -143,35 +182,32 @@ class AsyncDepthClient:
         retry: RetryPolicy | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._model = model
-        self._retry = retry or RetryPolicy()
-        self._http = httpx.AsyncClient(transport=transport, **_http_options(base_url, api_key, timeout_s))
+        super().__init__(base_url, api_key, model=model, timeout_s=timeout_s, retry=retry)
 
-    @classmethod
-    def from_server(cls, name: str, path: str | os.PathLike[str] | None = None) -> AsyncDepthClient:
-        """See `DepthClient.from_server`."""
-        server = load_server(name, path)
-        return cls(server.base_url, server.api_key, model=server.model)
+        def open_client() -> httpx.AsyncClient:
+            return httpx.AsyncClient(transport=transport, **self._http_options())
 
-    async def metric_depth(self, image: Image, *, max_depth: float) -> DepthMap:
+        self._connections = LoopConnections(open_client)
+
+    async def metric_depth(self, image: Image, *, max_depth: float | None = None) -> DepthMap:
         """See `DepthClient.metric_depth`."""
-        return await self._run(metric_depth_call(image, max_depth, self._model))
+        return await self.run(metric_depth_call(image, max_depth, self._server.model))
 
     async def relative_depth(self, image: Image) -> DepthMap:
         """See `DepthClient.relative_depth`."""
-        return await self._run(relative_depth_call(image, self._model))
+        return await self.run(relative_depth_call(image, self._server.model))
 
-    async def point_cloud(self, image: Image, camera: Camera, *, max_depth: float) -> NDArray[np.float32]:
+    async def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:
         """See `DepthClient.point_cloud`."""
-        return await self._run(point_cloud_call(image, camera, max_depth, self._model))
+        return await self.run(point_cloud_call(image, camera, max_depth, self._server.model))
 
     async def health(self) -> dict[str, Any]:
         """See `DepthClient.health`."""
-        return await self._run(health_call())
+        return await self.run(health_call())
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the running loop's connections; those of another loop close when it ends."""
+        await self._connections.aclose()
 
     async def __aenter__(self) -> AsyncDepthClient:
         return self
@@ -181,18 +217,19 @@ class AsyncDepthClient:
     ) -> None:
         await self.aclose()
 
-    async def _run(self, call: Call[T]) -> T:
-        attempt = 1
-        while (delay := self._retry.delay_s(attempt, outcome := await self._send(call))) is not None:
+    async def run(self, call: Call[T]) -> T:
+        """See `DepthClient.run`."""
+        attempts = Attempts(self._retry, self._timeout_s)
+        while (delay := attempts.delay_s(outcome := await self._send(call, attempts.left_s()))) is not None:
             await asyncio.sleep(delay)
-            attempt += 1
         return call.read(outcome)
 
-    async def _send(self, call: Call[Any]) -> httpx.Response | httpx.RequestError:
+    async def _send(self, call: Call[Any], left_s: float) -> Outcome:
+        client = await self._connections.client()
+        request = client.build_request(**call.request)
         try:
-            return await self._http.request(**call.request)
+            return await asyncio.wait_for(client.send(request), left_s)
+        except (httpx.ReadTimeout, asyncio.TimeoutError):
+            return self._too_late(request)
         except httpx.RequestError as error:
             return error
-
-
-# The function API: one connection a call, JSON both ways, results as the server sends them.

@@ -1,26 +1,28 @@
 """The JSON API call by call, as functions: for scripts that were written against it.
 
-Each call opens a connection of its own. `DepthClient` keeps one, and knows all formats.
+Each call opens a connection of its own. `DepthClient` keeps its connections, and knows all formats.
+
+Parameters that are None are not sent: the server takes its default model, and the dataset's own `max_depth`.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.client.calls import Call, encoded, read_json
+from bridge.client.calls import Call, read_json
 from bridge.client.client import DEFAULT_TIMEOUT_S, DEFAULT_URL, DepthClient
+from bridge.client.images import Image, encoded
 from bridge.codec import FLOAT32, decode_base64, decode_raw
 from depth_anything_ros.errors import InputError
 
 
-def encode_image(image: str | os.PathLike[str] | bytes | NDArray[np.uint8]) -> str:
-    """A path, an encoded image or a uint8 BGR array (sent as PNG) -> base64."""
+def encode_image(image: Image) -> str:
+    """A path, an encoded image or a uint8 BGR array (sent as PNG) -> base64. Raises ImageError or OSError."""
     return base64.b64encode(encoded(image)).decode("ascii")
 
 
@@ -29,10 +31,10 @@ def predict_pointcloud(
     image_url: str | None = None,
     camera_intrinsics: Mapping[str, float] | None = None,
     base_url: str = DEFAULT_URL,
-    encoder: str = "vitl",
-    dataset: str = "hypersim",
-    model_input_size: int = 518,
-    max_depth: float = 1.0,
+    encoder: str | None = None,
+    dataset: str | None = None,
+    model_input_size: int | None = None,
+    max_depth: float | None = None,
     api_key: str | None = None,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -50,10 +52,10 @@ def predict_metric_depth(
     image: str | None = None,
     image_url: str | None = None,
     base_url: str = DEFAULT_URL,
-    encoder: str = "vitl",
-    dataset: str = "hypersim",
-    model_input_size: int = 518,
-    max_depth: float = 1.0,
+    encoder: str | None = None,
+    dataset: str | None = None,
+    model_input_size: int | None = None,
+    max_depth: float | None = None,
     api_key: str | None = None,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -67,16 +69,16 @@ def predict_relative_depth(
     image: str | None = None,
     image_url: str | None = None,
     base_url: str = DEFAULT_URL,
-    encoder: str = "vitl",
-    dataset: str = "hypersim",
-    model_input_size: int = 518,
+    encoder: str | None = None,
+    dataset: str | None = None,
+    model_input_size: int | None = None,
     api_key: str | None = None,
     *,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, Any]:
     """`POST /rel_depth`: a dict with depth_map, shape, min and max.
 
-    With a metric dataset near is small, 0..1; with `dataset="relative"` near is large.
+    With a metric dataset near is small, 0 to 1; with `dataset="relative"` near is large.
     """
     fields = {"encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
     return _post_json("/rel_depth", image, image_url, fields, base_url, api_key, timeout_s)
@@ -121,6 +123,6 @@ def _post_json(
     if not image and not image_url:
         raise InputError("either image or image_url must be given")
     source = {"image": image} if image else {"image_url": image_url}
-    request = {"method": "POST", "url": path, "json": {**source, **fields}}
+    given = {name: value for name, value in fields.items() if value is not None}
     with DepthClient(base_url, api_key, timeout_s=timeout_s) as client:
-        return client._run(Call(request, read_json))
+        return client.run(Call({"method": "POST", "url": path, "json": {**source, **given}}, read_json))

@@ -6,7 +6,7 @@ Places are counted here. The order of work and its threads are in `scheduling`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bridge.server.errors import QueueFull
 from bridge.server.metrics import Metrics
@@ -40,7 +40,8 @@ class Admission:
         place.take()
         self._state.in_work += 1
         try:
-            yield place
+            with place.until_answered:
+                yield place
         finally:
             self._state.in_work -= 1
             place.give_back()
@@ -55,10 +56,15 @@ class Admission:
 
 
 class Place:
-    """One place in the queue. Taking it twice, or giving it back twice, counts once."""
+    """One place in the queue. Taking it twice, or giving it back twice, counts once.
+
+    Attributes:
+        until_answered: what else the request holds until its answer is sent.
+    """
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self.until_answered = ExitStack()
         self.is_held = False
 
     def take(self) -> None:

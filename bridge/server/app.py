@@ -13,17 +13,20 @@ from functools import partial
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from bridge.server import openapi
 from bridge.server.admission import Admission
+from bridge.server.answers import AnswerMemory
 from bridge.server.auth import KeyRing, create_rate_limiter
-from bridge.server.endpoints import ENDPOINTS, Endpoint
+from bridge.server.endpoints import ENDPOINTS, PREFIXES, Endpoint
 from bridge.server.errors import BadRequest, MethodNotAllowed, NotFound
 from bridge.server.fetching import Fetcher, Fetches
 from bridge.server.front_door import FrontDoor
 from bridge.server.metrics import Metrics
 from bridge.server.models import models_at_start, preload
 from bridge.server.probes import probes
+from bridge.server.replies import EXPOSED_HEADERS
 from bridge.server.scheduling import Scheduler
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
@@ -54,23 +57,33 @@ def create_app(
     state, metrics = WorkerState(worker_id, models_at_start(settings)), Metrics()
     admission = Admission(state, at_once, settings.max_waiting, metrics)
     scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s), Fetches(fetcher)
-    walk = Walk(settings, cache, scheduler, fetches, state, metrics)
+    walk = Walk(settings, cache, scheduler, fetches, AnswerMemory(settings.max_answer_bytes), state, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         threading.Thread(target=preload, args=(cache, state, metrics), name="preload", daemon=True).start()
         yield
-        scheduler.close()
+        scheduler.close(wait=not state.is_over)
         await fetches.close()
 
-    app = FastAPI(title="Depth bridge", version=__version__, lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    app = FastAPI(
+        title="Depth bridge",
+        version=__version__,
+        root_path=settings.root_path,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
     app.state.worker = state
-    for endpoint in ENDPOINTS:
-        description = openapi.describe(endpoint, settings)
-        app.add_api_route(endpoint.path, _route(walk, endpoint), methods=["POST"], **description)
-    for path, probe in probes(settings, state, cache, metrics).items():
-        app.add_api_route(path, probe, summary=probe.__doc__)
-        app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
+    for prefix in PREFIXES:
+        is_shown = not prefix
+        for endpoint in ENDPOINTS:
+            description = openapi.describe(endpoint, settings) if is_shown else {"include_in_schema": False}
+            app.add_api_route(prefix + endpoint.path, _route(walk, endpoint), methods=["POST"], **description)
+        for path, probe in probes(settings, state, cache, metrics).items():
+            description = openapi.describe_probe(path) if is_shown else {"include_in_schema": False}
+            app.add_api_route(prefix + path, probe, summary=probe.__doc__, **description)
+            app.add_api_route(prefix + path, probe, methods=["HEAD"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _translate)
     app.openapi = partial(openapi.document, app, settings)  # type: ignore[method-assign]
     app.add_middleware(
@@ -82,6 +95,14 @@ def create_app(
         keys=KeyRing(settings) if keys is None else keys,
         limiter=create_rate_limiter(settings),
     )
+    if settings.cors_allow_origins:  # outside the front door: errors are for pages too, and a preflight has no key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_allow_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
     return app
 
 

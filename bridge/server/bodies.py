@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager
 from starlette.types import Message, Receive, Send
 
 from bridge.server.admission import Place
-from bridge.server.errors import BodyTooLarge, BodyTooSlow, QueueFull
+from bridge.server.errors import BodyTooLarge, BodyTooSlow, Draining, QueueFull
 from bridge.server.exchange import Exchange
 from bridge.server.settings import BridgeSettings
+from bridge.server.state import WorkerState
 
 LINGER_S = 2.0  # how long a client may go on sending after it was refused
+POLL_S = 0.5  # how soon a slow upload learns that the server goes down
 PLACE_S = 1.0  # how long a place in the queue is kept for a request whose body is still to come
 
 
@@ -27,7 +29,8 @@ class ClientGone(Exception):
 class Bodies:
     """Reads bodies within the limits of one body and of all bodies together."""
 
-    def __init__(self, settings: BridgeSettings) -> None:
+    def __init__(self, settings: BridgeSettings, state: WorkerState) -> None:
+        self._state = state
         self._max_bytes = settings.max_body_bytes
         self._max_held_bytes = settings.max_buffered_bytes
         self._timeout_s = settings.body_timeout_s
@@ -43,6 +46,7 @@ class Bodies:
         Raises:
             BodyTooLarge, BodyTooSlow: the body is outside its limits.
             QueueFull: all bodies together are, or no place is left once the body is in.
+            Draining: the server goes down, and the body is slow.
             ClientGone: the connection was closed.
         """
         self._check_announced(exchange)
@@ -64,14 +68,17 @@ class Bodies:
             raise self._too_large()
 
     async def _read_some(self, exchange: Exchange, body: bytearray, place: Place | None) -> None:
-        has_place = place is not None and place.is_held
-        limit_s = min(PLACE_S, self._timeout_s) if has_place else self._timeout_s
-        try:
-            message = await asyncio.wait_for(exchange.receive(), limit_s - exchange.elapsed_s)
-        except asyncio.TimeoutError:
-            if place is None or not has_place:
-                raise BodyTooSlow("the body did not arrive in time") from None
+        elapsed_s, limit_s = exchange.elapsed_s, min(self._timeout_s, exchange.deadline_s)
+        if elapsed_s >= limit_s:
+            raise BodyTooSlow("the body did not arrive in time")
+        if place is not None and elapsed_s >= PLACE_S:
             place.give_back()
+        is_accepted = place is not None and place.is_held
+        if self._state.is_draining and not is_accepted and elapsed_s >= POLL_S:
+            raise Draining("the server is going down, and the body did not arrive in time")
+        try:
+            message = await asyncio.wait_for(exchange.receive(), min(POLL_S, limit_s - elapsed_s))
+        except asyncio.TimeoutError:
             return
         if message["type"] == "http.disconnect":
             raise ClientGone

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import BaseModel
 
 from bridge.server.media import CLOUD_FORMATS, DEPTH_FORMATS
 from bridge.server.schemas import (
+    AliveReply,
     CloudOptions,
     DepthReply,
+    HealthReply,
     MetricDepthRequest,
     MetricOptions,
+    ModelsReply,
     Options,
     PointCloudReply,
     PointCloudRequest,
+    ReadyReply,
     RelativeDepthRequest,
 )
 
@@ -64,9 +69,26 @@ ENDPOINTS = (
         "Image to depth without a unit: near is small, with dataset relative near is large",
     ),
 )
-WORK_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS)
-PROBE_PATHS = ("/health", "/livez", "/readyz", "/metrics")
+VERSION_PREFIX = "/v1"
+PREFIXES = ("", VERSION_PREFIX)  # every path of the API is served under both
+# What can be asked about the server, and the shape of the answer; None is plain text.
+PROBES: dict[str, type[BaseModel] | None] = {
+    "/health": HealthReply,
+    "/livez": AliveReply,
+    "/readyz": ReadyReply,
+    "/models": ModelsReply,
+    "/metrics": None,
+}
+DOCUMENT_PATHS = ("/docs", "/docs/oauth2-redirect", "/openapi.json")
+
+
+def _prefixed(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset(prefix + path for prefix in PREFIXES for path in paths)
+
+
+# Paths that ask for depth, and have to be admitted.
+WORK_PATHS = _prefixed(endpoint.path for endpoint in ENDPOINTS)
 # Answered without a key.
-OPEN_PATHS = ("/health", "/livez")
+OPEN_PATHS = _prefixed(("/health", "/livez"))
 # Labels of metrics: whatever else is asked for counts as "other".
-ALL_PATHS = frozenset({*WORK_PATHS, *PROBE_PATHS, "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed(PROBES), *DOCUMENT_PATHS})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from bridge.server.endpoints import ALL_PATHS, OPEN_PATHS
+from bridge.server.endpoints import ALL_PATHS, OPEN_PATHS, VERSION_PREFIX
 from bridge.server.metrics import Metrics
 
 logger = logging.getLogger("bridge.requests")
@@ -29,6 +29,7 @@ class Exchange:
         started_s: monotonic time at which its headers were in.
         key_name: name of the key it came with.
         status: of the answer; 0 until that begins.
+        deadline_s: seconds from its headers on in which the answer has to begin.
         answered_s: monotonic time at which the last byte of the answer was handed over.
         body_is_read: whether the whole body is in.
         error_code: code of the error it was answered with.
@@ -37,6 +38,7 @@ class Exchange:
     scope: Scope
     receive: Receive
     send: Send
+    deadline_s: float
     started_s: float = field(default_factory=time.monotonic)
     key_name: str | None = None
     status: int = 0
@@ -50,13 +52,20 @@ class Exchange:
 
     @property
     def path(self) -> str:
-        """Path of the request, as it is routed."""
-        return str(self.scope["path"])
+        """Path of the request as it is routed: without the prefix that a proxy serves it under."""
+        path, prefix = str(self.scope["path"]), str(self.scope.get("root_path", ""))
+        rest = path.removeprefix(prefix)
+        return rest if path.startswith(prefix) and rest[:1] in ("", "/") else path
 
     @property
     def method(self) -> str:
         """HTTP method of the request."""
         return str(self.scope["method"])
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the deadline, 0 or more."""
+        return max(0.0, self.deadline_s - self.elapsed_s)
 
     @property
     def elapsed_s(self) -> float:
@@ -75,6 +84,7 @@ class Exchange:
     def record(self, metrics: Metrics) -> None:
         """Count and log the exchange: its path, never its query, headers or body."""
         path = self.path if self.path in ALL_PATHS else "other"
+        path = path.removeprefix(VERSION_PREFIX)
         method = self.method if self.method in METHODS else "other"
         metrics.requests.labels(path, method, self.status).inc()
         metrics.duration.labels(path).observe(self.duration_s)

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import nullcontext
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.server.admission import Admission
+from bridge.server.answers import SlowReader, send_body
 from bridge.server.auth import KeyRing, RateLimiter
-from bridge.server.bodies import Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
+from bridge.server.bodies import POLL_S, Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
 from bridge.server.endpoints import OPEN_PATHS, WORK_PATHS
-from bridge.server.errors import DeadlineExceeded, RequestError, answer_for, error_response
+from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, RequestError, answer_for, error_response
 from bridge.server.exchange import Exchange
 from bridge.server.metrics import Metrics
+from bridge.server.protocol import ABORT
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import DepthAnythingError
@@ -27,6 +30,7 @@ from depth_anything_ros.errors import DepthAnythingError
 logger = logging.getLogger("bridge.requests")
 
 CLIENT_CLOSED_REQUEST = 499  # for the log and the metrics; nobody is left to read it
+DEADLINE_HEADER = "X-Deadline-Ms"
 
 
 class FrontDoor:
@@ -50,26 +54,30 @@ class FrontDoor:
         self._metrics = metrics
         self._keys = keys
         self._limiter = limiter
-        self._bodies = Bodies(settings)
+        self._bodies = Bodies(settings, state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._settings.request_timeout_s)
         try:
             await self._serve(exchange)
         except ClientGone:
             exchange.status, exchange.error_code = CLIENT_CLOSED_REQUEST, "client_gone"
+        except SlowReader:
+            exchange.error_code = "slow_reader"
+            await _abort(exchange)
         except Exception as error:
             await self._answer_error(exchange, error)
         finally:
             exchange.record(self._metrics)
 
     async def _serve(self, exchange: Exchange) -> None:
-        """The walk up to the application: key, rate, place, body."""
+        """The walk up to the application: key, deadline, rate, place, body."""
         is_work = exchange.path in WORK_PATHS and exchange.method == "POST"
         self._check_key(exchange)
+        exchange.deadline_s = min(exchange.deadline_s, _deadline_s(exchange))
         if is_work:
             self._check_rate(exchange)
         with self._admission.admit() if is_work else nullcontext() as place:
@@ -86,19 +94,30 @@ class FrontDoor:
             self._limiter.take(exchange.key_name)
 
     async def _run(self, exchange: Exchange, body: bytes) -> None:
-        """Run the application until it is done, the client is gone, or the time is up."""
+        """Run the application until it is done, the client is gone, or the time is up.
+
+        The deadline is for the beginning of the answer; how fast the client takes it is `send_body`'s matter.
+        """
         work = asyncio.ensure_future(self._app(exchange.scope, replay(body), self._sender(exchange)))
         gone = asyncio.ensure_future(wait_for_disconnect(exchange.receive))
         try:
-            left_s = max(0.0, self._settings.request_timeout_s - exchange.elapsed_s)
-            await asyncio.wait({work, gone}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-            raise ClientGone if gone.done() else DeadlineExceeded("the answer was not ready in time")
+            while not (work.done() or gone.done()):
+                self._check_time(exchange)
+                wait_s = POLL_S if exchange.status else min(POLL_S, exchange.left_s)
+                await asyncio.wait({work, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise ClientGone
+            work.result()
         finally:
             gone.cancel()
             work.cancel()
             await asyncio.wait({work})
+
+    def _check_time(self, exchange: Exchange) -> None:
+        if self._state.is_over:
+            raise Draining("the server is going down")
+        if not exchange.status and exchange.left_s == 0:
+            raise DeadlineExceeded("the answer was not ready in time")
 
     def _sender(self, exchange: Exchange) -> Send:
         async def send(message: Message) -> None:
@@ -108,9 +127,10 @@ class FrontDoor:
                 headers["X-Request-Id"] = exchange.request_id
                 if self._state.is_draining or not exchange.body_is_read:
                     headers["Connection"] = "close"
-            await exchange.send(message)
-            if message.get("body"):
-                exchange.mark_answered()
+                await exchange.send(message)
+                return
+            await send_body(exchange.send, message, self._settings.body_timeout_s)
+            exchange.mark_answered()
 
         return send
 
@@ -138,3 +158,21 @@ class FrontDoor:
             exc_info=not is_expected,
             extra={"fields": {"request_id": exchange.request_id}},
         )
+
+
+def _deadline_s(exchange: Exchange) -> float:
+    """How long the client says that it waits, in seconds; infinite where it says nothing. Raises InvalidValue."""
+    text = Headers(scope=exchange.scope).get(DEADLINE_HEADER)
+    if text is None:
+        return math.inf
+    if not text.isdecimal() or not text.isascii() or int(text[:10]) == 0:
+        raise InvalidValue(f"{DEADLINE_HEADER} must be a whole number of milliseconds above 0", DEADLINE_HEADER)
+    return int(text[:10]) / 1000
+
+
+async def _abort(exchange: Exchange) -> None:
+    """Drop the connection: closing it would wait for the client to take the rest."""
+    abort = exchange.scope.get("state", {}).get(ABORT)
+    if abort is not None:
+        abort()
+        await wait_for_disconnect(exchange.receive)

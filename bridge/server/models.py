@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -13,12 +14,15 @@ from bridge.server.schemas import MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.model.registry import ENCODERS, dataset_spec, encoder_spec
+from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint, hub_repository
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
+
+FREE_LICENSE = "Apache-2.0"  # the others have to be agreed to before a download
 
 
 def model_settings(
@@ -56,6 +60,38 @@ def known_encoders(settings: BridgeSettings) -> list[str]:
     own = (settings.default_encoder, *(text.partition(":")[0] for text in settings.preload))
     is_untrained = settings.checkpoint == UNTRAINED
     return [name for name, spec in ENCODERS.items() if spec.license or name in own or is_untrained]
+
+
+def models_of(settings: BridgeSettings, cache: ModelCache) -> dict[str, Any]:
+    """What `GET /models` says (`schemas.ModelsReply`)."""
+    loaded = cache.models_loaded()
+    pairs = [(encoder, dataset) for encoder in known_encoders(settings) for dataset in DATASETS]
+    models = [
+        {
+            "encoder": encoder,
+            "dataset": dataset,
+            "kind": DATASETS[dataset].kind,
+            "max_depth": DATASETS[dataset].max_depth_m if DATASETS[dataset].kind == "metric" else None,
+            "license": ENCODERS[encoder].license,
+            "weights": weights,
+            "loaded": [key for key in loaded if key.startswith(f"{encoder}_{dataset}_")],
+        }
+        for encoder, dataset in pairs
+        if (weights := _weights(model_settings(settings, encoder, dataset)))
+    ]
+    return {"default": model_settings(settings).key, "models": models}
+
+
+def _weights(model: ModelSettings) -> str | None:
+    """Where a model's weights are; None where there are none in the world."""
+    if model.checkpoint is not None:
+        return "untrained" if model.checkpoint == UNTRAINED else "here"
+    if find_checkpoint(model.encoder, model.dataset) or bundled_checkpoint(model.encoder, model.dataset):
+        return "here"
+    if hub_repository(model.encoder, model.dataset) is None:
+        return None
+    may_download = model.download and (model.accept_license or ENCODERS[model.encoder].license == FREE_LICENSE)
+    return "download" if may_download else "missing"
 
 
 def models_at_start(settings: BridgeSettings) -> list[ModelSettings]:

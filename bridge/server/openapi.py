@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bridge.server.endpoints import ENDPOINTS, OPEN_PATHS, Endpoint
+from bridge.server.endpoints import ENDPOINTS, OPEN_PATHS, PROBES, Endpoint
 from bridge.server.errors import ANSWERS
 from bridge.server.media import FORM, IMAGE_TYPES, JSON
 from bridge.server.models import known_encoders
@@ -42,6 +42,13 @@ def describe(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
     }
 
 
+def describe_probe(path: str) -> dict[str, Any]:
+    """Arguments of `add_api_route` that say what a probe gives."""
+    schema = PROBES[path]
+    content = {"text/plain": {"schema": {"type": "string"}}} if schema is None else {JSON: _reference(schema.__name__)}
+    return {"response_class": Response, "responses": {200: {"content": content}} | _error_responses()}
+
+
 def document(app: FastAPI, settings: BridgeSettings) -> dict[str, Any]:
     """The whole document, made once."""
     if app.openapi_schema is None:
@@ -71,7 +78,8 @@ def _error_responses() -> dict[int | str, dict[str, Any]]:
 def _schemas(settings: BridgeSettings) -> dict[str, Any]:
     """JSON schemas of all bodies, with this server's limits in them."""
     requests = [endpoint.request for endpoint in ENDPOINTS]
-    models: list[type[BaseModel]] = [*requests, *dict.fromkeys(endpoint.reply for endpoint in ENDPOINTS), ErrorReply]
+    replies = {endpoint.reply for endpoint in ENDPOINTS} | {reply for reply in PROBES.values() if reply}
+    models: list[type[BaseModel]] = [*requests, *sorted(replies, key=lambda reply: reply.__name__), ErrorReply]
     _, top = models_json_schema([(model, "validation") for model in models], ref_template=f"{REFERENCE}{{model}}")
     schemas: dict[str, Any] = top["$defs"]
     size = {"type": "integer", "minimum": settings.min_input_size, "maximum": settings.max_input_size}

@@ -1,4 +1,4 @@
-"""Answers for those who look after the server: health, liveness, readiness, metrics."""
+"""Answers about the server: health, liveness, readiness, models, metrics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from bridge.server.media import JSON, dump_json
 from bridge.server.metrics import Metrics
+from bridge.server.models import models_of
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.serving.model_cache import ModelCache
@@ -33,11 +34,15 @@ def probes(settings: BridgeSettings, state: WorkerState, cache: ModelCache, metr
         body = {"status": state.status, "warnings": settings.warnings}
         return _json(body, 200 if state.status == "ready" else 503)
 
+    async def models() -> Response:
+        """Models that can be asked for, whether their weights are here, and under which licence"""
+        return _json(models_of(settings, cache))
+
     async def render() -> Response:
         """Prometheus metrics"""
         return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
-    return {"/health": health, "/livez": livez, "/readyz": readyz, "/metrics": render}
+    return {"/health": health, "/livez": livez, "/readyz": readyz, "/models": models, "/metrics": render}
 
 
 def health_of(state: WorkerState, cache: ModelCache) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 with deadlines on the headers and on taking the answer, which uvicorn does not have.
+"""HTTP/1.1 with deadlines on the headers and on the last bytes of an answer, which uvicorn does not have.
 
-A client that sends its headers a byte at a time, or never reads its answer, would otherwise hold its
-connection and the answer's memory for ever.
+A client that sends its headers a byte at a time, or never reads its answer, would otherwise hold its connection
+for ever. Most of an answer is still in the application's hands (`answers`); here is what was given to the socket.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bridge.server.errors import BadRequest, BodyTooSlow, RequestError, error_response
 
+ABORT = "abort"  # in the `state` of a request's scope: drops its connection at once
+
 
 class DeadlineProtocol(H11Protocol):
     """uvicorn's protocol; headers have to be complete `header_timeout_s` after their first byte.
 
     A new connection has to begin within that time too, and malformed HTTP is answered as all errors are.
-    In each `answer_timeout_s` at least half of what is left of an answer has to be taken, so a large one
-    has time in proportion to the logarithm of its size.
+    Once an answer is handed over, the client has to take half of what is left in each `answer_timeout_s`.
     """
 
     header_timeout_s: float
@@ -31,6 +32,7 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.app_state = {**self.app_state, ABORT: transport.abort}  # uvicorn copies it into each scope
         self._watch_headers()
 
     def data_received(self, data: bytes) -> None:

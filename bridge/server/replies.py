@@ -15,6 +15,26 @@ from bridge.server.media import JSON, NPY, PCD, PLY, PNG, RAW, dump_json
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.io.formats import encode_pcd, encode_ply
 
+# Headers of answers that a web page may read.
+EXPOSED_HEADERS = (
+    "X-Shape",
+    "X-Unit",
+    "X-Scale",
+    "X-Min",
+    "X-Max",
+    "X-Max-Depth",
+    "X-Model-Key",
+    "X-Request-Id",
+    "Server-Timing",
+    "Retry-After",
+)
+# Bytes of a body for each pixel, at most; an image with depth and, for a cloud, points are held beside it.
+DEPTH_BYTES = {JSON: 6, RAW: 4, NPY: 4, PNG: 3}
+CLOUD_BYTES = {JSON: 22, RAW: 12, NPY: 12, PLY: 15, PCD: 16}
+PICTURE_BYTES = 3 + 4
+POINT_BYTES = 12
+MAX_HEADER_BYTES = 4096  # of a file, and the other fields of JSON
+
 
 @dataclass(frozen=True)
 class Result:
@@ -61,6 +81,12 @@ def _quality(name: str, ranges: list[tuple[str, float]]) -> float:
     """The most specific range that matches decides."""
     given = dict(ranges)
     return next((given[key] for key in (name, f"{name.partition('/')[0]}/*", "*/*") if key in given), 0.0)
+
+
+def answer_bytes(pixels: int, media: str, *, is_cloud: bool) -> int:
+    """Memory that an answer takes at most, with what it is made of, for an image of so many pixels."""
+    body = CLOUD_BYTES[media] + POINT_BYTES if is_cloud else DEPTH_BYTES[media]
+    return pixels * (PICTURE_BYTES + body) + MAX_HEADER_BYTES
 
 
 def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:

@@ -92,7 +92,7 @@ class Scheduler:
         if not future.cancelled():
             future.exception()  # seen here, or asyncio complains where the request was given up
 
-    def close(self) -> None:
-        """Let the threads finish."""
-        self._inference_threads.shutdown()
-        self._codec_threads.shutdown()
+    def close(self, *, wait: bool) -> None:
+        """Take no more work. `wait` lets the threads finish."""
+        self._inference_threads.shutdown(wait, cancel_futures=True)
+        self._codec_threads.shutdown(wait, cancel_futures=True)

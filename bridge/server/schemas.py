@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,6 +85,63 @@ class PointCloudReply(BaseModel):
     depth_shape: tuple[int, int]
     min: float | None
     max: float | None
+
+
+class ModelInstance(BaseModel):
+    """A loaded model: its key, where it runs, and how."""
+
+    model: str
+    device: str
+    backend: str
+    precision: str
+
+
+class HealthReply(BaseModel):
+    """State of the worker that answers."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    status: Literal["healthy", "draining"]
+    device: Literal["cpu", "cuda"]
+    worker_id: int
+    gpu_id: int | None
+    gpu_count: int
+    models_loaded: list[str]
+    total_model_instances: int
+    model_instances: list[ModelInstance]
+    request_counter: int
+
+
+class AliveReply(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class ReadyReply(BaseModel):
+    """Whether requests for depth are taken, and what whoever runs the server should know."""
+
+    status: Literal["ready", "loading", "draining"]
+    warnings: list[str]
+
+
+class ModelEntry(BaseModel):
+    """A model that can be asked for. `weights`: `here`, fetched at the first request (`download`), or `missing`."""
+
+    encoder: str
+    dataset: str
+    kind: str
+    max_depth: float | None
+    license: str | None
+    weights: Literal["here", "download", "missing", "untrained"]
+    loaded: list[str]
+
+
+class ModelsReply(BaseModel):
+    """The models of this server; `default` is the key of the one that answers where none is named."""
+
+    default: str
+    models: list[ModelEntry]
 
 
 class ErrorDetail(BaseModel):

@@ -57,6 +57,10 @@ class BridgeSettings(BaseSettings):
     """Address to listen on; by default 0.0.0.0 with a key, 127.0.0.1 without."""
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one, which is logged."""
+    root_path: Annotated[str, Field(pattern=r"^(/[\w.~-]+)*$")] = ""
+    """Path under which a proxy shows this server, such as /depth."""
+    cors_allow_origins: Names = ()
+    """Origins whose web pages may call this server, such as https://example.com; * allows all."""
     workers: Count = 1
     """Worker processes; GPUs are dealt out to them in turn."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -102,6 +106,8 @@ class BridgeSettings(BaseSettings):
     """Largest body of a request."""
     max_buffered_bytes: Count = 1024 * MIB
     """Bodies held at once, for each worker; beyond it requests are turned away."""
+    max_answer_bytes: Count = 1024 * MIB
+    """Answers held at once until their clients have taken them, for each worker; beyond it requests wait."""
     max_json_depth: Count = 100
     """Levels of nesting in a JSON body."""
     max_pixels: Count = ImageLimits.max_pixels
@@ -124,6 +130,10 @@ class BridgeSettings(BaseSettings):
     """Longest wait for a device."""
     request_timeout_s: Seconds = 60.0
     """Longest time for a request, from its headers until its answer is made."""
+    drain_timeout_s: Seconds = 25.0
+    """Time from SIGTERM to the end; what is not answered by then is given up. Docker kills after 10, Kubernetes 30."""
+    keep_alive_s: Seconds = 75.0
+    """Time for which an idle connection is kept; more than a proxy in front keeps its own (nginx: 60)."""
     header_timeout_s: Seconds = 10.0
     """Time in which the headers of a request have to arrive."""
     body_timeout_s: Seconds = 30.0
@@ -142,7 +152,7 @@ class BridgeSettings(BaseSettings):
     image_url_max_redirects: Annotated[int, Field(ge=0)] = ImageUrlSettings.max_redirects
     """Redirects that are followed."""
 
-    @field_validator("preload", "image_url_allow", mode="before")
+    @field_validator("preload", "image_url_allow", "cors_allow_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value

@@ -6,6 +6,7 @@ no work lives here.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from bridge.server.errors import Draining, Loading
@@ -21,6 +22,7 @@ class WorkerState:
 
     Attributes:
         is_draining: the process is to end: accepted requests are finished, new ones are refused.
+        is_over: no time is left to finish them.
         has_failed: this process can no longer use a device and has to end.
         preload_failed: a model named at start could not be loaded.
         in_work: requests accepted and not answered yet.
@@ -30,7 +32,8 @@ class WorkerState:
     def __init__(self, worker_id: int = 0, to_load: Sequence[ModelSettings] = ()) -> None:
         self.worker_id = worker_id
         self.to_load = list(to_load)
-        self.is_draining = self.has_failed = self.preload_failed = False
+        self.is_draining = self.is_over = self.has_failed = self.preload_failed = False
+        self._draining_since_s = 0.0
         self.in_work = 0
         self.served = 0
 
@@ -48,6 +51,18 @@ class WorkerState:
         if self.to_load:
             raise Loading("the server is loading its models")
 
+    def drain(self) -> None:
+        """Take no more requests; the process ends when those in work are done. Any thread may call this."""
+        if not self.is_draining:
+            self._draining_since_s = time.monotonic()
+            self.is_draining = True
+
+    @property
+    def draining_s(self) -> float:
+        """Seconds since `drain` was called."""
+        return time.monotonic() - self._draining_since_s if self.is_draining else 0.0
+
     def fail(self) -> None:
         """A device is lost: finish what is in work, then end with a failure."""
-        self.has_failed = self.is_draining = True
+        self.has_failed = True
+        self.drain()

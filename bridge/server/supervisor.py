@@ -29,8 +29,7 @@ logger = logging.getLogger(__name__)
 MIN_LIFE_S = 1.0  # a worker is replaced no sooner than this after its start
 POLL_S = 0.2
 BACKLOG = 2048
-# Beyond the time that requests have to finish.
-DRAIN_MARGIN_S = 5.0
+ANY_IPV6 = "::"  # IPv4 clients may come there too
 
 
 @dataclass
@@ -107,7 +106,7 @@ class Supervisor:
         """Let the workers finish, and end those that do not."""
         self._listener.close()
         self._signal_all(signal.SIGTERM)
-        deadline_s = time.monotonic() + self._settings.request_timeout_s + DRAIN_MARGIN_S
+        deadline_s = time.monotonic() + self._settings.drain_timeout_s
         for worker in self._workers.values():
             worker.process.join(max(0.0, deadline_s - time.monotonic()))
             if worker.process.exitcode is None:
@@ -126,7 +125,8 @@ def work(settings: BridgeSettings, listener: socket.socket, worker_id: int) -> N
 def open_listener(host: str, port: int) -> socket.socket:
     """Bind a socket. Raises OSError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    serves_both = host == ANY_IPV6 and socket.has_dualstack_ipv6()
+    listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=serves_both)
     # Connections inherit it. Without, the end of a short answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from bridge.codec import check_png_scale, decode_image
 from bridge.server.admission import Place
+from bridge.server.answers import AnswerMemory, Reservation
 from bridge.server.endpoints import Endpoint
 from bridge.server.errors import DeviceFailed, NotAcceptable
 from bridge.server.fetching import Fetches
@@ -25,7 +26,7 @@ from bridge.server.metrics import Metrics
 from bridge.server.models import choose_model, record_models
 from bridge.server.options import validate
 from bridge.server.parsing import read_source
-from bridge.server.replies import Result, choose_format, encode
+from bridge.server.replies import Result, answer_bytes, choose_format, encode
 from bridge.server.scheduling import Scheduler, server_timing
 from bridge.server.schemas import CloudOptions, MetricOptions, Options
 from bridge.server.settings import BridgeSettings
@@ -72,6 +73,7 @@ class Walk:
         cache: ModelCache,
         scheduler: Scheduler,
         fetches: Fetches,
+        memory: AnswerMemory,
         state: WorkerState,
         metrics: Metrics,
     ) -> None:
@@ -79,6 +81,7 @@ class Walk:
         self._cache = cache
         self._scheduler = scheduler
         self._fetches = fetches
+        self._memory = memory
         self._state = state
         self._metrics = metrics
 
@@ -92,9 +95,11 @@ class Walk:
         watch = Stopwatch()
         job = await self._read(endpoint, request, place)
         self._check(job, media)
+        reservation = await self._reserve(job, media, place, watch)
         picture = await self._compute(job, watch)
         with watch.time("encode"):
             body, headers = await self._scheduler.in_thread(partial(finish, job, picture, media))
+        reservation.resize(len(body))
         place.give_back()  # sending the answer may take the client long
         self._record(watch)
         return Response(body, headers={**headers, "Server-Timing": server_timing(watch)}, media_type=media)
@@ -118,6 +123,15 @@ class Walk:
             if dataset_spec(job.model.dataset).kind == "relative":
                 raise NotAcceptable("a 16-bit PNG holds metres, and dataset relative has none", "Accept")
             check_png_scale(scale_of(job.options), job.options.png_scale)
+
+    async def _reserve(self, job: Job, media: str, place: Place, watch: Stopwatch) -> Reservation:
+        """Wait for memory for the answer; it is held until the client has taken it."""
+        is_cloud = isinstance(job.options, CloudOptions)
+        size = answer_bytes(job.header.width * job.header.height, media, is_cloud=is_cloud)
+        with watch.time("queue"):
+            reservation = await self._memory.reserve(size, self._settings.queue_timeout_s)
+        place.until_answered.callback(reservation.release)
+        return reservation
 
     async def _compute(self, job: Job, watch: Stopwatch) -> Picture:
         """Decode and infer, each in its turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import threading
@@ -32,23 +33,32 @@ from depth_anything_ros.settings import CacheSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
 
+CLOSE_S = 2  # of the time to drain, for connections to close
+END_S = 1.5  # and for the process to end
+
 
 class WorkerServer(uvicorn.Server):
     """uvicorn, ending in two steps: first the accepted work is finished, then the sockets are closed.
 
     In between new work is answered with 503, so a client learns where it stands instead of being cut off.
+
+    Args:
+        work_s: seconds after which accepted work is given up.
     """
 
-    def __init__(self, config: uvicorn.Config, state: WorkerState) -> None:
+    def __init__(self, config: uvicorn.Config, state: WorkerState, work_s: float) -> None:
         super().__init__(config)
         self._state = state
+        self._work_s = work_s
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._state.is_draining = True
+        self._state.drain()
 
     async def on_tick(self, counter: int) -> bool:
         state = self._state
-        if state.preload_failed or (state.is_draining and not state.in_work):
+        if state.draining_s > self._work_s:
+            state.is_over = True
+        if state.preload_failed or state.is_over or (state.is_draining and not state.in_work):
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -95,9 +105,11 @@ def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=round(settings.request_timeout_s),
+        timeout_keep_alive=math.ceil(settings.keep_alive_s),
+        timeout_graceful_shutdown=CLOSE_S,
     )
-    return WorkerServer(config, app.state.worker)
+    work_s = max(settings.drain_timeout_s / 2, settings.drain_timeout_s - CLOSE_S - END_S)
+    return WorkerServer(config, app.state.worker, work_s)
 
 
 def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
@@ -125,4 +137,4 @@ def _end_with_parent(state: WorkerState) -> None:
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        state.is_draining = True
+        state.drain()

@@ -13,10 +13,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import ImageError
+from depth_anything_ros.errors import ImageError, quoted
 from depth_anything_ros.io.formats import depth_to_uint16
+from depth_anything_ros.io.image_header import ALL_FORMATS, check_image
+from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.remarks import Remark, unheard
+from depth_anything_ros.messages.rows import row_bytes
+from depth_anything_ros.settings import ImageLimits
 
 BgrImage = NDArray[np.uint8]
+DECODED_LIMITS = ImageLimits(formats=ALL_FORMATS)
 
 
 class Image(Protocol):
@@ -65,7 +71,11 @@ LAYOUTS: dict[str, Layout] = {
     "8UC4": Layout(8, 4, cv2.COLOR_BGRA2BGR),
     "rgba8": Layout(8, 4, cv2.COLOR_RGBA2BGR),
     "bgr16": Layout(16, 3, None),
+    "16UC3": Layout(16, 3, None),
     "rgb16": Layout(16, 3, cv2.COLOR_RGB2BGR),
+    "bgra16": Layout(16, 4, cv2.COLOR_BGRA2BGR),
+    "16UC4": Layout(16, 4, cv2.COLOR_BGRA2BGR),
+    "rgba16": Layout(16, 4, cv2.COLOR_RGBA2BGR),
     "yuv422": Layout(8, 2, cv2.COLOR_YUV2BGR_UYVY),
     "uyvy": Layout(8, 2, cv2.COLOR_YUV2BGR_UYVY),
     "yuv422_yuy2": Layout(8, 2, cv2.COLOR_YUV2BGR_YUYV),
@@ -74,69 +84,147 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def image_to_bgr(msg: Image) -> BgrImage:
+# A plane of luma, then one of both chroma values in turn: of 2x2 pixels, and of each pixel in nv24.
+_SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21, "nv24": None}
+ENCODINGS = (*LAYOUTS, *_SEMI_PLANAR)
+_BY_LOWER_CASE = {name.lower(): name for name in ENCODINGS}
+
+
+def known_encoding(name: str) -> str | None:
+    """Return the name in `ENCODINGS` that a message means, upper or lower case; None for any other."""
+    return name if name in ENCODINGS else _BY_LOWER_CASE.get(name.strip().lower())
+
+
+def image_to_bgr(msg: Image, levels: LevelFinder | None = None, remark: Remark = unheard) -> BgrImage:
     """Read an Image of any common encoding, either byte order, padded rows included.
 
+    Args:
+        levels: the camera's, for 16-bit pixels; without one, they keep their high byte.
+        remark: told what is odd about a message that is read all the same.
+
     Returns:
-        uint8 (H, W, 3) BGR: a view of the message's data for bgr8, else a new array. 16-bit pixels
-        keep their high byte.
+        uint8 (H, W, 3) BGR: a view of the message's data for bgr8, else a new array.
 
     Raises:
         ImageError: zero size, a step or data too short for the size, or an unknown encoding.
     """
     if msg.width == 0 or msg.height == 0:
         raise ImageError(f"image of zero size: {msg.width}x{msg.height}")
-    layout = LAYOUTS.get(msg.encoding)
-    if layout is None:
-        raise ImageError(f"unknown image encoding {msg.encoding!r}; known: {', '.join(LAYOUTS)}")
-    pixels = _pixels(msg, layout)
-    if layout.bits == 16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if layout.to_bgr is None:
-        return pixels
+    encoding = known_encoding(msg.encoding)
+    if encoding is None:
+        raise ImageError(f"unknown image encoding {quoted(msg.encoding)}; known: {', '.join(ENCODINGS)}")
+    if encoding != msg.encoding:
+        remark(f"image encoding {quoted(msg.encoding)} is read as {encoding}")
+    if msg.step == 0:
+        remark(f"step of the {encoding} images is 0; their rows are taken to have no padding")
     try:
-        return cv2.cvtColor(np.ascontiguousarray(pixels), layout.to_bgr)  # type: ignore[return-value]
+        if encoding in _SEMI_PLANAR:
+            return _semi_planar_to_bgr(msg, encoding)
+        layout = LAYOUTS[encoding]
+        return _to_bgr(_pixels(msg, encoding, layout), layout.to_bgr, levels)
     except cv2.error as error:
-        raise ImageError(f"a {msg.encoding} image cannot be {msg.width}x{msg.height} pixels") from error
+        raise ImageError(f"a {encoding} image cannot be {msg.width}x{msg.height} pixels") from error
 
 
-def _pixels(msg: Image, layout: Layout) -> NDArray[Any]:
+def _to_bgr(pixels: NDArray[Any], to_bgr: int | None, levels: LevelFinder | None) -> BgrImage:
+    """8-bit or 16-bit pixels (H, W, channels) -> uint8 (H, W, 3) BGR, by OpenCV's code."""
+    if pixels.dtype.itemsize == 2:
+        pixels = levels.to_uint8(pixels) if levels is not None else (pixels >> 8).astype(np.uint8)
+    return pixels if to_bgr is None else cv2.cvtColor(np.ascontiguousarray(pixels), to_bgr)  # type: ignore[return-value]
+
+
+def _pixels(msg: Image, encoding: str, layout: Layout) -> NDArray[Any]:
     """See the message's data as (H, W, channels), its own step and byte order respected, without a copy."""
     pixel_bytes = layout.channels * layout.bits // 8
-    if msg.step < msg.width * pixel_bytes:
-        raise ImageError(
-            f"step of a {msg.width} pixels wide {msg.encoding} image is {msg.step} bytes; "
-            f"needed are {msg.width * pixel_bytes} or more"
-        )
-    if len(msg.data) < msg.step * msg.height:
-        raise ImageError(
-            f"data of a {msg.width}x{msg.height} {msg.encoding} image with step {msg.step} has {len(msg.data)} bytes; "
-            f"needed are {msg.step * msg.height}"
-        )
+    step = _checked_step(msg, encoding, msg.width * pixel_bytes, msg.height)
     dtype = np.dtype(np.uint8) if layout.bits == 8 else np.dtype(">u2" if msg.is_bigendian else "<u2")
     shape = (msg.height, msg.width, layout.channels)
-    strides = (msg.step, pixel_bytes, layout.bits // 8)
+    strides = (step, pixel_bytes, layout.bits // 8)
     pixels: NDArray[Any] = np.ndarray(shape, dtype, buffer=memoryview(msg.data), strides=strides)
     return pixels
 
 
-def compressed_to_bgr(msg: CompressedImage) -> BgrImage:
-    """Decode a JPEG or PNG CompressedImage to uint8 (H, W, 3) BGR; EXIF rotation is ignored, as CameraInfo does.
+def _semi_planar_to_bgr(msg: Image, encoding: str) -> BgrImage:
+    """Read luma (H, W), then chroma (H / 2, W), or (H, 2 W) for nv24; studio range, BT.601."""
+    height, width = msg.height, msg.width
+    if encoding == "nv24":
+        data, step = _plane_rows(msg, encoding, 3 * height)
+        luma = data[: height * step].reshape(height, step)[:, :width]
+        chroma = data[height * step :].reshape(height, 2 * step)[:, : 2 * width]
+        return _nv24_to_bgr(luma, chroma.reshape(height, width, 2))
+    if height % 2 or width % 2:
+        raise ImageError(f"a {encoding} image cannot be {width}x{height} pixels: both sides must be even")
+    data, step = _plane_rows(msg, encoding, height * 3 // 2)
+    planes = np.ascontiguousarray(data.reshape(-1, step)[:, :width])
+    return cv2.cvtColor(planes, _SEMI_PLANAR[encoding])  # type: ignore[return-value, arg-type]
+
+
+def _plane_rows(msg: Image, encoding: str, rows: int) -> tuple[NDArray[np.uint8], int]:
+    """Return the bytes of so many rows, each as wide as the picture, and the bytes from one to the next."""
+    tight = len(msg.data) == rows * msg.width  # then a step counts both planes, or is of another kind
+    step = msg.width if tight else _checked_step(msg, encoding, msg.width, rows)
+    return np.frombuffer(memoryview(msg.data), np.uint8, rows * step), step
+
+
+def _nv24_to_bgr(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> BgrImage:
+    """OpenCV has no code for it: each pixel becomes a pair of the 4:2:2 kind, and every second one is taken."""
+    height, width = luma.shape
+    pairs = np.empty((height, width, 2, 2), np.uint8)  # u y, v y
+    pairs[..., 0] = chroma
+    pairs[..., 1] = luma[..., None]
+    doubled = cv2.cvtColor(pairs.reshape(height, 2 * width, 2), cv2.COLOR_YUV2BGR_UYVY)
+    return np.ascontiguousarray(doubled[:, ::2])
+
+
+def _checked_step(msg: Image, encoding: str, needed: int, rows: int) -> int:
+    """Return the bytes from one row to the next. Raises ImageError where the rows are not all in the data."""
+    step = row_bytes(msg.step, needed, rows, len(msg.data))
+    if step is not None:
+        return step
+    if msg.step < needed:
+        raise ImageError(
+            f"step of a {msg.width} pixels wide {encoding} image is {msg.step} bytes; needed are {needed} or more"
+        )
+    raise ImageError(
+        f"data of a {msg.width}x{msg.height} {encoding} image with step {msg.step} has {len(msg.data)} bytes; "
+        f"needed are {msg.step * rows}"
+    )
+
+
+def compressed_to_bgr(
+    msg: CompressedImage,
+    levels: LevelFinder | None = None,
+    limits: ImageLimits = DECODED_LIMITS,
+) -> BgrImage:
+    """Decode a CompressedImage to uint8 (H, W, 3) BGR; EXIF rotation is ignored, as CameraInfo does.
+
+    A mosaic is demosaiced where `format` begins with a Bayer encoding, as compressed_image_transport writes it.
+
+    Args:
+        levels: the camera's, for pictures of 16 bits; without one, they keep their high byte.
+        limits: checked on the picture's header, before anything is decoded.
 
     Raises:
-        ImageError: a compressedDepth message, or data that cannot be decoded.
+        ImageError: a compressedDepth message, a picture outside the limits, or data that cannot be decoded.
     """
     if "compressedDepth" in msg.format:
-        raise ImageError(f"format {msg.format!r} holds depth, not a picture")
+        raise ImageError(f"format {quoted(msg.format)} holds depth, not a picture")
+    what = f"compressed image of format {quoted(msg.format)} and {len(msg.data)} bytes"
     data = np.frombuffer(msg.data, np.uint8)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    bayer = _BAYER.get(msg.format.partition(";")[0].strip().removesuffix("8").removesuffix("16"))
+    kind = cv2.IMREAD_UNCHANGED if bayer is not None else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:  # OpenCV 4 raises for a header that announces too much
-        image = None
-    if image is None:
-        raise ImageError(f"compressed image of format {msg.format!r} and {data.size} bytes cannot be decoded")
-    return image  # type: ignore[return-value]
+        check_image(msg.data, limits)
+        pixels = cv2.imdecode(data, kind | cv2.IMREAD_IGNORE_ORIENTATION)
+    except (cv2.error, ImageError) as error:  # OpenCV 4 raises for a header that announces too much
+        raise ImageError(f"{what} cannot be decoded: {error}") from error
+    if pixels is None:
+        raise ImageError(f"{what} cannot be decoded")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise ImageError(f"{what} holds pixels of type {pixels.dtype}; allowed are 8 and 16 bits")
+    if pixels.ndim == 2:
+        return _to_bgr(pixels[..., None], cv2.COLOR_GRAY2BGR if bayer is None else bayer, levels)
+    return _to_bgr(pixels, cv2.COLOR_BGRA2BGR if pixels.shape[2] == 4 else None, levels)
 
 
 def depth_pixels(depth: NDArray[np.float32], encoding: str) -> NDArray[Any]:

@@ -1,6 +1,8 @@
 """`python -m depth_anything_ros.node`: the program `depth_anything_node`."""
 
-from depth_anything_ros.node.lifecycle import main
+import sys
+
+from depth_anything_ros.runtime.programs import depth_anything_node
 
 if __name__ == "__main__":
-    main()
+    sys.exit(depth_anything_node())

@@ -123,6 +123,11 @@ def _check_together(prefix: str, camera: CameraSettings) -> None:
         raise SettingsError(
             f"parameter {prefix}min_range_m is {nearest}; it must be less than {prefix}max_range_m, {farthest}"
         )
+    if 0 < camera.white_level <= camera.black_level:
+        raise SettingsError(
+            f"parameter {prefix}white_level is {camera.white_level}; it must be more than {prefix}black_level, "
+            f"{camera.black_level}"
+        )
     if camera.alignment == "range" and camera.range_type is None:
         raise SettingsError(f"parameter {prefix}alignment is 'range'; it needs {prefix}range_type")
     if camera.alignment == "ground_plane" and camera.camera_height_m is None:

@@ -17,12 +17,21 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
-from depth_anything_ros.errors import ImageError
+from depth_anything_ros.errors import ImageError, quoted
 from depth_anything_ros.messages import images as image_encodings
 from depth_anything_ros.messages.camera_infos import fields_for
 from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
 from depth_anything_ros.messages.compressed import JPEG_QUALITY, bgr_to_jpeg, encode
-from depth_anything_ros.messages.images import LAYOUTS, BgrImage, depth_pixels, image_fields
+from depth_anything_ros.messages.images import (
+    ENCODINGS,
+    LAYOUTS,
+    BgrImage,
+    depth_pixels,
+    image_fields,
+    known_encoding,
+)
+from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.remarks import Remark, unheard
 
 # What a BGR picture can be sent as, and OpenCV's code that makes it (None: it is BGR).
 FROM_BGR: dict[str, int | None] = {
@@ -37,26 +46,26 @@ FROM_BGR: dict[str, int | None] = {
 }
 
 
-def image_to_bgr(msg: Image) -> BgrImage:
+def image_to_bgr(msg: Image, levels: LevelFinder | None = None, remark: Remark = unheard) -> BgrImage:
     """`image_encodings.image_to_bgr`, with cv_bridge for the encodings that it does not know.
 
     Raises:
         ImageError: as there, or cv_bridge cannot be imported or cannot convert the image.
     """
-    known = msg.encoding in LAYOUTS or 0 in (msg.width, msg.height)
-    return image_encodings.image_to_bgr(msg) if known else _by_cv_bridge(msg)
+    known = known_encoding(msg.encoding) is not None or 0 in (msg.width, msg.height)
+    return image_encodings.image_to_bgr(msg, levels, remark) if known else _by_cv_bridge(msg)
 
 
 def _by_cv_bridge(msg: Image) -> BgrImage:
     try:
         from cv_bridge import CvBridge
     except Exception as error:  # absent, or compiled against another NumPy, which can raise anything
-        known = ", ".join(LAYOUTS)
-        raise ImageError(f"unknown image encoding {msg.encoding!r}; known without cv_bridge: {known}") from error
+        known = ", ".join(ENCODINGS)
+        raise ImageError(f"unknown image encoding {quoted(msg.encoding)}; known without cv_bridge: {known}") from error
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(msg, "bgr8"))
     except Exception as error:  # cv_bridge's own error, OpenCV's, or TypeError
-        raise ImageError(f"cv_bridge cannot convert encoding {msg.encoding!r} to bgr8") from error
+        raise ImageError(f"cv_bridge cannot convert encoding {quoted(msg.encoding)} to bgr8") from error
 
 
 def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") -> Image:

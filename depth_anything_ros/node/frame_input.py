@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.messages.images import compressed_to_bgr
+from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.node.conversions import image_to_bgr
 from depth_anything_ros.node.frame import Frame, ImageMessage, WaitingFrame
 from depth_anything_ros.node.frame_queue import FrameQueue
@@ -52,9 +53,11 @@ class FrameInput:
         self._health = health
         self._is_wanted = is_wanted
         self._subscriptions: list[Any] = []
+        self._levels = LevelFinder()
 
     def start(self, settings: CameraSettings) -> None:
         """Subscribe."""
+        self._levels = LevelFinder(settings.black_level, settings.white_level, self._health.remark)
         compressed = settings.image_transport == "compressed"
         # An image transport's topic is the resolved name and its suffix, so that remapping `image` is enough.
         topic = self._node.resolve_topic_name(f"{self._prefix}image") + ("/compressed" if compressed else "")
@@ -106,7 +109,10 @@ class FrameInput:
         msg, watch = waiting.msg, waiting.watch
         watch.add("queue", time.perf_counter() - waiting.received_s)
         with watch.time("conversion"):
-            image_bgr = compressed_to_bgr(msg) if isinstance(msg, CompressedImage) else image_to_bgr(msg)
+            if isinstance(msg, CompressedImage):
+                image_bgr = compressed_to_bgr(msg, self._levels)
+            else:
+                image_bgr = image_to_bgr(msg, self._levels, self._health.remark)
         return Frame(msg.header, image_bgr, watch)
 
 

@@ -65,6 +65,14 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "camera_info_any_frame": Parameter(
         "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then."
     ),
+    "black_level": Parameter(
+        "Counts that are black in 16-bit images. 0: 0, or found with white_level.", bounds=(0, 65535), fixed=True
+    ),
+    "white_level": Parameter(
+        "Counts that are white in 16-bit images, such as 4095 for 12 bits. 0: found in the first images and logged.",
+        bounds=(0, 65535),
+        fixed=True,
+    ),
     "process_every_frame": Parameter(
         "Process every frame in order instead of the latest only, for recorded data.", fixed=True
     ),

@@ -1,4 +1,4 @@
-"""How many threads this process computes with: a choice for programs to make, never made by importing.
+"""How many threads this process computes with, and how they wait: choices for programs, never made by importing.
 
 The network gets every physical core the process may use, and everything else one thread: what converts
 images and encodes answers runs beside the network, and would only take its cores away.
@@ -11,8 +11,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 OPENMP_VARIABLE = "OMP_NUM_THREADS"
+# Read by the thread pool of torch when it is loaded: GNU's and LLVM's OpenMP, and Intel's.
+SLEEP_WHILE_WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 TOPOLOGY = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
+
+
+def let_waiting_threads_sleep() -> None:
+    """Let threads that wait for the others of a parallel loop sleep, not spin. Call it before torch is imported.
+
+    A spinning thread takes a core from whatever else runs, and on a core that is shared the loop's other threads wait
+    for one that got no time. Child processes inherit the choice; a user's own setting stays.
+    """
+    for name, value in SLEEP_WHILE_WAITING.items():
+        os.environ.setdefault(name, value)
 
 
 def share_cores(processes: int = 1, opencv_threads: int = 1) -> int:

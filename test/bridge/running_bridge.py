@@ -124,7 +124,7 @@ def serving(app: FastAPI, settings: BridgeSettings) -> Iterator[str]:
         eventually(lambda: server.started)
         yield f"http://127.0.0.1:{port}"
     finally:
-        app.state.worker.is_draining = True
+        app.state.worker.drain()
         thread.join(30)
         assert not thread.is_alive()
 

@@ -426,7 +426,7 @@ def test_images_that_cannot_be_read_are_reported_counted_and_left_out(
 ) -> None:
     recording = front_camera(2)
     for index in range(2, 4):
-        recording.add(FRONT, index, image(index, picture(index), "nv21"))
+        recording.add(FRONT, index, image(index, picture(index), "mono12"))
     recording.add(FRONT, 4, image(4, picture(4), data=np.zeros(5, np.uint8)))
     recording.add(FRONT, 5, image(5, picture(5)))
     recording.damage(-1, recording.messages[-1].data[:-100])
@@ -438,8 +438,8 @@ def test_images_that_cannot_be_read_are_reported_counted_and_left_out(
     printed = capsys.readouterr()
     tally = json.loads(printed.out)["cameras"][FRONT]
     assert (tally["frames"], tally["estimated"], sum(tally["skipped"].values())) == (7, 3, 4)
-    assert next(count for reason, count in tally["skipped"].items() if "'nv21'" in reason) == 2
-    assert printed.err.count("nv21'") == 1
+    assert next(count for reason, count in tally["skipped"].items() if "'mono12'" in reason) == 2
+    assert printed.err.count("mono12'") == 1
     assert f"skipped: {FRONT}, frame 5: damaged message" in printed.err
     assert "skipped: a CameraInfo on /front/camera_info" in printed.err
     written = messages_of(out)

@@ -21,7 +21,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import ImageError
 from depth_anything_ros.messages.compressed import decode
-from depth_anything_ros.messages.images import LAYOUTS, compressed_to_bgr
+from depth_anything_ros.messages.images import ENCODINGS, LAYOUTS, compressed_to_bgr
+from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.node.conversions import (
     CloudMessage,
     bgr_to_compressed,
@@ -51,7 +53,12 @@ WIDE = {
     "16UC1": (GRAY, GRAY[..., None].repeat(3, axis=2)),
     "bgr16": (BGR, BGR),
     "rgb16": (BGR[..., ::-1], BGR),
+    "16UC3": (BGR, BGR),
+    "bgra16": (np.dstack([BGR, GRAY]), BGR),
+    "16UC4": (np.dstack([BGR, GRAY]), BGR),
+    "rgba16": (np.dstack([BGR[..., ::-1], GRAY]), BGR),
 }
+SEMI_PLANAR = {"nv12": ("uv", 2), "nv21": ("vu", 2), "nv24": ("uv", 1)}  # order of chroma; its pixels a side
 YUV = {"yuv422": "uyvy", "uyvy": "uyvy", "yuv422_yuy2": "yuyv", "yuyv": "yuyv"}
 
 
@@ -85,6 +92,7 @@ def bt601(y: int, u: int, v: int) -> tuple[float, float, float]:
 def test_every_encoding_is_covered_here() -> None:
     bayer = {f"{name}{bits}" for name in BAYER_COLORS for bits in (8, 16)}
     assert set(LAYOUTS) == PLAIN.keys() | WIDE.keys() | YUV.keys() | bayer
+    assert set(ENCODINGS) == LAYOUTS.keys() | SEMI_PLANAR.keys()
 
 
 @pytest.mark.parametrize("padding", [0, 5])
@@ -113,6 +121,82 @@ def test_yuv_422_is_decoded_in_its_byte_order(encoding: str, y_u_v: tuple[int, i
     image = image_to_bgr(msg)
     assert image.shape == (2, 4, 3)
     np.testing.assert_allclose(image, np.broadcast_to(bt601(*y_u_v), image.shape), atol=2)
+
+
+def semi_planar(encoding: str, colors: list[tuple[int, int, int]], *, stated_step: int, padding: int = 0) -> Image:
+    """An image of columns of colours (y, u, v), four pixels wide each and four rows high."""
+    order, side = SEMI_PLANAR[encoding]
+    width, height = 4 * len(colors), 4
+    luma = np.repeat(np.array([y for y, _, _ in colors], np.uint8), 4)
+    pairs = np.array([[{"u": u, "v": v}[letter] for letter in order] for _, u, v in colors], np.uint8)
+    chroma = np.repeat(pairs, 4 // side, axis=0).reshape(-1)
+    rows = [np.pad(luma, (0, padding))] * height
+    rows += [np.pad(chroma, (0, padding * (2 // side)))] * (height // side)
+    return Image(
+        header=new_header(),
+        width=width,
+        height=height,
+        encoding=encoding,
+        step=stated_step,
+        data=array.array("B", np.concatenate(rows).tobytes()),
+    )
+
+
+@pytest.mark.parametrize("encoding", SEMI_PLANAR)
+@pytest.mark.parametrize(("stated_step", "padding"), [(12, 0), (0, 0), (24, 0), (18, 6)])
+def test_planes_of_luma_and_chroma_are_decoded(encoding: str, stated_step: int, padding: int) -> None:
+    colors = [(90, 200, 100), (150, 90, 140), (235, 128, 128)]
+    image = image_to_bgr(semi_planar(encoding, colors, stated_step=stated_step, padding=padding))
+    assert image.shape == (4, 12, 3)
+    for column, color in zip((1, 5, 9), colors, strict=True):  # where no neighbour is mixed in
+        np.testing.assert_allclose(image[:, column : column + 2].reshape(-1, 3), [bt601(*color)] * 8, atol=2)
+
+
+@pytest.mark.parametrize("encoding", SEMI_PLANAR)
+@pytest.mark.parametrize("change", [{"height": 6}, {"width": 14}, {"step": 4}, {"step": 2**31}, {"height": 2**32 - 2}])
+def test_planes_that_are_cut_off_are_refused(encoding: str, change: dict[str, int]) -> None:
+    msg = semi_planar(encoding, [(90, 200, 100)] * 3, stated_step=12)
+    msg.data = msg.data[:-1]
+    for name, value in change.items():
+        setattr(msg, name, value)
+    with pytest.raises(ImageError):
+        image_to_bgr(msg)
+
+
+def test_half_pixels_of_chroma_are_refused() -> None:
+    msg = image_message(np.zeros((3, 4), np.uint8), "nv12")
+    with pytest.raises(ImageError, match="both sides must be even"):
+        image_to_bgr(msg)
+
+
+@pytest.mark.parametrize("name", ["BGR8", " bgr8", "Bgr8"])
+def test_an_encoding_in_other_letters_is_read_and_said_once(name: str) -> None:
+    said: list[str] = []
+    remark = SayOnce(said.append)
+    for _ in range(3):
+        np.testing.assert_array_equal(image_to_bgr(image_message(BGR, name), remark=remark), BGR)
+    assert said == [f"image encoding {name!r} is read as bgr8"]
+
+
+@pytest.mark.parametrize("encoding", [*PLAIN, *WIDE])
+def test_a_step_of_0_is_read_where_the_size_leaves_no_doubt(encoding: str) -> None:
+    said: list[str] = []
+    pixels, expected = {**PLAIN, **WIDE}[encoding]
+    msg = image_message(sixteen_bits(pixels, "<") if encoding in WIDE else np.ascontiguousarray(pixels), encoding)
+    msg.step = 0
+    np.testing.assert_array_equal(image_to_bgr(msg, remark=said.append), expected)
+    assert len(said) == 1
+    msg.data = msg.data[:-1]
+    with pytest.raises(ImageError, match="is 0 bytes; needed are"):
+        image_to_bgr(msg)
+
+
+def test_an_encoding_of_a_megabyte_is_shortened_in_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    with pytest.raises(ImageError) as refused:
+        image_to_bgr(image_message(GRAY, "x\n" * 500_000))
+    assert len(str(refused.value)) < 800
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -167,15 +251,15 @@ def test_the_smallest_images_are_read_or_refused(encoding: str, shape: tuple[int
 
 def test_an_unknown_encoding_without_cv_bridge_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv_bridge", None)
-    with pytest.raises(ImageError, match=r"unknown image encoding 'nv21'; known without cv_bridge: mono8, .*bgr8"):
-        image_to_bgr(image_message(GRAY, "nv21"))
+    with pytest.raises(ImageError, match=r"unknown image encoding 'mono12'; known without cv_bridge: mono8, .*bgr8"):
+        image_to_bgr(image_message(GRAY, "mono12"))
 
 
 class FakeCvBridge:
     """Stands for cv_bridge, which is not everywhere."""
 
     def imgmsg_to_cv2(self, msg: Image, desired_encoding: str) -> NDArray[np.uint8]:
-        if msg.encoding != "nv21" or desired_encoding != "bgr8":
+        if msg.encoding != "mono12" or desired_encoding != "bgr8":
             raise TypeError(f"Unrecognized image encoding [{msg.encoding}]")
         return BGR
 
@@ -184,7 +268,7 @@ def test_an_encoding_only_cv_bridge_knows_is_handed_to_it(monkeypatch: pytest.Mo
     module = ModuleType("cv_bridge")
     module.CvBridge = FakeCvBridge  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "cv_bridge", module)
-    np.testing.assert_array_equal(image_to_bgr(image_message(GRAY, "nv21")), BGR)
+    np.testing.assert_array_equal(image_to_bgr(image_message(GRAY, "mono12")), BGR)
     with pytest.raises(ImageError, match="cv_bridge cannot convert encoding 'odd'"):
         image_to_bgr(image_message(GRAY, "odd"))
 
@@ -213,6 +297,53 @@ def test_gray_deep_and_transparent_pngs_become_bgr(image: NDArray[Any]) -> None:
     assert decoded.dtype == np.uint8
 
 
+def mosaic_of(image: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """What a sensor behind this pattern of colours sees of a picture (H, W, 3)."""
+    mosaic = np.empty(image.shape[:2], np.uint8)
+    for place, letter in enumerate(BAYER_COLORS[name]):
+        row, column = divmod(place, 2)
+        mosaic[row::2, column::2] = image[row::2, column::2, "bgr".index(letter)]
+    return mosaic
+
+
+@pytest.mark.parametrize("name", BAYER_COLORS)
+@pytest.mark.parametrize("form", ["{0}8; jpeg compressed {0}8", "{0}8; jpeg compressed ", "{0}8; png compressed {0}8"])
+def test_a_compressed_mosaic_is_demosaiced(name: str, form: str) -> None:
+    color = np.broadcast_to(np.array([30, 90, 220], np.uint8), (32, 32, 3))
+    extension = ".png" if "png" in form else ".jpg"
+    decoded = compressed_to_bgr(compressed(encoded(extension, mosaic_of(color, name)), form.format(name)))
+    assert np.abs(decoded[4:-4, 4:-4].astype(int) - color[4:-4, 4:-4]).mean() < (0.1 if extension == ".png" else 12)
+
+
+def test_a_mosaic_that_was_demosaiced_before_compression_is_left_alone() -> None:
+    form = "bayer_rggb8; png compressed bgr8"
+    np.testing.assert_array_equal(compressed_to_bgr(compressed(encoded(".png", BGR), form)), BGR)
+
+
+@pytest.mark.parametrize("what", ["mono16", "bayer_rggb16", "bgr16"])
+def test_a_png_of_12_bits_in_16_is_as_bright_as_its_camera_saw_it(what: str) -> None:
+    smooth = cv2.resize(BGR, (64, 48), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    smooth[:4], smooth[-4:] = 0, 255
+    pixels = {"mono16": smooth[..., 0], "bayer_rggb16": mosaic_of(smooth, "bayer_rggb"), "bgr16": smooth}[what]
+    png = encoded(".png", pixels.astype(np.uint16) << 4)
+    levels = LevelFinder()
+    decoded = compressed_to_bgr(compressed(png, f"{what}; png compressed {what}"), levels)
+    assert levels.levels == (0, 4095)
+    expected = compressed_to_bgr(compressed(encoded(".png", pixels), f"{what.replace('16', '8')}; png"))
+    np.testing.assert_array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("encoding", WIDE)
+def test_a_camera_with_fewer_bits_is_as_bright_as_one_with_8(encoding: str, bits: int, order: str) -> None:
+    pixels, expected = WIDE[encoding]
+    low = (pixels.astype(np.uint16) << (bits - 8)).astype(f"{order}u2")
+    msg = image_message(np.ascontiguousarray(low), encoding)
+    msg.is_bigendian = int(order == ">")
+    np.testing.assert_array_equal(image_to_bgr(msg, LevelFinder()), expected)
+
+
 def png_announcing(width: int, height: int) -> bytes:
     """A small PNG whose header speaks of a huge one."""
     data = bytearray(encoded(".png", BGR))
@@ -237,6 +368,16 @@ def test_a_jpegs_rotation_is_ignored_because_camera_info_knows_nothing_of_it() -
     turned: Any = cv2.imdecode(np.frombuffer(rotated, np.uint8), cv2.IMREAD_COLOR)
     assert turned.shape == (8, 6, 3)
     np.testing.assert_array_equal(compressed_to_bgr(compressed(rotated)), compressed_to_bgr(compressed(jpeg)))
+
+
+def test_pixels_that_are_no_picture_are_refused() -> None:
+    with pytest.raises(ImageError, match="pixels of type int16; allowed are 8 and 16 bits"):
+        compressed_to_bgr(compressed(encoded(".tiff", BGR.astype(np.int16)), "tiff"))
+
+
+def test_a_picture_that_announces_more_than_the_limit_is_not_decoded() -> None:
+    with pytest.raises(ImageError, match="cannot be decoded: the image is 12000x12000 pixels"):
+        compressed_to_bgr(compressed(png_announcing(12000, 12000), "png"))
 
 
 def test_compressed_depth_is_no_picture() -> None:

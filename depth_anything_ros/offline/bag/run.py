@@ -22,6 +22,7 @@ from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields_for
 from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
 from depth_anything_ros.messages.images import BgrImage, compressed_to_bgr, depth_pixels, image_fields, image_to_bgr
+from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.offline.bag.cameras import Camera
 from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, Bag, BagWriter, files_of
@@ -73,8 +74,11 @@ class BagRun:
         self.settings = settings
         self.work = work
         self.max_depth = max_depth
+        set_levels = settings.black_level, settings.white_level
         self.tallies = {camera.topic: Tally() for camera in cameras}
         self.messages = 0
+        self._remark = SayOnce(lambda text: tqdm.write(text, file=sys.stderr))
+        self._levels = {topic: LevelFinder(*set_levels, self._remark) for topic in self.cameras}
         self._images = [one for one in bag.images() if one.topic in self.cameras]
         self._frame_ms: list[float] = []
 
@@ -119,8 +123,8 @@ class BagRun:
 
     def _camera_infos(self) -> dict[str, RecordedCameraInfos]:
         """Read all CameraInfo messages of the cameras: an image's own may come after it."""
-        remark = SayOnce(lambda text: tqdm.write(text, file=sys.stderr))
-        infos = {camera.info_topic: RecordedCameraInfos(camera.info_topic, remark) for camera in self.cameras.values()}
+        topics = [camera.info_topic for camera in self.cameras.values()]
+        infos = {topic: RecordedCameraInfos(topic, self._remark) for topic in topics}
         connections = [connection for connection in self.bag.of_type(CAMERA_INFO) if connection.topic in infos]
         for connection, time_ns, data in self.bag.messages(connections):
             try:
@@ -134,7 +138,7 @@ class BagRun:
         index, tally.frames = tally.frames, tally.frames + 1
         try:
             message = self.bag.read(connection, data)
-            image = compressed_to_bgr(message) if connection.msgtype == COMPRESSED_IMAGE else image_to_bgr(message)
+            image = self._image(connection, message)
             depth = self._depth(tally, connection.topic, index, image)
         except (DamagedMessage, ImageError) as error:
             self._count(tally.skipped, f"skipped: {connection.topic}, frame {index}", str(error))
@@ -142,6 +146,12 @@ class BagRun:
         problem = output.write(message.header, time_ns, depth, image)
         if problem is not None:
             self._count(tally.without_camera, f"depth only: {connection.topic}, frame {index}", problem)
+
+    def _image(self, connection: Connection, message: Any) -> BgrImage:
+        levels = self._levels[connection.topic]
+        if connection.msgtype == COMPRESSED_IMAGE:
+            return compressed_to_bgr(message, levels)
+        return image_to_bgr(message, levels, self._remark)
 
     def _count(self, reasons: dict[str, int], what: str, reason: str) -> None:
         """Count a reason, and say it the first time."""

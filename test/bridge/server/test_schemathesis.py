@@ -24,6 +24,7 @@ OPERATIONS = [
     ("GET", "/health"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
+    ("GET", "/models"),
     ("GET", "/metrics"),
 ]
 # A GET without parameters cannot be asked wrongly.

@@ -1,0 +1,45 @@
+"""What may be sent as an image, and the bytes that travel."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depth_anything_ros.errors import ImageError
+from depth_anything_ros.io.formats import encode_png
+
+# A path, an http(s) URL that the server fetches, the bytes of a JPEG, PNG or WebP file, or uint8 BGR (H, W, 3).
+Image = str | os.PathLike[str] | bytes | NDArray[np.uint8]
+
+
+def is_url(image: Image) -> bool:
+    """Whether the server is to fetch the image."""
+    return isinstance(image, str) and urlsplit(image).scheme in ("http", "https")
+
+
+def encoded(image: Image) -> bytes:
+    """Return a path's content, encoded bytes as they are, an array as PNG.
+
+    Raises:
+        ImageError: an array that is not uint8, or that no PNG holds.
+        OSError: the file cannot be read.
+    """
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image)
+    if isinstance(image, (str, os.PathLike)):
+        return Path(image).read_bytes()
+    return encode_png(_checked(image))
+
+
+def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Refuse what is no picture in levels 0 to 255: sent as it is, it would be seen black."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        got = getattr(image, "dtype", type(image).__name__)
+        raise ImageError(f"the image must be a uint8 NumPy array (0 to 255), a path, bytes or a URL, got {got}")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"the image must have shape (H, W, 3), got {image.shape}")
+    return np.ascontiguousarray(image)
