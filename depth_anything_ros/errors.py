@@ -23,8 +23,10 @@ Messages name the thing, the value and what is allowed. They may contain paths, 
 maps the *class* to its own words and never forwards the text.
 """
 
+import math
 import reprlib
 
+MAX_TEXT = 4000  # characters of a log line or a message to people
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -112,7 +114,22 @@ def os_reason(error: OSError | ValueError) -> str:
 
 def describe(error: Exception) -> str:
     """Return an error's words; those that were not raised on purpose need their class to be understood."""
-    return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, DepthAnythingError):
+        return shortened(str(error))
+    return shortened(f"{type(error).__name__}: {error}")
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most `MAX_TEXT` characters, without its middle where it is longer."""
+    half = MAX_TEXT // 2
+    return text if len(text) <= MAX_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
+def readable(number: float) -> str:
+    """Return a number with three digits or more and without an exponent: 3983, 12.3, 0.00412."""
+    if not 0 < abs(number) < 100:
+        return f"{number:.0f}"
+    return f"{number:.{2 - math.floor(math.log10(abs(number)))}f}".rstrip("0").rstrip(".")
 
 
 def quoted(text: object) -> str:

@@ -86,6 +86,7 @@ class DepthAnythingNode(LifecycleNode):
         self._load = load
         self._models = ModelHolder(self._load_warm, self._on_model_swapped, self._on_model_failed)
         self._model_problem = ""
+        self._waits_for_activate = False  # since configuring failed
         self._has_given_up = False  # the device, since a model was loaded
         self._enabled = True
         self._cameras = self._make_cameras(queue := self._make_queue())
@@ -137,8 +138,13 @@ class DepthAnythingNode(LifecycleNode):
             level = Level.ERROR if self._models.held is None else Level.WARN
             problems.insert(0, (level, self._model_problem))
         is_active = any(camera.is_active for camera in self._cameras)
+        if self._waits_for_activate and self._models.held is not None and not is_active:
+            problems.append((Level.WARN, f"configured, but not active: {self._command('activate')}"))
         state = ("active" if self._enabled else "disabled") if is_active else "inactive"
         return Status(state, tuple(problems))
+
+    def _command(self, transition: str) -> str:
+        return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
 
     # Lifecycle
 
@@ -149,7 +155,10 @@ class DepthAnythingNode(LifecycleNode):
             held = self._models.load(self._configuration.model)
         except Exception as error:  # a device can fail in any way
             self._model_problem = f"cannot load {self._configuration.model.key}: {describe(error)}"
-            self.get_logger().error(self._model_problem)
+            self._waits_for_activate = True
+            self.get_logger().error(
+                f"{self._model_problem}\nThen: {self._command('configure')} && {self._command('activate')}"
+            )
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
         self._follow_model()
@@ -164,6 +173,7 @@ class DepthAnythingNode(LifecycleNode):
         result = super().on_activate(state)
         for camera in self._cameras:
             camera.start()
+        self._waits_for_activate = False
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

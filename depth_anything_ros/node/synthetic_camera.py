@@ -16,7 +16,6 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
@@ -25,6 +24,7 @@ from depth_anything_ros.node.command_line import Program
 from depth_anything_ros.node.conversions import FROM_BGR, bgr_to_image, camera_to_info, depth_to_image
 from depth_anything_ros.node.parameter_table import Parameter, checked, declare_table, values_of, warn_of_unknown
 from depth_anything_ros.node.process import run_node
+from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.runtime.device import select_device
 from depth_anything_ros.settings import SYNTHETIC_LIMITS, SyntheticCameraSettings
 from depth_anything_ros.synthetic.camera import DISTORTIONS, SyntheticCamera
@@ -115,8 +115,7 @@ class SyntheticCameraNode(Node):
     def _publisher(self, kind: type, topic: str) -> Any:
         reliability = RELIABILITIES[self._settings.reliability]
         qos = QoSProfile(reliability=reliability, history=HistoryPolicy.KEEP_LAST, depth=QUEUE)
-        options = QoSOverridingOptions.with_default_policies()
-        return self.create_publisher(kind, topic, qos, qos_overriding_options=options)
+        return self.create_publisher(kind, topic, qos, qos_overriding_options=overridable())
 
     def start(self) -> None:
         """Begin to take pictures."""

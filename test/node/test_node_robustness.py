@@ -30,7 +30,7 @@ CONFIG = Path(__file__).parents[2] / "config"
 
 
 def test_a_parameter_of_a_type_that_does_not_exist_does_not_end_the_node(toy_process: NodeProcess, peer: Peer) -> None:
-    client = peer.node.create_client(SetParameters, f"{toy_process.name}/set_parameters")
+    client: Any = peer.node.create_client(SetParameters, f"{toy_process.name}/set_parameters")
     assert client.wait_for_service(10)
     for kind in (10, 255):
         value = ParameterValue(type=kind)
