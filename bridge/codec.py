@@ -98,13 +98,6 @@ def decode_array_base64(text: str, shape: tuple[int, ...]) -> NDArray[np.float32
     return decode_raw(decode_base64(text), shape)
 
 
-def encode_npy(array: NDArray[Any]) -> bytes:
-    """Any array -> a float32 `.npy` file."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array, FLOAT32), allow_pickle=False)
-    return buffer.getvalue()
-
-
 def decode_npy(data: bytes) -> NDArray[np.float32]:
     """A `.npy` file -> float32 array. Never unpickles. Raises UndecodableData."""
     try:

@@ -8,7 +8,10 @@
     │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
     │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
     │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
-    │   └── SettingsError          a setting or parameter: unknown name, value out of range
+    │   ├── SettingsError          a setting or parameter: unknown name, value out of range
+    │   ├── CannotWrite            a folder that takes no more
+    │   ├── OtherRun               a folder with another run's results
+    │   └── DamagedMessage         a message that is not what its type says
     ├── CheckpointError            weights
     │   ├── CheckpointNotFound     no file in any of the places searched
     │   ├── CheckpointInvalid      not a checkpoint, truncated, damaged
@@ -26,7 +29,8 @@ maps the *class* to its own words and never forwards the text.
 import math
 import reprlib
 
-MAX_TEXT = 4000  # characters of a log line or a message to people
+MAX_LINE = 2000
+MAX_TEXT = 4000
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -125,13 +129,19 @@ def shortened(text: str) -> str:
     return text if len(text) <= MAX_TEXT else f"{text[:half]} ... {text[-half:]}"
 
 
-def readable(number: float) -> str:
-    """Return a number with three digits or more and without an exponent: 3983, 12.3, 0.00412."""
-    if not 0 < abs(number) < 100:
+def readable(number: float, digits: int = 3) -> str:
+    """Return a number rounded to so many digits, or to a whole one, and without an exponent: 3983, 12.3, 0.00412."""
+    if not 0 < abs(number) < 10 ** (digits - 1):
         return f"{number:.0f}"
-    return f"{number:.{2 - math.floor(math.log10(abs(number)))}f}".rstrip("0").rstrip(".")
+    return f"{number:.{digits - 1 - math.floor(math.log10(abs(number)))}f}".rstrip("0").rstrip(".")
 
 
 def quoted(text: object) -> str:
     """Return text from outside as it may stand in a message: in quotes, escaped, at most 80 characters."""
     return _SHORT.repr(text)
+
+
+def plain_line(text: str) -> str:
+    """Return text that may hold names from outside as one line for a terminal: escaped, at most 2000 characters."""
+    shown = text if len(text) <= MAX_LINE else f"{text[:MAX_LINE]}..."
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)

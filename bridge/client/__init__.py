@@ -3,6 +3,7 @@
 Needs neither torch nor ROS nor a web server (extra `[client]`).
 """
 
+from bridge.client.calls import ServedDepth
 from bridge.client.client import AsyncDepthClient, DepthClient
 from bridge.client.errors import BridgeError
 from bridge.client.functions import (
@@ -22,6 +23,7 @@ __all__ = [
     "BridgeError",
     "DepthClient",
     "RetryPolicy",
+    "ServedDepth",
     "Server",
     "decode_depth_map",
     "decode_pointcloud",

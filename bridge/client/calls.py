@@ -58,16 +58,28 @@ class Call(Generic[T]):
             raise BridgeError("the server's answer cannot be read", status=outcome.status_code) from error
 
 
+@dataclass(frozen=True)
+class ServedDepth(DepthMap):
+    """Depth from a bridge.
+
+    Attributes:
+        max_depth: metres at the network's full output, as the server used them; None where there are none, or an
+            older server does not say.
+    """
+
+    max_depth: float | None = None
+
+
 # ---- the calls
 
 
-def metric_depth_call(image: Image, max_depth: float | None, model: str | None) -> Call[DepthMap]:
+def metric_depth_call(image: Image, max_depth: float | None, model: str | None) -> Call[ServedDepth]:
     """Ask for metric depth as `.npy`."""
     request = _image_request("/metric_depth", image, NPY, _fields(model) | _max_depth(max_depth))
     return Call(request, lambda response: _depth_map(response, "metric"))
 
 
-def relative_depth_call(image: Image, model: str | None) -> Call[DepthMap]:
+def relative_depth_call(image: Image, model: str | None) -> Call[ServedDepth]:
     """Ask for relative depth as `.npy`."""
     request = _image_request("/rel_depth", image, NPY, _fields(model) | {"dataset": "relative"})
     return Call(request, lambda response: _depth_map(response, "relative"))
@@ -143,8 +155,10 @@ def read_json(response: httpx.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
-def _depth_map(response: httpx.Response, kind: Kind) -> DepthMap:
-    return DepthMap(decode_npy(response.content), kind, response.headers["x-model-key"])
+def _depth_map(response: httpx.Response, kind: Kind) -> ServedDepth:
+    values, model_key = decode_npy(response.content), response.headers["x-model-key"]
+    max_depth = response.headers.get("x-max-depth")
+    return ServedDepth(values, kind, model_key, max_depth=None if max_depth is None else float(max_depth))
 
 
 def _error(response: httpx.Response) -> BridgeError:

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
-from bridge.client import BridgeError, DepthClient
-from bridge.client.servers import load_server
+from bridge.client.client import DepthClient
+from bridge.client.errors import BridgeError
+from bridge.client.servers import load_server, read_api_key
 from bridge.codec import decode_image, encode_depth_png16, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
-from depth_anything_ros.depth_map import DepthMap
-from depth_anything_ros.errors import InputError
+from depth_anything_ros.errors import CameraError, CannotWrite, InputError, SettingsError, os_reason
 from depth_anything_ros.io.formats import colorize, encode_ply, encode_png
+from depth_anything_ros.io.media_paths import whole_path
+from depth_anything_ros.io.result_names import ResultNames
+from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.settings import ImageLimits
 
-# What the indoor networks were trained for. Any other model needs --max-depth to be said. The registry says it
-# too, but the client imports nothing above the ground floor.
-HYPERSIM_MAX_DEPTH_M = 20.0
-ASSUMED_FIELD_OF_VIEW_DEG = 60.0
+ASSUMED_FOV_DEG = 60.0
+# What the server takes is the server's matter; this only keeps a bad file from filling this machine's memory.
+PHOTO_LIMITS = ImageLimits(max_pixels=200_000_000, max_side=65_535, max_aspect_ratio=math.inf)
+# The server's words for errors that are about one photograph. After any other the next one would fail as well.
+PHOTO_CODES = ("undecodable_image", "image_size", "body_too_large")
+INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,13 +41,20 @@ def parser() -> argparse.ArgumentParser:
     )
     cli.add_argument("--api-key-file", type=Path, help="file that holds the key, for --url")
     cli.add_argument("--model", help="model key, such as vits_hypersim_518; default: the server's")
-    cli.add_argument("--max-depth", type=float, help="metres at the network's full output; default: 20 with hypersim")
-    cli.add_argument(
+    cli.add_argument("--max-depth", type=float, help="metres at the network's full output; default: the dataset's own")
+    camera = cli.add_mutually_exclusive_group()
+    camera.add_argument(
         "--intrinsics",
         nargs=4,
         type=float,
         metavar=("FX", "FY", "CX", "CY"),
-        help=f"pixels; default: a field of view of {ASSUMED_FIELD_OF_VIEW_DEG:g} degrees along the longer side",
+        help="pixels, for photographs of the first one's size; they are scaled where a size differs by one factor",
+    )
+    camera.add_argument(
+        "--fov",
+        type=float,
+        metavar="DEGREES",
+        help=f"field of view along the longer side; {ASSUMED_FOV_DEG:g} is assumed without --intrinsics",
     )
     cli.add_argument("--out", type=Path, default=Path("depth_out"), help="folder to write to (default: %(default)s)")
     return cli
@@ -50,65 +63,122 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 after an error, 130 after Ctrl-C."""
     try:
-        run(parser().parse_args(argv))
+        return run(parser().parse_args(argv))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
-    except (BridgeError, InputError, OSError, UnicodeError, httpx.InvalidURL) as error:
-        print(f"depth_anything_client: {error}", file=sys.stderr)
+        return INTERRUPTED
+    except (BridgeError, InputError) as error:
+        say(str(error))
         return 1
-    return 0
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Process every photograph; the first that fails ends it."""
+def run(arguments: argparse.Namespace) -> int:
+    """Process every photograph; one that cannot be done is named, and the next one follows. Returns the exit status."""
+    if arguments.max_depth is not None and not 0 < arguments.max_depth < math.inf:
+        raise SettingsError(f"--max-depth must be a positive number of metres, got {arguments.max_depth}")
+    cameras = Cameras(arguments.intrinsics, arguments.fov)
+    photos = list({whole_path(photo): photo for photo in arguments.photos}.values())
+    names, failed = ResultNames(), 0
     with connect(arguments) as client:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        for photo in arguments.photos:
-            process(client, photo, arguments)
+        for photo in photos:
+            target = arguments.out / names.give(photo.stem)
+            try:
+                process(client, photo, target, cameras, arguments.max_depth)
+            except (BridgeError, InputError, OSError) as error:
+                if not is_about_photo(error):
+                    raise
+                failed += 1
+                say(f"{photo}: {os_reason(error) if isinstance(error, OSError) else error}")
+    return 1 if failed else 0
+
+
+def say(text: str) -> None:
+    """Tell the user what went wrong."""
+    print(f"depth_anything_client: {text}", file=sys.stderr)
+
+
+def is_about_photo(error: Exception) -> bool:
+    """Whether the next photograph may still succeed."""
+    if isinstance(error, BridgeError):
+        return error.code in PHOTO_CODES
+    return not isinstance(error, CannotWrite)
 
 
 def connect(arguments: argparse.Namespace) -> DepthClient:
     """Make the client that the arguments describe."""
     if arguments.server:
+        if arguments.api_key_file:
+            raise SettingsError("--api-key-file belongs to --url: a named server has its key in the servers file")
         server = load_server(arguments.server, arguments.servers_file)
         return DepthClient(server.base_url, server.api_key, model=arguments.model or server.model)
-    key = arguments.api_key_file.read_text().strip() if arguments.api_key_file else None
+    key = read_api_key(arguments.api_key_file) if arguments.api_key_file else None
     return DepthClient(arguments.url, key, model=arguments.model)
 
 
-def process(client: DepthClient, photo: Path, arguments: argparse.Namespace) -> None:
+def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, max_depth: float | None) -> None:
     """Fetch one photograph's depth and write what follows from it: `NAME_depth.png`, `_color.png`, `.ply`."""
     data = photo.read_bytes()
-    try:
-        image = decode_image(data)
-    except InputError as error:
-        raise InputError(f"{photo}: {error}") from error
-    max_depth = HYPERSIM_MAX_DEPTH_M if arguments.max_depth is None else arguments.max_depth
+    image = decode_image(data, PHOTO_LIMITS)
+    height, width = image.shape[:2]
+    camera = cameras.of(width, height)  # before the work is asked for
     depth = client.metric_depth(data, max_depth=max_depth)
-    if arguments.max_depth is None and "_hypersim_" not in depth.model_key:
-        raise InputError(f"the server answered with {depth.model_key}: say --max-depth (80 for vkitti)")
-    camera = camera_of(arguments.intrinsics, depth)
-    scale = fitting_png_scale(max_depth)
+    scale = fitting_png_scale(depth.max_depth or max_depth or float(depth.values.max()))
     nearest, farthest = float(depth.values.min()), float(depth.values.max())
-    target = arguments.out / photo.stem
-    Path(f"{target}_depth.png").write_bytes(encode_depth_png16(depth.values, scale))
     picture = colorize(depth.values, nearest, max(farthest, nearest + 1e-3))
-    Path(f"{target}_color.png").write_bytes(encode_png(picture))
-    Path(f"{target}.ply").write_bytes(encode_ply(camera.back_project(depth.values), image))
-    print(f"{photo}: {nearest:.2f} to {farthest:.2f} m ({depth.model_key}) -> {target}_depth.png, _color.png, .ply")
-    print(
-        f"  depth PNG: metres x {scale:g}; cloud: fx {camera.fx:g} fy {camera.fy:g} cx {camera.cx:g} cy {camera.cy:g}"
-    )
+    for suffix, content in (
+        ("_depth.png", encode_depth_png16(depth.values, scale)),
+        ("_color.png", encode_png(picture)),
+        (".ply", encode_ply(camera.back_project(depth.values), image)),
+    ):
+        write(Path(f"{target}{suffix}"), content)
+    used = f", max_depth {depth.max_depth:g} m" if depth.max_depth else ""
+    print(f"{photo}: {nearest:.2f} to {farthest:.2f} m ({depth.model_key}{used})")
+    print(f"  -> {target}_depth.png (metres x {scale:g}), _color.png, .ply ({described(camera)})")
 
 
-def camera_of(intrinsics: Sequence[float] | None, depth: DepthMap) -> CameraModel:
-    """The camera that was given, or one with the assumed field of view, its axis in the middle."""
-    height, width = depth.values.shape
-    if intrinsics is None:
-        return CameraModel.from_fov(ASSUMED_FIELD_OF_VIEW_DEG, width, height)
-    fx, fy, cx, cy = intrinsics
-    return CameraModel(fx, fy, cx, cy, width, height)
+def described(camera: CameraModel) -> str:
+    """The camera that a cloud was made with."""
+    return f"fx {camera.fx:g} fy {camera.fy:g} cx {camera.cx:g} cy {camera.cy:g}"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises CannotWrite."""
+    write_file(path, lambda temporary: temporary.write_bytes(content))
+
+
+@dataclass
+class Cameras:
+    """The camera of each photograph: intrinsics of the first one's size, or a field of view.
+
+    Raises:
+        CameraError: the numbers describe no camera.
+    """
+
+    intrinsics: Sequence[float] | None
+    fov_deg: float | None
+    first: CameraModel | None = None
+
+    def __post_init__(self) -> None:
+        self._of_size(1, 1)
+
+    def of(self, width: int, height: int) -> CameraModel:
+        """Return the camera of a photograph. Raises CameraError where intrinsics cannot be scaled to its size."""
+        if self.intrinsics is None:
+            return self._of_size(width, height)
+        self.first = self.first or self._of_size(width, height)
+        try:
+            return self.first.scaled_to(width, height)
+        except CameraError:
+            raise CameraError(
+                f"it is {width}x{height}, and --intrinsics hold for {self.first.width}x{self.first.height}, the first "
+                "photograph's size, which is not the same at another scale: process it in a run of its own"
+            ) from None
+
+    def _of_size(self, width: int, height: int) -> CameraModel:
+        if self.intrinsics is None:
+            return CameraModel.from_fov(ASSUMED_FOV_DEG if self.fov_deg is None else self.fov_deg, width, height)
+        fx, fy, cx, cy = self.intrinsics
+        return CameraModel(fx, fy, cx, cy, width, height)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ::
 
     with DepthClient("http://robot:8000", api_key=key) as client:
-        depth = client.metric_depth("photo.jpg")           # DepthMap, metres
+        depth = client.metric_depth("photo.jpg")           # DepthMap in metres
         points = client.point_cloud("photo.jpg", camera)   # float32 (H, W, 3), metres
 
 `AsyncDepthClient` is the same with `async with` and `await`. What both ask is in `calls`, when they ask again in
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from bridge.client.calls import (
     Call,
     Camera,
+    ServedDepth,
     T,
     health_call,
     metric_depth_call,
@@ -37,7 +38,6 @@ from bridge.client.images import Image
 from bridge.client.retries import Attempts, Outcome, RetryPolicy
 from bridge.client.servers import Server, load_server
 from bridge.client.transport import DeadlineTransport, deadline
-from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import SettingsError
 
 C = TypeVar("C", bound="_Client")
@@ -119,11 +119,11 @@ class DepthClient(_Client):
 
         self._connections = ProcessConnections(open_client)
 
-    def metric_depth(self, image: Image, *, max_depth: float | None = None) -> DepthMap:
+    def metric_depth(self, image: Image, *, max_depth: float | None = None) -> ServedDepth:
         """Depth in metres; `max_depth` is the depth at the network's full output, None the dataset's own."""
         return self.run(metric_depth_call(image, max_depth, self._server.model))
 
-    def relative_depth(self, image: Image) -> DepthMap:
+    def relative_depth(self, image: Image) -> ServedDepth:
         """Affine-invariant inverse depth from a relative checkpoint; larger is nearer."""
         return self.run(relative_depth_call(image, self._server.model))
 
@@ -189,11 +189,11 @@ class AsyncDepthClient(_Client):
 
         self._connections = LoopConnections(open_client)
 
-    async def metric_depth(self, image: Image, *, max_depth: float | None = None) -> DepthMap:
+    async def metric_depth(self, image: Image, *, max_depth: float | None = None) -> ServedDepth:
         """See `DepthClient.metric_depth`."""
         return await self.run(metric_depth_call(image, max_depth, self._server.model))
 
-    async def relative_depth(self, image: Image) -> DepthMap:
+    async def relative_depth(self, image: Image) -> ServedDepth:
         """See `DepthClient.relative_depth`."""
         return await self.run(relative_depth_call(image, self._server.model))
 

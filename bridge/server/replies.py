@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.codec import encode_array_base64, encode_depth_png16, encode_npy, encode_raw
+from bridge.codec import encode_array_base64, encode_depth_png16, encode_raw
 from bridge.server.errors import NotAcceptable
 from bridge.server.media import JSON, NPY, PCD, PLY, PNG, RAW, dump_json
 from depth_anything_ros.depth_map import DepthMap
-from depth_anything_ros.io.formats import encode_pcd, encode_ply
+from depth_anything_ros.io.formats import encode_npy, encode_pcd, encode_ply
 
 # Headers of answers that a web page may read.
 EXPOSED_HEADERS = (

@@ -136,6 +136,7 @@ class Session:
         runtime = import_library("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep, as torch's do
         options.log_severity_level = QUIET
         wanted = [(name, provider_options(name, device, precision, folder)) for name in providers_for(device)]
         try:

@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.onnx_backend import INPUT, export_network, import_library
+from depth_anything_ros.backends.onnx_backend import INPUT, OUTPUT, export_network, import_library
+from depth_anything_ros.backends.onnx_graph import check_graph
 from depth_anything_ros.backends.protocol import Backend
-from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, CheckpointNotFound
-from depth_anything_ros.model.checkpoint_search import cache_folder
+from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, InputError
+from depth_anything_ros.files.bounded_files import read_bounded
+from depth_anything_ros.model.checkpoint_search import cache_folder, given_checkpoint
 from depth_anything_ros.model.dpt import DepthAnythingV2
 from depth_anything_ros.model.preprocess import MEAN, STD
+from depth_anything_ros.model.registry import encoder_spec
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "depth_anything_ros."
 # Every so many rows and columns of torch's result are kept in the file, so that it can be checked where it runs.
 SAMPLE_STEP = 14
+MAX_ONNX_BYTES = (2 << 30) - 1  # protobuf's own limit
 
 
 @dataclass(frozen=True)
@@ -83,59 +85,42 @@ def read_file(path: Path, encoder: str, dataset: str) -> OnnxFile:
         CheckpointMismatch: it is another encoder's or dataset's.
         BackendError: the library `onnx` is missing.
     """
+    path = given_checkpoint(path)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointNotFound(f"checkpoint {str(path)!r} does not exist") from error
-    except OSError as error:
-        raise CheckpointInvalid(f"{path} cannot be read: {error.strerror}") from error
+        content = read_bounded(path, MAX_ONNX_BYTES)
+    except InputError as error:
+        raise CheckpointInvalid(str(error)) from error
     return check_content(content, str(path), encoder, dataset)
 
 
 def check_content(content: bytes, where: str, encoder: str, dataset: str) -> OnnxFile:
     """`read_file` for what was read; `where` names it in errors."""
     onnx = import_library("onnx")
+    damaged = f"{where} is not an ONNX file, or is truncated or damaged"
     try:
         model = onnx.load_model_from_string(content)
-        onnx.checker.check_model(content)
-    except Exception as error:  # protobuf's kinds and the checker's
-        raise CheckpointInvalid(f"{where} is not an ONNX file, or is truncated or damaged") from error
-    if any(tensor.external_data or tensor.data_location for tensor in _tensors(model.graph)):
-        raise CheckpointInvalid(f"{where} refers to other files: one whose SHA-256 does not cover them is not loaded")
+    except Exception as error:  # protobuf's kinds
+        raise CheckpointInvalid(damaged) from error
     says = {entry.key.removeprefix(PREFIX): entry.value for entry in model.metadata_props}
     for name, wanted in contract(encoder, dataset).items():
         if name not in says:
             raise CheckpointInvalid(f"{where} was not made by `depth_anything export`: it does not say its {name}")
         if says[name] != wanted:
-            raise CheckpointMismatch(f"{where} says {name} {says[name]!r}, but {wanted!r} was asked for")
-    size = _input_size(model)
+            raise CheckpointMismatch(f"{where} says {name} {says[name]!r:.80}, but {wanted!r} was asked for")
+    size = check_graph(model, len(content), INPUT, [OUTPUT], encoder_spec(encoder), where)
+    try:
+        onnx.checker.check_model(content)
+    except Exception as error:  # the checker's kinds
+        raise CheckpointInvalid(damaged) from error
     return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, _sample(says, size, where))
-
-
-def _input_size(model: Any) -> tuple[int, int]:
-    [image] = [value for value in model.graph.input if value.name == INPUT]
-    height, width = (dimension.dim_value for dimension in image.type.tensor_type.shape.dim[2:])
-    return height, width
 
 
 def _sample(says: dict[str, str], size: tuple[int, int], where: str) -> Tensor:
     try:
         values = np.array(json.loads(says["sample"]), np.float32)
         return torch.from_numpy(values.reshape(1, size[0] // SAMPLE_STEP, size[1] // SAMPLE_STEP))
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointInvalid(f"{where} lacks the sample that it is checked with") from error
-
-
-def _tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor of a graph and of the graphs in it."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _tensors(inner)
 
 
 def load_file(
@@ -146,7 +131,7 @@ def load_file(
 
     if backend not in ("auto", OnnxFileBackend.name):
         raise BackendError(f"{path} is run by backend {OnnxFileBackend.name}, not by {backend}")
-    file = read_file(path.expanduser(), encoder, dataset)
+    file = read_file(path, encoder, dataset)
     running = OnnxFileBackend(file.content, file.size, file.expected, SAMPLE_STEP, device, precision, cache_folder())
     logger.info("backend onnxruntime: %s, SHA-256 %s", path, file.sha256)
     return running, str(path), file.sha256

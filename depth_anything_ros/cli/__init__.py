@@ -2,40 +2,42 @@
 
 Every module here is a subcommand of its own name, except those that begin with `_`, which subcommands share.
 A subcommand defines `HELP` (one line), `add_arguments(parser)` and `run(args) -> int`, the exit status. It imports
-what is heavy or may be missing inside `run`: `depth_anything doctor` has to work where nothing else does.
+what is heavy or may be missing inside `run`: `--help` is quick, and `doctor` runs where nothing else does.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 
-from depth_anything_ros.errors import DepthAnythingError
+from depth_anything_ros.errors import DepthAnythingError, plain_line
 from depth_anything_ros.version import __version__
 
-INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
+# What a shell reports for a program that ended by SIGINT (Ctrl-C) or SIGPIPE (`| head`).
+INTERRUPTED = 130
+PIPE_CLOSED = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit status; errors go to stderr as text, never as a traceback."""
-    args = build_parser().parse_args(argv)
+    """Run one subcommand and return its exit status. An error is one line on stderr, never a traceback."""
     try:
-        status: int = args.run(args)
+        args = build_parser().parse_args(argv)
+        return _run(args)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except DepthAnythingError as error:
-        return _fail(args.command, str(error))
-    except ImportError as error:
-        return _fail(args.command, f"{error}\n`depth_anything doctor` says what to do about it.")
-    return status
+    except BrokenPipeError:
+        # The interpreter flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with a subcommand for every module of this package."""
-    parser = argparse.ArgumentParser(prog="depth_anything", description="Depth Anything V2 for robots")
+    parser = argparse.ArgumentParser(prog="depth_anything", description="Depth Anything for robots")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     names = (info.name for info in pkgutil.iter_modules(__path__))
@@ -47,6 +49,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _run(args: argparse.Namespace) -> int:
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+        return status
+    except DepthAnythingError as error:
+        return _fail(args.command, str(error))
+    except ImportError as error:
+        return _fail(args.command, f"{error}. `depth_anything doctor` says what to do about it.")
+
+
 def _fail(command: str, text: str) -> int:
-    print(f"depth_anything {command}: {text}", file=sys.stderr)
+    for line in f"depth_anything {command}: {text}".split("\n"):
+        print(plain_line(line), file=sys.stderr)
     return 1

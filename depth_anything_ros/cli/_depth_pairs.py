@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depth_anything_ros.errors import InputError
+from depth_anything_ros.errors import InputError, plain_line
+from depth_anything_ros.files.presence import exists
 
 if TYPE_CHECKING:
     from depth_anything_ros.metrics import DepthMetrics
 
-DEFAULT_SCALE = 1000.0  # millimetres
+DEFAULT_LEVELS_PER_METRE = 1000.0  # a PNG of millimetres
+
+
+def add_scale_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how the levels of 16-bit PNGs become metres."""
+    scales = parser.add_argument_group(
+        "16-bit PNGs", "A PNG holds whole levels: depth in metres = level / N. Files of .npy and .npz hold metres."
+    )
+    scales.add_argument(
+        "--pred-scale",
+        "--scale",  # its older name
+        metavar="N",
+        type=float,
+        default=DEFAULT_LEVELS_PER_METRE,
+        help="levels per metre in PRED; default: %(default)g, which is millimetres",
+    )
+    scales.add_argument(
+        "--gt-scale",
+        metavar="N",
+        type=float,
+        default=DEFAULT_LEVELS_PER_METRE,
+        help="the same in GT; KITTI: 256; default: %(default)g",
+    )
 
 
 @dataclass
@@ -28,7 +52,7 @@ class Report:
 def pairs(predicted: Path, truth: Path, report: Report) -> Iterator[tuple[str, Path, Path]]:
     """Yield (name, prediction, truth); put what has no partner into the report."""
     for path in (predicted, truth):
-        if not path.exists():
+        if not exists(path):
             raise InputError(f"{path} does not exist")
     if predicted.is_dir() != truth.is_dir():
         raise InputError(f"{predicted} and {truth} must be two files or two folders")
@@ -45,11 +69,14 @@ def pairs(predicted: Path, truth: Path, report: Report) -> Iterator[tuple[str, P
         elif not partners:
             report.skipped[stem] = f"no prediction for {files[0]}"
         else:
-            report.skipped[stem] = f"not one prediction and one truth, but {_names(partners)} and {_names(files)}"
+            report.skipped[stem] = (
+                f"it needs one prediction and one truth, found {_names(partners)} and {_names(files)}"
+            )
 
 
 def _by_stem(folder: Path) -> Mapping[str, list[Path]]:
-    from depth_anything_ros.io.media import DEPTH_SUFFIXES, files_in
+    from depth_anything_ros.io.depth_files import DEPTH_SUFFIXES
+    from depth_anything_ros.io.media_paths import files_in
 
     found: dict[str, list[Path]] = {}
     for path in files_in(folder, DEPTH_SUFFIXES):
@@ -62,7 +89,7 @@ def _names(paths: list[Path]) -> str:
 
 
 def depth_folder(folder: Path) -> Path:
-    """Find the depth in a folder that `predict` wrote, or one of its videos'; other folders are it themselves."""
+    """Return where depth files are: below a folder of `predict` or of one of its videos, else in the folder itself."""
     from depth_anything_ros.offline.prediction_folder import MANIFEST
 
     if not any((place / MANIFEST).is_file() for place in (folder, folder.parent)):
@@ -71,7 +98,7 @@ def depth_folder(folder: Path) -> Path:
 
 
 def refuse_relative(path: Path) -> None:
-    """Refuse what `predict` made with a relative model: larger is nearer there, without a unit."""
+    """Raise InputError for what `predict` made with a relative model: it has no metres, and larger is nearer."""
     from depth_anything_ros.errors import OtherRun
     from depth_anything_ros.offline.prediction_folder import read_manifest
 
@@ -87,7 +114,7 @@ def refuse_relative(path: Path) -> None:
 def say_what_is_missing(report: Report) -> None:
     """Name what got no partner or could not be read, on standard error."""
     for name, reason in report.skipped.items():
-        print(f"skipped: {name}: {reason}", file=sys.stderr)
+        print(plain_line(f"skipped: {name}: {reason}"), file=sys.stderr)
     if report.without_truth:
         names = ", ".join(report.without_truth[:3]) + (", ..." if len(report.without_truth) > 3 else "")
-        print(f"{len(report.without_truth)} predictions have no truth: {names}", file=sys.stderr)
+        print(plain_line(f"{len(report.without_truth)} predictions have no truth: {names}"), file=sys.stderr)

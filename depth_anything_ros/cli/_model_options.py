@@ -23,7 +23,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="FILE",
         default=defaults.checkpoint,
-        help="weights; 'untrained': random ones, for trials",
+        help="file of weights (.pth, .safetensors, or .onnx of `export`); 'untrained': random weights, for trials",
     )
     model.add_argument(
         "--input-size",
@@ -35,9 +35,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
     model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
-    model.add_argument("--compile", action="store_true", help="let torch.compile rewrite the network, for minutes")
+    model.add_argument("--compile", action="store_true", help="use torch.compile, which takes minutes at the start")
     model.add_argument(
-        "--max-depth", metavar="METRES", type=float, help="at the network's full output; default: the dataset's"
+        "--max-depth", metavar="METRES", type=float, help="depth at the network's full output; default: the dataset's"
     )
     model.add_argument("--no-download", action="store_true", help="never fetch weights")
 
@@ -63,12 +63,18 @@ def max_depth(args: argparse.Namespace) -> float:
 
     max_depth_m: float = dataset_spec(args.dataset).max_depth_m if args.max_depth is None else args.max_depth
     if not 0 < max_depth_m < math.inf:
-        raise SettingsError(f"max_depth must be a positive number of metres, got {max_depth_m}")
+        raise SettingsError(f"--max-depth must be a positive number of metres, got {max_depth_m:g}")
     return max_depth_m
 
 
+def max_depth_remark(args: argparse.Namespace, max_depth_m: float) -> str:
+    """Say which maximum depth a run uses, and where it comes from."""
+    source = f"that of {args.dataset}; --max-depth sets another" if args.max_depth is None else "as given"
+    return f"max_depth: {max_depth_m:g} m at the network's full output ({source})"
+
+
 def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float) -> dict[str, Any]:
-    """Describe the model: what has to be the same for results to belong together."""
+    """Describe the model as run. Results in one folder or bag have all of this in common."""
     return {
         "key": estimator.key,
         "kind": estimator.kind,

@@ -1,14 +1,13 @@
 """Depth for a recorded bag: of every frame of its cameras, beside the original messages, with the original stamps.
 
-Reads and writes MCAP and SQLite bags without ROS. A run that was stopped is taken up by the same command.
-docs/command_line.md says which topics are written.
+Works without ROS. The same command continues a run that was stopped. docs/command_line.md says which topics are
+written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.offline.bag.files import Bag
     from depth_anything_ros.offline.bag.run import BagRun, describe_source
     from depth_anything_ros.offline.bag.work import WorkFolder, check_target
+    from depth_anything_ros.offline.progress import say
 
     settings, max_depth_m = _bag_settings(args), max_depth(args)
     check_target(args.out, args.source, overwrite=args.overwrite)
@@ -81,17 +81,19 @@ def run(args: argparse.Namespace) -> int:
         check_outputs(bag, cameras, dataset_spec(args.dataset).kind, settings)
         estimator = DepthEstimator.from_settings(model_settings(args))
         run = {"bag": describe_source(bag), **describe_model(args, estimator, max_depth_m)}
-        with WorkFolder.open(args.out, run, _say) as work:
+        with WorkFolder.open(args.out, run, say) as work:
             one = BagRun(estimator, bag, cameras, settings, work, max_depth=max_depth_m)
             return _run(one, work, args.out)
 
 
 def _run(one: BagRun, work: WorkFolder, out: Path) -> int:
+    from depth_anything_ros.offline.progress import say
+
     try:
         one.run()
         work.finish()
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from here")
+        say("stopped; the same command continues from here")
         raise
     cameras = {topic: asdict(tally) for topic, tally in one.tallies.items()}
     content = {"out": str(out), "messages": one.messages, "cameras": cameras, "ms_per_frame": one.ms_per_frame}
@@ -108,7 +110,3 @@ def _bag_settings(args: argparse.Namespace) -> BagSettings:
         storage=args.storage,
         only_depth=args.only_depth,
     )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)

@@ -1,7 +1,7 @@
 """Fit a camera's scale and shift: predicted depth against reference depth, or against the ground.
 
-Predictions and references are files or folders as `evaluate` takes them. Prints one line of JSON; a bad fit
-is refused. docs/scale.md says what is fitted and when it is refused.
+Predictions and references are files or folders, as for `evaluate`. Prints one line of JSON. docs/scale.md says what
+is fitted and when a fit is refused.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depth_anything_ros.cli._depth_pairs import DEFAULT_SCALE, Report, depth_folder, pairs, say_what_is_missing
+from depth_anything_ros.cli._depth_pairs import Report, add_scale_arguments, depth_folder, pairs, say_what_is_missing
 from depth_anything_ros.errors import InputError, SettingsError
+from depth_anything_ros.files.presence import exists
 from depth_anything_ros.settings import check_camera_name
 
 if TYPE_CHECKING:
@@ -36,22 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `PRED [GT] [--out FILE --camera NAME]` and the options."""
     parser.add_argument("predicted", metavar="PRED", type=Path, help="file, folder, or folder written by `predict`")
     parser.add_argument("truth", metavar="GT", type=Path, nargs="?", help="reference: file or folder")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="YAML file of cameras to write the result into")
-    parser.add_argument("--camera", metavar="NAME", help="the camera's name there")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="YAML file of calibrations to add the result to")
+    parser.add_argument("--camera", metavar="NAME", help="the camera's name in it, as the node has it")
     parser.add_argument("--model", metavar="KEY", help="model key; default: what `predict` wrote down")
     parser.add_argument("--no-shift", action="store_true", help="fit the scale alone")
     parser.add_argument("--min-depth", metavar="METRES", type=float, default=0.1, help="of GT; default: %(default)s")
     parser.add_argument("--max-depth", metavar="METRES", type=float, default=80.0, help="of GT; default: %(default)s")
-    parser.add_argument(
-        "--pred-scale", metavar="N", type=float, default=DEFAULT_SCALE, help="levels per metre in PRED's .png"
-    )
-    parser.add_argument("--gt-scale", metavar="N", type=float, default=DEFAULT_SCALE, help="the same in GT's")
-    ground = parser.add_argument_group("ground plane, in place of GT")
+    add_scale_arguments(parser)
+    ground = parser.add_argument_group("ground plane, instead of GT")
     ground.add_argument("--ground-plane", metavar="HEIGHT_M", type=float, help="the camera's height above the ground")
     for name in ("fx", "fy", "cx", "cy"):
         ground.add_argument(f"--{name}", metavar="PIXELS", type=float, help="intrinsics of pictures without distortion")
-    ground.add_argument("--pitch", metavar="DEGREES", type=float, default=0.0, help="how far the camera looks down")
-    ground.add_argument("--roll", metavar="DEGREES", type=float, default=0.0, help="how far it is turned clockwise")
+    ground.add_argument(
+        "--pitch", metavar="DEGREES", type=float, default=0.0, help="how far the camera looks down; default: 0"
+    )
+    ground.add_argument(
+        "--roll", metavar="DEGREES", type=float, default=0.0, help="how far it is turned clockwise; default: 0"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     model = args.model or _model_of(args.predicted)
     if args.out is not None and not model:
-        raise SettingsError(f"{args.predicted} does not say which model made it: say --model")
+        raise SettingsError(f"{args.predicted} does not say which model made it: give --model")
     report = Report()
     fit = _fit_pairs(args, report) if args.truth is not None else _fit_ground(args, report)
     say_what_is_missing(report)
@@ -80,9 +82,9 @@ def _check(args: argparse.Namespace) -> None:
     if (args.truth is None) == (args.ground_plane is None):
         raise SettingsError("give either a reference GT or --ground-plane HEIGHT_M")
     if args.ground_plane is not None and args.fx is None:
-        raise SettingsError("--ground-plane needs the camera: --fx, and where they are known --fy --cx --cy")
+        raise SettingsError("--ground-plane needs the camera: give --fx, and --fy --cx --cy if you know them")
     if (args.out is None) != (args.camera is None):
-        raise SettingsError("--out FILE and --camera NAME go together")
+        raise SettingsError("--out FILE and --camera NAME belong together: give both or neither")
     if args.camera is not None:
         check_camera_name(args.camera)
     if not 0 < args.min_depth < args.max_depth:
@@ -123,7 +125,7 @@ def _fit_pairs(args: argparse.Namespace, report: Report) -> ScaleFit:
             report.skipped[name] = str(error)
     if not samples:
         say_what_is_missing(report)
-        raise InputError("nothing to fit to")
+        raise InputError(f"no pair of files in {args.predicted} and {args.truth} can be used for a fit")
     p, t = np.concatenate(samples, axis=1)
     return fit_scale(p, t, FitSettings(fit_shift=not args.no_shift))
 
@@ -134,7 +136,7 @@ def _sampled(
     """Predicted and measured depth, (2, N), at up to `count` pixels that have both and are at no edge of either."""
     import numpy as np
 
-    from depth_anything_ros.io.media import read_depth
+    from depth_anything_ros.io.depth_files import read_depth
     from depth_anything_ros.scale.range_samples import sample_depth
 
     p, t = read_depth(predicted, args.pred_scale), read_depth(truth, args.gt_scale)
@@ -148,9 +150,9 @@ def _sampled(
 
 
 def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
-    """Fit to the ground in every picture, and take the middle one of their scales."""
+    """Fit to the ground in every picture; return the fit with the median scale."""
     from depth_anything_ros.errors import FitRefused
-    from depth_anything_ros.io.media import read_depth
+    from depth_anything_ros.io.depth_files import read_depth
     from depth_anything_ros.scale.ground_plane import fit_ground_plane
 
     pitch, roll = math.radians(args.pitch), math.radians(args.roll)
@@ -166,15 +168,18 @@ def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
             report.skipped[path.stem] = str(error)
     if len(fits) <= len(report.skipped):
         say_what_is_missing(report)
-        raise FitRefused(f"the ground was found in {len(fits)} pictures and not in {len(report.skipped)}")
+        raise FitRefused(
+            f"the ground was found in {len(fits)} pictures and not in {len(report.skipped)}; need more than half"
+        )
     return sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
 
 
 def _predictions(predicted: Path) -> Iterator[Path]:
     from depth_anything_ros.cli._depth_pairs import refuse_relative
-    from depth_anything_ros.io.media import DEPTH_SUFFIXES, files_in
+    from depth_anything_ros.io.depth_files import DEPTH_SUFFIXES
+    from depth_anything_ros.io.media_paths import files_in
 
-    if not predicted.exists():
+    if not exists(predicted):
         raise InputError(f"{predicted} does not exist")
     refuse_relative(predicted)
     yield from files_in(depth_folder(predicted), DEPTH_SUFFIXES) if predicted.is_dir() else [predicted]

@@ -1,7 +1,7 @@
-"""Score depth maps against the truth, in the measures the field publishes.
+"""Score depth maps against the truth, with the measures that papers publish.
 
-Files are .npy or .npz (metres) or 16-bit .png (levels of 1/scale metres, 0 without a value). Folders
-are paired by file stem. Exit status 0 only if every truth file got a score.
+Files are .npy or .npz (metres), or 16-bit .png (levels, see --pred-scale; 0 means no value). Files in folders are
+paired by stem. Exit status 0 only if every truth file got a score.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depth_anything_ros.errors import InputError
+from depth_anything_ros.cli._depth_pairs import Report, add_scale_arguments, pairs, say_what_is_missing
+from depth_anything_ros.errors import InputError, SettingsError, os_reason
 
 if TYPE_CHECKING:
     from depth_anything_ros.metrics import DepthMetrics
-from depth_anything_ros.cli._depth_pairs import DEFAULT_SCALE, Report, pairs, say_what_is_missing
 
 HELP = "score depth maps against the truth"
 
@@ -37,15 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-depth", metavar="METRES", type=float, default=80.0, help="0: no limit; default: %(default)s"
     )
-    parser.add_argument(
-        "--scale", metavar="N", type=float, default=DEFAULT_SCALE, help="levels per metre in PRED's .png (%(default)g)"
-    )
-    parser.add_argument(
-        "--gt-scale", metavar="N", type=float, default=DEFAULT_SCALE, help="the same in GT's (%(default)g); KITTI: 256"
-    )
+    add_scale_arguments(parser)
     parser.add_argument("--per-image", action="store_true", help="a line for every image, above the mean")
     parser.add_argument(
-        "--json", metavar="FILE", help="write scores there; -: to standard output, the table to standard error"
+        "--json",
+        metavar="FILE",
+        help="write the scores to FILE; -: to standard output, and the table to standard error",
     )
 
 
@@ -56,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
     report = evaluate(args)
     say_what_is_missing(report)
     if not report.images:
-        raise InputError("nothing could be evaluated")
+        raise InputError(f"no pair of files in {args.predicted} and {args.truth} could be scored")
     mean = mean_metrics(list(report.images.values()))
     if mean.coverage < 1:
-        print(f"predictions are missing: scores are of {mean.coverage:.2%} of the truth", file=sys.stderr)
+        print(f"predictions are missing: the scores cover {mean.coverage:.2%} of the truth", file=sys.stderr)
     table = sys.stderr if args.json == STANDARD_STREAM else sys.stdout
     print(*_table(report.images if args.per_image else {}, mean), sep="\n", file=table)
     if args.json is not None:
@@ -69,15 +66,14 @@ def run(args: argparse.Namespace) -> int:
 
 def evaluate(args: argparse.Namespace) -> Report:
     """Score every pair of files; what cannot be scored is in the report with its reason."""
-    from depth_anything_ros.errors import SettingsError
-    from depth_anything_ros.io.media import read_depth
+    from depth_anything_ros.io.depth_files import read_depth
     from depth_anything_ros.metrics import evaluate_depth
 
     report = Report()
     for name, predicted, truth in pairs(args.predicted, args.truth, report):
         try:
             report.images[name] = evaluate_depth(
-                read_depth(predicted, args.scale),
+                read_depth(predicted, args.pred_scale),
                 read_depth(truth, args.gt_scale),
                 min_depth_m=args.min_depth,
                 max_depth_m=args.max_depth or None,
@@ -121,7 +117,7 @@ def _table(images: Mapping[str, DepthMetrics], mean: DepthMetrics) -> Iterator[s
 
 
 def _write_json(args: argparse.Namespace, report: Report, mean: DepthMetrics) -> None:
-    settings = ("crop", "median_scaling", "min_depth", "max_depth", "scale", "gt_scale")
+    settings = ("crop", "median_scaling", "min_depth", "max_depth", "pred_scale", "gt_scale")
     content: dict[str, Any] = {
         "settings": {name: getattr(args, name) for name in settings},
         "mean": asdict(mean),
@@ -136,4 +132,4 @@ def _write_json(args: argparse.Namespace, report: Report, mean: DepthMetrics) ->
     try:
         Path(args.json).write_text(text + "\n")
     except OSError as error:
-        raise InputError(f"{args.json} cannot be written: {error.strerror}") from error
+        raise InputError(f"{args.json} cannot be written: {os_reason(error)}") from error

@@ -1,26 +1,33 @@
 """Depth for pictures and videos: NPY in metres, 16-bit PNG in millimetres, colour pictures, PLY clouds.
 
-What is done already is skipped, so the same command goes on where it was stopped. docs/command_line.md
-says what lies where.
+Finished results are kept, so the same command continues a run that was stopped. docs/command_line.md says which
+files are written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depth_anything_ros.cli._model_options import (
+    add_model_arguments,
+    describe_model,
+    max_depth,
+    max_depth_remark,
+    model_settings,
+)
 from depth_anything_ros.errors import InputError, SettingsError
+from depth_anything_ros.files.presence import exists, is_file
+from depth_anything_ros.settings import ImageLimits
 
 if TYPE_CHECKING:
     from depth_anything_ros.estimator import DepthEstimator
-    from depth_anything_ros.offline.predict_run import Batch, CloudSettings
+    from depth_anything_ros.offline.predict_run import CloudSettings, PredictRun
     from depth_anything_ros.offline.prediction_folder import Manifest
-from depth_anything_ros.cli._model_options import add_model_arguments, describe_model, max_depth, model_settings
 
 HELP = "depth for pictures and videos, as files"
 
@@ -31,13 +38,30 @@ MAX_PNG_DEPTH_M = 65.535
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `PATH... --out DIR` and the options; their defaults are those of the settings."""
     parser.add_argument(
-        "paths", metavar="PATH", nargs="+", type=Path, help="picture, video, or folder of such (not the folders in it)"
+        "paths", metavar="PATH", nargs="+", type=Path, help="picture, video, or folder of them (without its subfolders)"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument(
         "--formats", metavar="LIST", default=DEFAULT_FORMATS, help="of npy, png, color and ply; default: all"
     )
-    parser.add_argument("--overwrite", action="store_true", help="do again what is done; replace another run's results")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="do finished files again; replace the results of another run"
+    )
+    limits = ImageLimits()
+    parser.add_argument(
+        "--max-pixels",
+        metavar="N",
+        type=int,
+        default=limits.max_pixels,
+        help="refuse larger pictures and videos (width times height); default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-side",
+        metavar="PIXELS",
+        type=int,
+        default=limits.max_side,
+        help="refuse wider or higher ones; default: %(default)s",
+    )
     add_model_arguments(parser)
     _add_cloud_arguments(parser)
 
@@ -55,49 +79,78 @@ def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict. Prints one line of JSON; returns 1 when a file could not be done, else 0."""
     from depth_anything_ros.estimator import DepthEstimator
-    from depth_anything_ros.io.media import find_media
     from depth_anything_ros.model.registry import dataset_spec
-    from depth_anything_ros.offline.predict_run import Batch, usable_formats
+    from depth_anything_ros.offline.predict_run import PredictRun, usable_formats
     from depth_anything_ros.offline.prediction_folder import PredictionFolder
+    from depth_anything_ros.offline.progress import say
     from depth_anything_ros.runtime.threads import share_cores
 
     share_cores(opencv_threads=0)  # here the network waits while files are read and written
     spec = dataset_spec(args.dataset)
     formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
-    cloud = _cloud_settings(args)
-    max_depth_m = max_depth(args)
-    files = find_media(args.paths)
-    if not files:
-        raise InputError(f"no pictures or videos in {', '.join(map(str, args.paths))}")
+    cloud, limits, max_depth_m = _cloud_settings(args), _limits(args), max_depth(args)
+    files, missing = _inputs(args.paths)
     estimator = DepthEstimator.from_settings(model_settings(args))
-    _say(*_remarks(args, spec.kind, formats, max_depth_m, cloud))
+    say(*_remarks(args, spec.kind, formats, max_depth_m, cloud))
     manifest = _manifest(args, estimator, max_depth_m, cloud if "ply" in formats else None)
     with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
-        names = folder.claim([file for file in files if file.is_file()], overwrite=args.overwrite)
-        missing = {str(file): "no such file" for file in files if not file.is_file()}
-        _say(*(f"failed: {file}: {reason}" for file, reason in missing.items()))
-        batch = Batch(estimator, folder, formats, max_depth=max_depth_m, cloud=cloud)
-        batch.outcome.failed.update(missing)
-        return _run(batch, names, args.out)
+        names = folder.claim(files, overwrite=args.overwrite)
+        one = PredictRun(estimator, folder, formats, max_depth=max_depth_m, cloud=cloud, limits=limits)
+        say(*(f"failed: {file}: {reason}" for file, reason in missing.items()))
+        one.outcome.failed.update(missing)
+        return _run(one, names, args.out)
 
 
-def _run(batch: Batch, files: dict[str, Path], out: Path) -> int:
+def _run(one: PredictRun, files: dict[str, Path], out: Path) -> int:
+    from depth_anything_ros.offline.progress import say
+
     try:
-        outcome = batch.run(files)
+        outcome = one.run(files)
     except KeyboardInterrupt:
-        _say("stopped; the same command goes on from here")
+        say("stopped; the same command continues from here")
         raise
     if outcome.failed:
-        _say(f"{len(outcome.failed)} could not be done: {', '.join(outcome.failed)}")
-    print(json.dumps({"out": str(out), **asdict(outcome)}))
+        say(f"{len(outcome.failed)} could not be done: {', '.join(outcome.failed)}")
+    max_depth_m = one.max_depth if one.estimator.kind == "metric" else None
+    print(json.dumps({"out": str(out), "max_depth_m": max_depth_m, **asdict(outcome)}))
     return 1 if outcome.failed else 0
+
+
+def _inputs(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """Return the files to do, and the reason for each that is named and cannot be.
+
+    Raises:
+        InputError: there is nothing to do.
+    """
+    from depth_anything_ros.io.media_paths import find_media
+
+    found = find_media(paths)
+    files = [file for file in found if is_file(file)]
+    missing = {str(file): _what_is_wrong(file) for file in found if not is_file(file)}
+    if not files:
+        reasons = (f"{file}: {reason}" for file, reason in missing.items())
+        raise InputError("; ".join(reasons) or f"no pictures or videos in {', '.join(map(str, paths))}")
+    return files, missing
+
+
+def _what_is_wrong(file: Path) -> str:
+    return "not a regular file" if exists(file) else "no such file"
+
+
+def _limits(args: argparse.Namespace) -> ImageLimits:
+    from depth_anything_ros.io.pictures import FILE_LIMITS
+
+    for name in ("max_pixels", "max_side"):
+        if getattr(args, name) < 1:
+            raise SettingsError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(args, name)}")
+    return replace(FILE_LIMITS, max_pixels=args.max_pixels, max_side=args.max_side)
 
 
 def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
     from depth_anything_ros.offline.predict_run import CloudSettings
 
     if args.fov is not None and args.fx is not None:
-        raise SettingsError("--fov and --fx say the same thing: give one of them")
+        raise SettingsError("--fov and --fx exclude each other: give one of them")
     options = {"fov_deg": args.fov, **{name: getattr(args, name) for name in ("fx", "fy", "cx", "cy", "stride")}}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     return CloudSettings(**given)
@@ -115,20 +168,17 @@ def _manifest(
 def _remarks(
     args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float, cloud: CloudSettings
 ) -> Iterator[str]:
-    """Say what the results are where that is not what one would think."""
+    """Say what the results are where they may surprise."""
     if kind == "relative":
         yield "relative depth has no metres: npy and color only, colours over each picture's own range"
-    elif "color" in formats:
+    else:
+        yield max_depth_remark(args, max_depth_m)
+    if "color" in formats and kind != "relative":
         yield f"color: red is near, blue is {max_depth_m:g} m"
     if "png" in formats and max_depth_m > MAX_PNG_DEPTH_M:
-        yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; what is further is 0, without a value"
+        yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
     if "ply" in formats and args.fov is None and args.fx is None:
         yield (
-            f"ply: a field of view of {cloud.fov_deg:g} degrees along the longer side is a guess; "
-            "say --fov, or --fx --fy --cx --cy"
+            f"ply: a field of view of {cloud.fov_deg:g} degrees along the longer side is assumed; "
+            "give --fov, or --fx --fy --cx --cy"
         )
-
-
-def _say(*lines: str) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)

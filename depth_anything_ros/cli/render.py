@@ -1,14 +1,13 @@
 """The synthetic camera's pictures as files: image/000000.png, depth/000000.npy in metres, and camera.json.
 
-What is done already is skipped, so the same command goes on where it was stopped. docs/command_line.md
-says what lies where.
+Finished pictures are kept, so the same command continues a run that was stopped. docs/command_line.md says which
+files are written.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument("--frames", metavar="N", type=int, default=DEFAULT_FRAMES, help="default: %(default)s")
     parser.add_argument(
-        "--seed", metavar="N", type=int, default=defaults.seed, help="draws the room, the camera and its way"
+        "--seed",
+        metavar="N",
+        type=int,
+        default=defaults.seed,
+        help="number that the room, the camera and its path are drawn from; default: %(default)s",
     )
     for name in ("width", "height"):
         parser.add_argument(
@@ -50,9 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Render. Prints one line of JSON; progress goes to stderr."""
+    from depth_anything_ros.offline.progress import say
     from depth_anything_ros.runtime.device import select_device
+    from depth_anything_ros.runtime.threads import share_cores
     from depth_anything_ros.synthetic.camera import SyntheticCamera
 
+    share_cores(torch_threads=1)
     _check(args)
     device = select_device(args.device)
     camera = SyntheticCamera(args.seed, args.width, args.height, args.distortion, device)
@@ -60,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         rendered = _render(camera, args)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        say("stopped; the same command continues from here")
         raise
     print(json.dumps({"out": str(args.out), "rendered": rendered, "skipped": args.frames - rendered}))
     return 0
@@ -75,7 +81,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _describe(camera: SyntheticCamera, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Return what `camera.json` says; it decides every pixel, so folders with the same belong together."""
+    """Return the content of `camera.json`. It decides every pixel: pictures in one folder have it in common."""
     model = camera.model
     frames = []
     for index in range(args.frames):
@@ -103,12 +109,12 @@ def _files(folder: Path, index: int) -> tuple[Path, Path]:
 
 
 def _claim(folder: Path, content: dict[str, Any], *, overwrite: bool) -> None:
-    """Make the folder this camera's, before the first picture lies in it.
+    """Write `camera.json` before the first picture, which makes the folder this camera's.
 
     Raises:
         OtherRun: it holds other pictures. CannotWrite: it cannot be read or written.
     """
-    from depth_anything_ros.errors import CannotWrite, OtherRun
+    from depth_anything_ros.errors import CannotWrite, OtherRun, os_reason
     from depth_anything_ros.io.whole_files import write_file
 
     text = json.dumps(content, indent=1) + "\n"
@@ -120,41 +126,40 @@ def _claim(folder: Path, content: dict[str, Any], *, overwrite: bool) -> None:
         if strangers and not overwrite:
             raise OtherRun(
                 f"{folder} holds another camera's pictures, such as {strangers[0].relative_to(folder)}. "
-                "Choose another folder, or let --overwrite remove them."
+                "Choose another folder, or remove them with --overwrite."
             )
         for stranger in strangers:
             stranger.unlink()
     except OSError as error:
-        raise CannotWrite(f"{error.filename or folder} cannot be replaced: {error.strerror}") from error
+        raise CannotWrite(f"{error.filename or folder} cannot be replaced: {os_reason(error)}") from error
     write_file(path, lambda temporary: temporary.write_text(text))
 
 
 def _results(folder: Path) -> Iterator[Path]:
-    """Every file that a run may have left in a folder; pictures first, so that what describes them goes last."""
+    """Yield every file that a run may have left in a folder; `camera.json`, which describes the others, is last."""
     for pattern in ("image/[0-9]*.png", "depth/[0-9]*.npy", DESCRIPTION):
         yield from sorted(folder.glob(pattern))
 
 
 def _render(camera: SyntheticCamera, args: argparse.Namespace) -> int:
     """Write the pictures that are not there yet; return how many."""
-    from tqdm import trange
+    from depth_anything_ros.offline.progress import Progress
 
     rendered = 0
-    for index in trange(args.frames, unit="picture", disable=None):
-        image_path, depth_path = _files(args.out, index)
-        if image_path.is_file() and depth_path.is_file():
-            continue
-        _write(camera.frame(index / args.rate_hz), image_path, depth_path)
-        rendered += 1
+    with Progress(args.frames, "picture") as progress:
+        for index in range(args.frames):
+            image_path, depth_path = _files(args.out, index)
+            if not (image_path.is_file() and depth_path.is_file()):
+                _write(camera.frame(index / args.rate_hz), image_path, depth_path)
+                rendered += 1
+            progress.advance()
     return rendered
 
 
 def _write(frame: SyntheticFrame, image_path: Path, depth_path: Path) -> None:
-    import numpy as np
-
-    from depth_anything_ros.io.formats import encode_png
+    from depth_anything_ros.io.formats import encode_npy, encode_png
     from depth_anything_ros.io.whole_files import write_file
 
-    png = encode_png(frame.image_bgr)
+    png, npy = encode_png(frame.image_bgr), encode_npy(frame.depth)
     write_file(image_path, lambda temporary: temporary.write_bytes(png))
-    write_file(depth_path, lambda temporary: np.save(temporary, frame.depth))
+    write_file(depth_path, lambda temporary: temporary.write_bytes(npy))

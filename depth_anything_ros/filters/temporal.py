@@ -1,13 +1,14 @@
-"""Less flicker: exponential smoothing of metric depth in time, per pixel, that lets go of whatever moves.
+"""Reduce flicker: smooth metric depth over time, per pixel, and follow motion at once.
 
-In log depth, since a network's error grows with depth. With x = ln depth of this picture, s the memory, dt the time
-since the last picture and e = x - s:
+Works in log depth, because a network's error grows with depth. With x = ln depth of this picture, s the memory, dt the
+time since the last picture and e = x - s:
 
     s <- s + g e,    g = a + (1 - a) min(1, (m / tolerance)^2),    a = 1 - exp(-dt / time_constant)
 
-m is the mean of e over cells of 16 x 16 pixels, interpolated: noise averages out in it, a change does not. g is 1, so
-that a pixel forgets, where e itself is larger than noise can be: a moving edge. And g is 1 everywhere where most
-cells have changed by more than the tolerance: the scene is another, or the camera moves.
+m is the mean of e over cells of 16 x 16 pixels, interpolated between cells. Noise averages out in a cell, a change of
+the scene does not. g = 1, so that nothing is remembered, where a pixel's own e is larger than noise can be (a moving
+edge), and everywhere when more than half of the cells changed by more than the tolerance (another scene, or a moving
+camera).
 """
 
 from __future__ import annotations
@@ -18,27 +19,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depth_anything_ros.errors import InputError, SettingsError
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.filters.arrays import Depth, like, to_tensor
 
 TIME_CONSTANT_S = 1.0
-TOLERANCE = 0.015  # of depth: a change of a cell's mean that is no noise; no lag is larger
+TOLERANCE = 0.015  # share of depth: a larger change of a cell's mean is motion, so no lag is larger either
 CELL_PX = 16
-# A single pixel's change that is no noise, of depth, and as a multiple of the noise where that is large.
+# A single pixel's change that is motion: as a share of depth, and in standard deviations of the picture's noise.
 PIXEL_TOLERANCE, PIXEL_SIGMAS = 0.05, 5.0
 SIGMA_OF_MEDIAN = 1.4826  # standard deviation of normal noise over the median of its absolute value
 SAMPLE_STEP_PX = 4  # the noise is measured on every fourth row and column
-CHANGED_SHARE = 0.5  # more of the cells than this, and nothing is remembered
-LONGEST_GAP = 5.0  # time constants
+CHANGED_SHARE = 0.5  # where a larger share of the cells changed, nothing is remembered
+LONGEST_GAP = 5.0  # in time constants
 
 
 class TemporalFilter:
-    """Smooths the depth of one camera. To be called by one thread; keep one for each camera.
+    """Smooths the depth of one camera. Keep one for each camera, and call it from one thread.
 
     Args:
         time_constant_s: how far back the average reaches, in seconds. At 10 Hz and 1 s, independent noise keeps 22 %
             of its standard deviation.
-        tolerance: share of depth. Flicker of whole regions above it is taken for motion and stays, motion below it
-            is delayed by the time constant.
+        tolerance: share of depth. Flicker of whole regions above it counts as motion and stays. Motion below it is
+            delayed by the time constant.
 
     Raises:
         SettingsError: a number that is not positive and finite.
@@ -53,29 +55,30 @@ class TemporalFilter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: for another model, or another scale of depth."""
+        """Forget everything, as needed for another model or another scale of depth."""
         self._memory: Tensor | None = None  # ln depth (H, W), NaN where none was seen yet
         self._stamp_s = -math.inf
 
-    def __call__(self, depth: Tensor, stamp_s: float) -> Tensor:
+    def __call__(self, depth: Depth, stamp_s: float) -> Depth:
         """Smooth one picture's depth.
 
-        Everything is forgotten when `stamp_s` does not grow, or jumps by more than five time constants, and when size
-        or device change.
+        Forgets everything when `stamp_s` does not grow or jumps by more than five time constants, and when size or
+        device change.
 
         Args:
-            depth: float32 (H, W), metres. NaN, infinite, zero and negative values are returned as they came and do
-                not touch what is remembered of their pixel.
+            depth: float32 (H, W), metres; a NumPy array, or a torch tensor on any device. NaN, infinite, zero and
+                negative values are returned unchanged, and the memory of their pixel stays as it is.
             stamp_s: when the picture was taken, in seconds.
 
         Returns:
-            float32 (H, W), metres, on the depth's device.
+            float32 (H, W), metres, of the kind and on the device of `depth`.
 
         Raises:
-            InputError: not a floating-point tensor (H, W), or empty.
+            InputError: not floating-point (H, W), or empty.
         """
-        if depth.ndim != 2 or not depth.numel() or not depth.is_floating_point():
-            raise InputError(f"depth must be a float tensor (H, W), got {depth.dtype} {tuple(depth.shape)}")
+        return like(depth, self._smoothed(to_tensor(depth), stamp_s))
+
+    def _smoothed(self, depth: Tensor, stamp_s: float) -> Tensor:
         gap_s, self._stamp_s = stamp_s - self._stamp_s, stamp_s
         with torch.inference_mode():
             valid = torch.isfinite(depth) & (depth > 0)
@@ -92,14 +95,14 @@ class TemporalFilter:
         return fits and 0 < gap_s <= LONGEST_GAP * self.time_constant_s  # NaN fails, too
 
     def _blend(self, latest: Tensor, least_gain: float) -> Tensor:
-        """Return the new memory; a pixel without a latest value keeps its old one, and the other way round."""
+        """Return the new memory: a pixel without a latest value keeps its own, one without memory takes the latest."""
         assert self._memory is not None
         memory = torch.where(self._memory.isnan(), latest, self._memory)
         change = (latest - memory).nan_to_num(0.0)
         return memory + self._gain(change, least_gain) * change
 
     def _gain(self, change: Tensor, least_gain: float) -> Tensor:
-        """How much of each pixel's change (H, W) is taken over: from `least_gain`, for noise, to 1."""
+        """Return the share of each pixel's change (H, W) that is taken over: `least_gain` for noise, up to 1."""
         height, width = change.shape
         cells = F.adaptive_avg_pool2d(change[None, None], (math.ceil(height / CELL_PX), math.ceil(width / CELL_PX)))
         scene_changed = (cells.abs() > self.tolerance).float().mean() > CHANGED_SHARE

@@ -1,7 +1,8 @@
-"""Depth and clouds as files: 16-bit PNG, colour pictures, PLY and PCD. Bytes in memory, no paths."""
+"""Depth and clouds as files: NPY, 16-bit PNG, colour pictures, PLY and PCD. Bytes in memory, no paths."""
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import cv2
@@ -17,12 +18,19 @@ UINT16_MAX = 65535
 def depth_to_uint16(depth_m: NDArray[np.floating[Any]], scale: float = MILLIMETRES_PER_METRE) -> NDArray[np.uint16]:
     """Depth in metres, any shape -> uint16 in 1/scale metres, rounded (REP 118 with scale 1000).
 
-    0 stands for what has no value there: NaN, infinite, negative, or more than 65535 / scale metres.
+    0 means no value: NaN, infinite, negative, or more than 65535 / scale metres.
     """
-    with np.errstate(over="ignore"):  # too much for a float is too much for 16 bits, too
+    with np.errstate(over="ignore"):
         scaled = np.asarray(depth_m, np.float32) * np.float32(scale) + np.float32(0.5)
     valid = (scaled >= 0.5) & (scaled < UINT16_MAX + 1)
     return np.where(valid, scaled, 0).astype(np.uint16)
+
+
+def encode_npy(array: NDArray[Any]) -> bytes:
+    """Encode numbers of any shape as an `.npy` file of little-endian float32."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array, "<f4"), allow_pickle=False)
+    return buffer.getvalue()
 
 
 def encode_png(image: NDArray[Any]) -> bytes:
@@ -43,8 +51,8 @@ def encode_png(image: NDArray[Any]) -> bytes:
 def colorize(values: NDArray[np.floating[Any]], lowest: float, highest: float) -> NDArray[np.uint8]:
     """Colour values of any 2-D shape for people: uint8 BGR, near red, far blue (turbo), invalid black.
 
-    The range is the caller's, so that a sequence of pictures does not flicker. Depth has its nearest
-    at `lowest`; pass `lowest` > `highest` for inverse depth, where larger is nearer.
+    The caller chooses the range, so a sequence of pictures does not flicker. `lowest` is shown as near;
+    pass `lowest` > `highest` for inverse depth, where larger is nearer.
     """
     values = np.asarray(values, np.float32)
     span = (highest - lowest) or 1.0  # a picture of one value has no range

@@ -26,6 +26,7 @@ __all__ = [
     "OversizedImage",
     "UndecodableImage",
     "check_image",
+    "check_size",
     "read_header",
 ]
 
@@ -89,7 +90,7 @@ def check_image(data: Buffer, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHead
         OversizedImage: outside the limits, or without pixels.
     """
     header = read_header(data, limits.formats)
-    _check_size(header, limits)
+    check_size(header.width, header.height, limits)
     _check_cost(header, memoryview(data).nbytes, limits)
     return header
 
@@ -114,12 +115,13 @@ def _format(view: memoryview, formats: tuple[str, ...]) -> ImageFormat:
     raise UndecodableImage(f"this is {f'a {NAMES[found]} image' if found else stranger}; allowed are {allowed}")
 
 
-def _check_size(header: ImageHeader, limits: ImageLimits) -> None:
-    short, long = sorted((header.width, header.height))
-    size = f"the image is {header.width}x{header.height} pixels"
+def check_size(width: int, height: int, limits: ImageLimits) -> None:
+    """Check a size in pixels against the limits, also of what has no image header. Raises OversizedImage."""
+    short, long = sorted((width, height))
+    size = f"the image is {width}x{height} pixels"
     if short == 0:
         raise OversizedImage(f"{size}: it is empty")
-    if header.width * header.height > limits.max_pixels:
+    if width * height > limits.max_pixels:
         raise OversizedImage(f"{size}; allowed are up to {limits.max_pixels} pixels")
     if long > limits.max_side:
         raise OversizedImage(f"{size}; allowed are sides up to {limits.max_side} pixels")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from depth_anything_ros.errors import CheckpointNotFound, os_reason
 from depth_anything_ros.model.registry import dataset_spec, encoder_spec
 
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
@@ -44,6 +45,24 @@ def search_folders() -> list[Path]:
     """Folders of `DEPTH_ANYTHING_CHECKPOINTS` (separated like PATH), then the cache folder."""
     listed = os.environ.get(CHECKPOINTS_VARIABLE, "").split(os.pathsep)
     return [*(Path(folder).expanduser() for folder in listed if folder), cache_folder()]
+
+
+def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
+    """Return the file of a checkpoint that was asked for by its path: a file, or a `-hf` folder.
+
+    Raises:
+        CheckpointNotFound: nothing is there, or it cannot be looked at.
+    """
+    name = os.fspath(checkpoint)
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises for an unknown user
+    path = path / HF_WEIGHTS_NAME if os.path.isdir(path) else path  # noqa: PTH112 - Path's raises for odd names
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise CheckpointNotFound(f"checkpoint {name!r} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointNotFound(f"checkpoint {name!r} cannot be read: {os_reason(error)}") from error
+    return path
 
 
 def find_checkpoint(encoder: str, dataset: str) -> Path | None:

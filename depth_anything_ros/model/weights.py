@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, DownloadError, os_reason
+from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, DownloadError
 from depth_anything_ros.model.checkpoint_download import download_checkpoint
 from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder
 from depth_anything_ros.model.checkpoint_reading import check_values, file_sha256, read_state_dict
 from depth_anything_ros.model.checkpoint_search import (
-    HF_WEIGHTS_NAME,
     bundled_checkpoint,
     find_checkpoint,
+    given_checkpoint,
     how_to_get,
     hub_repository,
 )
@@ -112,7 +112,7 @@ def resolve_checkpoint(
         LicenseNotAccepted, DownloadError: see `download_checkpoint`.
     """
     if checkpoint is not None:
-        return _given_checkpoint(os.fspath(checkpoint))
+        return given_checkpoint(checkpoint)
     found = find_checkpoint(encoder, dataset) or bundled_checkpoint(encoder, dataset)
     if found is not None:
         return found
@@ -122,15 +122,3 @@ def resolve_checkpoint(
         except DownloadError as error:
             raise DownloadError(f"{error}\n{how_to_get(encoder, dataset)}") from error
     raise CheckpointNotFound(how_to_get(encoder, dataset))
-
-
-def _given_checkpoint(checkpoint: str) -> Path:
-    path = Path(os.path.expanduser(checkpoint))  # noqa: PTH111 - Path's raises for an unknown user
-    path = path / HF_WEIGHTS_NAME if os.path.isdir(path) else path  # noqa: PTH112 - Path's raises for odd names
-    try:
-        path.stat()
-    except FileNotFoundError as error:
-        raise CheckpointNotFound(f"checkpoint {checkpoint!r} does not exist") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointNotFound(f"checkpoint {checkpoint!r} cannot be read: {os_reason(error)}") from error
-    return path

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from depth_anything_ros.errors import describe, readable, shortened
+from depth_anything_ros.errors import describe, plain_line, readable
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.node.frame_statistics import FrameStatistics
@@ -123,11 +123,12 @@ class CameraHealth:
 
     def warn(self, text: str) -> None:
         """Note what is wrong with the image in work. It is logged once, however often it happens."""
-        self._problems.append(text)
-        self.remark(text)
+        line = plain_line(text)
+        self._problems.append(line)
+        self.remark(line)
 
     def _log(self, text: str) -> None:
-        self._node.get_logger().warning(shortened(text))
+        self._node.get_logger().warning(text)
 
     def seconds_since(self, header: Header) -> float:
         """Seconds since an image's stamp; NaN where it is of another clock."""

@@ -48,6 +48,7 @@ def run_node(
     start: Callable[[AnyNode], None],
     stop: Callable[[AnyNode, float], bool],
     args: list[str] | None = None,
+    torch_threads: int | None = None,
 ) -> None:
     """Run a node until SIGINT or SIGTERM. Exit status 2 for arguments or parameters that are not allowed.
 
@@ -57,10 +58,11 @@ def run_node(
         start: sets it to work, in the executor's thread.
         stop: stops its work for good; returns False if some is still under way after so many seconds.
         args: command line, for rclpy.
+        torch_threads: how many threads torch computes with; None takes every core.
     """
     check_arguments(program, args)
     keep_freed_memory()
-    share_cores()
+    share_cores(torch_threads=torch_threads)
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: signals.append(received))

@@ -177,7 +177,7 @@ class SyntheticCameraNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed."""
-    run_node(PROGRAM, SyntheticCameraNode, SyntheticCameraNode.start, SyntheticCameraNode.stop, args)
+    run_node(PROGRAM, SyntheticCameraNode, SyntheticCameraNode.start, SyntheticCameraNode.stop, args, torch_threads=1)
 
 
 if __name__ == "__main__":

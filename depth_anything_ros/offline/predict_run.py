@@ -1,26 +1,29 @@
-"""Files of pictures and videos -> files of depth: what `depth_anything predict` does with a loaded model."""
+"""Files of pictures and videos -> files of depth: what `depth_anything predict` does with a loaded model.
+
+The command line is in `cli.predict`, the folder of results in `prediction_folder`.
+"""
 
 from __future__ import annotations
 
-import io
-import sys
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
 from depth_anything_ros.camera import CameraModel, image_center
 from depth_anything_ros.depth_map import DepthMap
-from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, SettingsError
+from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, ImageError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.io.formats import colorize, depth_to_uint16, encode_ply, encode_png
-from depth_anything_ros.io.media import Image, read_frames, read_image, side_by_side, video_info, write_video
+from depth_anything_ros.io.formats import colorize, depth_to_uint16, encode_npy, encode_ply, encode_png
+from depth_anything_ros.io.pictures import FILE_LIMITS, Image, read_image
+from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.offline.prediction_folder import FORMATS, PredictionFolder
+from depth_anything_ros.offline.progress import Progress, say
+from depth_anything_ros.settings import ImageLimits
 
-RELATIVE_FORMATS = ("npy", "color")  # what has no metres in it
+FORMATS_WITHOUT_METRES = ("npy", "color")
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,13 @@ class CloudSettings:
 
     Attributes:
         stride: take every n-th row and column.
-        fov_deg: field of view along a picture's longer side, whatever its size.
-        fx, fy: focal lengths in pixels, in place of `fov_deg`; they hold for pictures of one size.
-        cx, cy: principal point in pixels; None is the middle.
+        fov_deg: field of view along a picture's longer side, for pictures of any size.
+        fx, fy: focal lengths in pixels, in place of `fov_deg`; they hold for pictures of one size. Without `fy`
+            it is the same as `fx`.
+        cx, cy: principal point in pixels; None is the middle of the picture.
+
+    Raises:
+        SettingsError: a number that cannot be one of a camera, or `fy`, `cx` or `cy` without `fx`.
     """
 
     stride: int = 1
@@ -48,6 +55,13 @@ class CloudSettings:
             raise SettingsError(f"the field of view must be between 0 and 180 degrees, got {self.fov_deg:g}")
         if self.fx is None and (self.fy, self.cx, self.cy) != (None, None, None):
             raise SettingsError("fy, cx and cy need fx")
+        for name in ("fx", "fy"):
+            focal_px = getattr(self, name)
+            if focal_px is not None and not 0 < focal_px < math.inf:
+                raise SettingsError(f"{name} must be a positive number of pixels, got {focal_px:g}")
+        for name in ("cx", "cy"):
+            if not math.isfinite(getattr(self, name) or 0.0):
+                raise SettingsError(f"{name} must be a number of pixels, got {getattr(self, name)}")
 
     def describe(self) -> dict[str, float | int | None]:
         """Return what clouds must have in common to belong together."""
@@ -56,7 +70,7 @@ class CloudSettings:
         return {"stride": self.stride, "fx": self.fx, "fy": self.fy, "cx": self.cx, "cy": self.cy}
 
     def camera(self, width: int, height: int) -> CameraModel:
-        """Return the camera of a picture. Raises CameraError for impossible intrinsics."""
+        """Return the camera of a picture of this size, in pixels."""
         if self.fx is None:
             return CameraModel.from_fov(self.fov_deg, width, height)
         middle_x, middle_y = image_center(width, height)
@@ -90,14 +104,14 @@ def usable_formats(wanted: Sequence[str], kind: str) -> tuple[str, ...]:
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         raise SettingsError(f"unknown format {', '.join(unknown) or 'none'!r}; known: {', '.join(FORMATS)}")
-    usable = [name for name in FORMATS if name in wanted and (kind == "metric" or name in RELATIVE_FORMATS)]
+    usable = [name for name in FORMATS if name in wanted and (kind == "metric" or name in FORMATS_WITHOUT_METRES)]
     if not usable:
         raise SettingsError(f"relative depth has no metres for {', '.join(wanted)}; it can be npy and color")
     return tuple(usable)
 
 
-class Batch:
-    """One run: a model, a folder for its results, and what to write there."""
+class PredictRun:
+    """One run: a model, a folder for its results, and the formats to write."""
 
     def __init__(
         self,
@@ -107,64 +121,69 @@ class Batch:
         *,
         max_depth: float | None = None,
         cloud: CloudSettings | None = None,
+        limits: ImageLimits = FILE_LIMITS,
     ) -> None:
         self.estimator = estimator
         self.folder = folder
         self.formats = tuple(formats)
         self.max_depth = estimator.max_depth if max_depth is None else max_depth
         self.cloud = cloud or CloudSettings()
+        self.limits = limits
         self.outcome = Outcome()
 
     def run(self, files: Mapping[str, Path]) -> Outcome:
         """Do every file, under the name the folder gave it, unless it is done already.
 
-        What is wrong with one file is reported, and the others are done. Progress goes to stderr,
-        the bar only if that is a terminal.
+        A file that cannot be done is reported on standard error, and the next one follows.
 
         Raises:
             CannotWrite: the folder takes no more.
         """
-        with tqdm(files.items(), unit="file", disable=None) as bar:
-            for name, path in bar:
+        with Progress(len(files), "file") as progress:
+            for name, path in files.items():
                 try:
-                    self._one(name, path)
+                    self._do(name, path)
                 except CannotWrite:
                     raise
                 except DepthAnythingError as error:
                     self.outcome.failed[str(path)] = str(error)
-                    tqdm.write(f"failed: {error}", file=sys.stderr)
+                    say(f"failed: {error}")
+                progress.advance()
         return self.outcome
 
-    def _one(self, name: str, path: Path) -> None:
+    def _do(self, name: str, path: Path) -> None:
         if self.folder.is_complete(name, self.formats):
             self.outcome.skipped += 1
         elif self.folder.manifest.sources[name].is_video:
             self._video(name, path)
             self.outcome.videos += 1
         else:
-            self._estimate(name, path, read_image(path))
+            self._estimate(name, path, read_image(path, self.limits))
             self.outcome.images += 1
 
     def _video(self, name: str, path: Path) -> None:
-        """Do the frames that are missing, then put the video together from the files of all."""
+        """Do the frames that are missing, then make the side-by-side video from the files of all."""
         info, count = video_info(path), 0
-        with tqdm(total=info.frames or None, unit="frame", desc=name, leave=False, disable=None) as bar:
-            for count, image in enumerate(read_frames(path), 1):
+        with Progress(info.frames or None, "frame", name) as progress:
+            for count, image in enumerate(read_frames(path, self.limits), 1):
                 if not self.folder.has(name, self.formats, count - 1):
                     self._estimate(name, path, image, count - 1)
                     self.outcome.frames += 1
-                bar.update()
+                progress.advance()
         if count < info.frames:
-            tqdm.write(f"{path} announces {info.frames} frames; {count} can be decoded", file=sys.stderr)
+            say(f"{path} announces {info.frames} frames; {count} can be decoded")
         if "color" in self.formats:
-            self._assemble(name, path, info.fps)
+            self._side_by_side(name, path, info.fps)
         self.folder.finish_video(name, count)
 
-    def _assemble(self, name: str, path: Path, fps: float) -> None:
-        colors = (read_image(self.folder.file(name, "color", frame)) for frame in range(sys.maxsize))
-        pairs = zip(read_frames(path), colors, strict=False)
+    def _side_by_side(self, name: str, path: Path, fps: float) -> None:
+        colors = (read_image(self.folder.file(name, "color", frame), self.limits) for frame in itertools.count())
+        pairs = zip(read_frames(path, self.limits), colors, strict=False)
         pictures = (side_by_side(image, color) for image, color in pairs)
-        write_file(self.folder.video(name), lambda temporary: write_video(temporary, pictures, fps))
+        try:
+            write_file(self.folder.video(name), lambda temporary: write_video(temporary, pictures, fps))
+        except ImageError as error:
+            raise ImageError(f"{self.folder.video(name)}: {error}; the frames are done") from error
 
     def _estimate(self, name: str, path: Path, image: Image, frame: int | None = None) -> None:
         """Estimate one picture, and write its depth in every format."""
@@ -180,7 +199,7 @@ class Batch:
 
     def _encode(self, kind: str, depth: DepthMap, image: Image) -> bytes:
         if kind == "npy":
-            return encode_npy(depth)
+            return encode_npy(depth.values)
         if kind == "png":
             return encode_png(depth_to_uint16(depth.values))
         if kind == "color":
@@ -189,7 +208,7 @@ class Batch:
         return encode_ply(points, image[:: self.cloud.stride, :: self.cloud.stride])
 
     def _color_range(self, depth: DepthMap) -> tuple[float, float]:
-        """Metres from 0 to `max_depth`; without a unit, what is in the picture, with the largest the nearest."""
+        """Return the values shown as near and as far: 0 and `max_depth`; without metres, the picture's own range."""
         if depth.kind == "metric":
             return 0.0, self.max_depth
         return float(depth.values.max()), float(depth.values.min())
@@ -200,14 +219,7 @@ class Batch:
             size = self.folder.camera_size(width, height)
             if size != (width, height):
                 raise CameraError(
-                    f"the picture is {width}x{height}, the intrinsics belong to {size[0]}x{size[1]}, the size of the "
-                    "first one; do pictures of another size in a run of their own"
+                    f"the picture is {width}x{height}; the intrinsics are for {size[0]}x{size[1]}, the first picture's "
+                    "size. Use another folder for pictures of another size, or give --fov in place of --fx"
                 )
         return self.cloud.camera(width, height)
-
-
-def encode_npy(depth: DepthMap) -> bytes:
-    """Depth -> an `.npy` file of float32 (H, W)."""
-    buffer = io.BytesIO()
-    np.save(buffer, depth.values.astype(np.float32, copy=False), allow_pickle=False)
-    return buffer.getvalue()

@@ -7,8 +7,8 @@
     OUT/NAME/npy/000000.npy     a video frame's, numbered from 0
     OUT/NAME/side_by_side.mp4   video and colour pictures next to each other
 
-A result appears under its name only when it is complete. `predict.json` is written before the
-results it speaks of, so that a run that ends early leaves nothing that is taken for something else.
+A result appears under its name only when it is complete. `predict.json` is written before the results it names,
+so a run that ends early leaves nothing that could be taken for something else.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from depth_anything_ros.errors import CannotWrite, OtherRun
-from depth_anything_ros.io.media import is_video, whole_path
+from depth_anything_ros.errors import CannotWrite, OtherRun, os_reason, quoted
+from depth_anything_ros.files.bounded_files import MIB, read_bounded
+from depth_anything_ros.files.presence import exists
+from depth_anything_ros.io.media_paths import is_video, whole_path
 from depth_anything_ros.io.result_names import ResultNames, is_safe_name
 from depth_anything_ros.io.whole_files import locked, write_file
 
 # Format -> its files' suffix; its folder has its own name.
 FORMATS = {"npy": ".npy", "png": ".png", "color": ".png", "ply": ".ply"}
 MANIFEST = "predict.json"
+MAX_MANIFEST_BYTES = 256 * MIB  # a million files
 VIDEO = "side_by_side.mp4"
 
 
 @dataclass(frozen=True)
 class Source:
-    """The file a result was made from, as it was then; `frames` once all of a video's are done."""
+    """The file a result was made from, as it was then. `frames` is set when all frames of a video are done."""
 
     path: str
     size_bytes: int
@@ -42,7 +45,7 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> Source:
-        """Describe a file. One that is not there is described as empty: reading it will say so."""
+        """Describe a file; a missing one as empty, because reading it will say so."""
         try:
             status = path.stat()
         except OSError:
@@ -60,10 +63,10 @@ class Manifest:
     """Content of `predict.json`.
 
     Attributes:
-        model: what must be the same for results to belong together: key, kind, sha256, max_depth_m, ...
+        model: what results in one folder have in common: key, kind, sha256, max_depth_m, ...
         checkpoint: where the weights were, for people.
-        cloud: stride and camera of the clouds; None until there are some.
-        camera_size: (width, height) that intrinsics in `cloud` belong to; None until a picture said it.
+        cloud: stride and camera of the clouds; None before the first one.
+        camera_size: (width, height) of the pictures that the intrinsics in `cloud` are for; None before the first one.
         sources: name of a result -> its file.
     """
 
@@ -84,12 +87,19 @@ class Manifest:
         if content.pop("version") != 1:
             raise ValueError("another version")
         size = content.pop("camera_size")
-        sources = {name: Source(**source) for name, source in content.pop("sources").items()}
-        if not all(is_safe_name(name) for name in sources):
-            raise ValueError("a name that leads elsewhere")
+        sources = {name: _source(name, source) for name, source in content.pop("sources").items()}
         manifest = cls(sources=sources, camera_size=None if size is None else (int(size[0]), int(size[1])), **content)
         dict(manifest.model), dict(manifest.cloud or {})
         return manifest
+
+
+def _source(name: str, content: Mapping[str, Any]) -> Source:
+    source = Source(**content)
+    if not is_safe_name(name):
+        raise ValueError(f"the name {quoted(name)} leads out of the folder")
+    if not isinstance(source.path, str) or not isinstance(source.frames, int | None):
+        raise TypeError(f"{quoted(name)} has a path or a number of frames of a wrong type")
+    return source
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -99,11 +109,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         OtherRun: it is not one of this program's.
     """
     path = folder / MANIFEST
-    if not path.is_file():
+    if not exists(path):
         return None
     try:
-        return Manifest.from_json(path.read_bytes())
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        return Manifest.from_json(read_bounded(path, MAX_MANIFEST_BYTES))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise OtherRun(f"{path} is damaged, or of another program or version: {error}") from error
 
 
@@ -117,12 +127,11 @@ class PredictionFolder:
     @classmethod
     @contextmanager
     def open(cls, root: Path, run: Manifest, *, overwrite: bool = False) -> Iterator[PredictionFolder]:
-        """Make the folder, or take one up again, for a run described by a manifest without sources.
-
-        While it is open, no other process gets it.
+        """Make the folder, or open an earlier run's, and hold its lock against other processes.
 
         Args:
-            overwrite: give the results of another model or camera up instead of refusing.
+            run: this run's manifest, without sources.
+            overwrite: remove the results of another model or camera instead of refusing.
 
         Raises:
             OtherRun: it holds such results. CannotWrite: it cannot be made or written.
@@ -131,13 +140,12 @@ class PredictionFolder:
             yield cls(root, _continued(root, run, overwrite))
 
     def claim(self, files: Sequence[Path], *, overwrite: bool = False) -> dict[str, Path]:
-        """Give every file a name, the one it had in earlier runs, and write that down.
+        """Give every file a name, and save the names in `predict.json`. A file keeps the name of earlier runs.
 
-        Names are those of `ResultNames`. Results of
-        a file that has changed since are removed; with `overwrite`, those of all these files.
+        Results of a file that has changed since are removed; with `overwrite`, those of all these files.
 
         Raises:
-            OtherRun: under a name that is to be given, files lie that no run wrote down.
+            OtherRun: files of unknown origin lie under a name that would be given.
             CannotWrite: files cannot be removed or written.
         """
         sources, claimed = dict(self.manifest.sources), {}
@@ -184,13 +192,13 @@ class PredictionFolder:
         write_file(self.file(name, kind, frame), lambda temporary: temporary.write_bytes(data))
 
     def finish_video(self, name: str, frames: int) -> None:
-        """Write down that all frames of a video are done. Raises CannotWrite."""
+        """Save that all frames of a video are done. Raises CannotWrite."""
         sources = dict(self.manifest.sources)
         sources[name] = replace(sources[name], frames=frames)
         self._save(replace(self.manifest, sources=sources))
 
     def camera_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (width, height) that given intrinsics belong to: the first picture's. Raises CannotWrite."""
+        """Return the (width, height) that the intrinsics are for: the first picture's. Raises CannotWrite."""
         if self.manifest.camera_size is None:
             self._save(replace(self.manifest, camera_size=(width, height)))
         return self.manifest.camera_size or (width, height)
@@ -210,22 +218,22 @@ class PredictionFolder:
         found = next((path for path in self._results(name) if path.exists()), None)
         if found is not None:
             raise OtherRun(
-                f"{found} lies there already, and {self.root / MANIFEST} does not know what it was made from. "
-                "Choose another folder, or let --overwrite replace it."
+                f"{found} exists, and {self.root / MANIFEST} does not say what it was made from. "
+                "Choose another folder, or replace it with --overwrite."
             )
 
     def _remove(self, name: str) -> None:
         for path in self._results(name):
             try:
                 path.unlink(missing_ok=True)
-            except NotADirectoryError:  # nor is there anything in it, then
+            except NotADirectoryError:  # so there is nothing to remove
                 continue
             except OSError as error:
-                raise CannotWrite(f"{path} cannot be removed: {error.strerror}") from error
+                raise CannotWrite(f"{path} cannot be removed: {os_reason(error)}") from error
 
 
 def _continued(root: Path, run: Manifest, overwrite: bool) -> Manifest:
-    """Return the manifest of an earlier run in the folder, if this run's results may join its own; else this run's."""
+    """Return the manifest to go on with: the earlier run's if results of both may be in one folder, else this run's."""
     try:
         earlier = read_manifest(root)
     except OtherRun:
@@ -240,7 +248,7 @@ def _continued(root: Path, run: Manifest, overwrite: bool) -> Manifest:
     if not overwrite:
         raise OtherRun(
             f"{root} holds the results of another run: {'; '.join(differences)}. "
-            "Choose another folder, or let --overwrite remove them."
+            "Choose another folder, or remove them with --overwrite."
         )
     old = PredictionFolder(root, earlier)
     for name in earlier.sources:

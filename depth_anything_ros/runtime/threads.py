@@ -1,7 +1,8 @@
 """How many threads this process computes with, and how they wait: choices for programs, never made by importing.
 
-The network gets every physical core the process may use, and everything else one thread: what converts
-images and encodes answers runs beside the network, and would only take its cores away.
+A network gets every physical core the process may use, and everything else one thread: what converts
+images and encodes answers runs beside the network, and would only take its cores away. So does a renderer:
+its loops are short, and a second thread that has to wait for a shared core costs more than it gains.
 """
 
 from __future__ import annotations
@@ -27,18 +28,19 @@ def let_waiting_threads_sleep() -> None:
         os.environ.setdefault(name, value)
 
 
-def share_cores(processes: int = 1, opencv_threads: int = 1) -> int:
+def share_cores(processes: int = 1, opencv_threads: int = 1, torch_threads: int | None = None) -> int:
     """Set torch's and OpenCV's threads for this process, before it computes anything; returns torch's.
 
     Args:
         processes: how many of this kind share the machine.
         opencv_threads: one where conversions run beside the network; 0 leaves OpenCV its own choice.
+        torch_threads: None takes every core, shared among the processes.
     """
     import cv2
     import torch
 
     if OPENMP_VARIABLE not in os.environ:  # else whoever started the process has chosen, and torch follows
-        torch.set_num_threads(max(1, available_cores() // processes))
+        torch.set_num_threads(torch_threads or max(1, available_cores() // processes))
     if torch.get_num_interop_threads() != 1:
         try:
             torch.set_num_interop_threads(1)  # the network is one chain: nothing in it runs side by side

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 
 from bridge.client import RetryPolicy
-from bridge.codec import encode_npy
+from depth_anything_ros.io.formats import encode_npy
 
 Ask = Callable[..., Any]  # the fixture `ask`
 FAST = RetryPolicy(base_s=0.001)

@@ -24,11 +24,11 @@ from bridge.codec import (
     decode_raw,
     encode_array_base64,
     encode_depth_png16,
-    encode_npy,
     encode_raw,
     fitting_png_scale,
 )
 from depth_anything_ros.errors import ImageError
+from depth_anything_ros.io.formats import encode_npy
 from depth_anything_ros.io.image_formats import PNG_SIGNATURE
 from depth_anything_ros.io.image_header import OversizedImage, UndecodableImage
 

@@ -15,6 +15,16 @@ from depth_anything_ros.cli import doctor
 from depth_anything_ros.cli.download import HELP
 
 PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
+EVERY_HELP = """
+import contextlib, pkgutil, sys
+from depth_anything_ros import cli
+for module in pkgutil.iter_modules(cli.__path__):
+    if not module.name.startswith("_"):
+        with contextlib.suppress(SystemExit):
+            cli.main([module.name, "--help"])
+heavy = {"torch", "numpy", "cv2", "rosbags", "tqdm", "yaml", "huggingface_hub"}
+print("heavy:", sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
 STATES = ("ok", "missing", "optional")
 
 
@@ -201,3 +211,10 @@ def test_help_lists_every_subcommand() -> None:
     assert done.returncode == 0
     assert HELP in done.stdout
     assert doctor.HELP in done.stdout
+
+
+def test_help_of_every_subcommand_imports_nothing_heavy() -> None:
+    done = subprocess.run([sys.executable, "-c", EVERY_HELP], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: depth_anything ") >= 8
+    assert done.stderr == "heavy: []\n"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from depth_anything_ros.cli import main
 from depth_anything_ros.offline.prediction_folder import Manifest
@@ -23,15 +24,19 @@ def camera() -> SyntheticCamera:
     return SyntheticCamera(7, width=160, height=120)
 
 
+@pytest.fixture(scope="module")
+def depths(camera: SyntheticCamera) -> list[NDArray[np.float32]]:
+    return [camera.frame(index * 2.0).depth for index in range(3)]
+
+
 @pytest.fixture
-def folders(tmp_path: Path, camera: SyntheticCamera) -> tuple[Path, Path]:
+def folders(tmp_path: Path, depths: list[NDArray[np.float32]]) -> tuple[Path, Path]:
     """What a model with 2 % noise would predict, and the truth, 1.25 times as far and 0.1 m more."""
     predicted, truth = tmp_path / "predicted", tmp_path / "truth"
     for folder in (predicted / "npy", truth):
         folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for index in range(3):
-        depth = camera.frame(index * 2.0).depth
+    for index, depth in enumerate(depths):
         noise = 1 + 0.02 * rng.standard_normal(depth.shape).astype(np.float32)
         np.save(truth / f"{index}.npy", depth)
         np.save(predicted / "npy" / f"{index}.npy", (depth - SHIFT_M) / SCALE * noise)
@@ -134,13 +139,13 @@ def test_the_ground_tells_the_scale(
         (["PRED", "--ground-plane", "1"], "--ground-plane needs the camera"),
         (["PRED", "--ground-plane", "0", "--fx", "100"], "height must be a positive number"),
         (["PRED", "--ground-plane", "1", "--fx", "-3"], "focal lengths must be positive"),
-        (["PRED", "GT", "--out", "x.yaml"], "go together"),
-        (["PRED", "GT", "--camera", "front"], "go together"),
+        (["PRED", "GT", "--out", "x.yaml"], "belong together"),
+        (["PRED", "GT", "--camera", "front"], "belong together"),
         (["PRED", "GT", "--out", "x.yaml", "--camera", "front cam"], "a camera cannot be named 'front cam'"),
         (["PRED/npy/0.npy", "GT/0.npy", "--min-depth", "3", "--max-depth", "2"], "depth range"),
         (["PRED", "nowhere"], "nowhere does not exist"),
         (["nowhere", "--ground-plane", "1", "--fx", "100"], "nowhere does not exist"),
-        (["GT", "GT", "--out", "x.yaml", "--camera", "front"], "say --model"),
+        (["GT", "GT", "--out", "x.yaml", "--camera", "front"], "give --model"),
     ],
 )
 def test_options_that_cannot_be_are_said(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,8 @@ from numpy.typing import NDArray
 from depth_anything_ros.cli import build_parser, main
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, encode_png
 from depth_anything_ros.metrics import evaluate_depth
+
+PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
 
 
 def scene(seed: int = 0) -> NDArray[np.float32]:
@@ -125,7 +130,7 @@ def test_defaults_are_those_of_the_library() -> None:
     defaults = {name: parameter.default for name, parameter in signature(evaluate_depth).parameters.items()}
     assert (args.min_depth, args.max_depth) == (defaults["min_depth_m"], defaults["max_depth_m"])
     assert (args.crop, args.median_scaling) == (defaults["crop"], defaults["median_scaling"])
-    assert args.scale == args.gt_scale == MILLIMETRES_PER_METRE
+    assert args.pred_scale == args.gt_scale == MILLIMETRES_PER_METRE
 
 
 def test_another_programs_predict_json_is_no_obstacle(
@@ -208,7 +213,7 @@ def test_arrays_that_are_no_depth_map_are_refused(
 ) -> None:
     paths = save_npy(tmp_path / "odd.npy", content), save_npy(tmp_path / "truth.npy", scene())
     assert main(["evaluate", *map(str, paths)]) == 1
-    assert "odd.npy does not hold a depth map" in capsys.readouterr().err
+    assert "odd.npy does not hold depth: it must be a depth map (H, W) of numbers" in capsys.readouterr().err
 
 
 def test_pictures_and_ambiguous_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -230,7 +235,8 @@ def test_pictures_and_ambiguous_files_are_refused(tmp_path: Path, capsys: pytest
     [
         (("--crop", "middle"), "unknown crop 'middle'"),
         (("--min-depth", "0"), "range"),
-        (("--scale", "0"), "scale"),
+        (("--scale", "0"), "levels per metre"),
+        (("--pred-scale", "nan"), "levels per metre"),
         (("--crop", "eigen_nyu"), "480 x 640"),
     ],
 )
@@ -253,4 +259,15 @@ def test_missing_and_mismatched_paths_are_said(
     empty = tmp_path / "empty"
     empty.mkdir()
     assert main(["evaluate", str(empty), str(empty)]) == 1
-    assert "nothing could be evaluated" in capsys.readouterr().err
+    assert "could be scored" in capsys.readouterr().err
+
+
+def test_a_reader_that_stops_early_ends_the_table_in_silence(folders: tuple[Path, Path]) -> None:
+    command = [sys.executable, "-c", PROGRAM, "evaluate", *map(str, folders)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -26,7 +27,8 @@ from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CannotWrite, ImageError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, colorize, encode_png
-from depth_anything_ros.io.media import read_frames, read_image, side_by_side, video_info, write_video
+from depth_anything_ros.io.pictures import read_image
+from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.offline.prediction_folder import (
     FORMATS,
@@ -36,7 +38,7 @@ from depth_anything_ros.offline.prediction_folder import (
 )
 from depth_anything_ros.settings import ModelSettings
 
-MODEL = ("--encoder", "toy", "--checkpoint", "untrained", "--input-size", "28", "--device", "cpu")
+MODEL = ("--encoder", "toy", "--checkpoint", "untrained", "--input-size", "28", "--device", "cpu", "--backend", "torch")
 PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
 ALL = ("npy", "png", "color", "ply")
 
@@ -92,7 +94,7 @@ def test_the_formats_of_a_picture_agree_with_the_estimator_and_with_each_other(t
     assert predict(picture(tmp_path / "a.png"), "--out", out, "--fov", "80") == 0
     assert files_in(out) == ["color/a.png", "npy/a.npy", "ply/a.ply", "png/a.png", MANIFEST]
     depth = np.load(out / "npy/a.npy")
-    estimator = DepthEstimator.load("toy", "hypersim", "untrained", input_size=28, device="cpu")
+    estimator = DepthEstimator.load("toy", "hypersim", "untrained", input_size=28, device="cpu", backend="torch")
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(depth, estimator.estimate(image).values)
     levels = cv2.imread(str(out / "png/a.png"), cv2.IMREAD_UNCHANGED)
@@ -156,15 +158,16 @@ def test_relative_models_make_what_needs_no_metres_and_say_so(
     assert "relative depth" in capsys.readouterr().err
 
 
-def test_what_one_would_not_think_is_said(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_may_surprise_is_said(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(picture(tmp_path / "a.png"), "--out", out, "--dataset", "vkitti") == 0
     said = capsys.readouterr().err
-    assert "60 degrees along the longer side is a guess" in said
+    assert "60 degrees along the longer side is assumed" in said
     assert "65.535 m" in said
     assert "blue is 80 m" in said
+    assert "max_depth: 80 m at the network's full output (that of vkitti" in said
     assert predict(tmp_path / "a.png", "--out", tmp_path / "told", "--fov", "60") == 0
     said = capsys.readouterr().err
-    assert "guess" not in said
+    assert "assumed" not in said
     assert "65.535" not in said
 
 
@@ -194,7 +197,8 @@ def test_a_folder_gives_its_pictures_and_videos_but_not_those_deeper(
     video(folder / "v.mp4", frames=2)
     (folder / "notes.txt").write_text("no picture")
     assert predict(folder, folder / "b.png", "--out", out, "--formats", "npy") == 0
-    assert summary(capsys) == {"out": str(out), "images": 2, "videos": 1, "frames": 2, "skipped": 0, "failed": {}}
+    counts = {"images": 2, "videos": 1, "frames": 2, "skipped": 0, "failed": {}}
+    assert summary(capsys) == {"out": str(out), "max_depth_m": 20.0, **counts}
     assert files_in(out) == ["npy/a.npy", "npy/b.npy", MANIFEST, "v/npy/000000.npy", "v/npy/000001.npy"]
 
 
@@ -225,6 +229,31 @@ def test_broken_and_missing_files_are_named_and_the_others_done(
     ]
 
 
+def test_a_picture_beyond_the_limits_is_refused_from_its_header(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = picture(tmp_path / "a.png")
+    clip = video(tmp_path / "clip.mp4", frames=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+        assert predict(source, clip, "--out", out, "--max-pixels", "3071", "--formats", "npy") == 1
+    said = capsys.readouterr().err
+    assert f"{source}: the image is 64x48 pixels; allowed are up to 3071 pixels" in said
+    assert f"{clip}: the image is 64x48 pixels" in said
+    assert predict(source, clip, "--out", out, "--max-side", "63", "--formats", "npy") == 1
+    assert predict(source, clip, "--out", out, "--max-pixels", "3072", "--max-side", "64", "--formats", "npy") == 0
+
+
+def test_a_line_of_a_message_is_a_line_whatever_a_file_is_called(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a\nfailed: b\x1b[2J.png").touch()
+    assert predict(tmp_path / "a\nfailed: b\x1b[2J.png", picture(tmp_path / "c.png"), "--out", out) == 1
+    said = capsys.readouterr().err
+    assert "a\\nfailed: b\\x1b[2J.png" in said
+    assert "\x1b" not in said
+
+
 def test_a_jpeg_without_its_end_is_broken_even_if_opencv_decodes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +267,7 @@ def test_a_jpeg_without_its_end_is_broken_even_if_opencv_decodes_it(
     assert read_image(path).shape == (48, 64, 3)
     path.write_bytes(start + header + pixels[:-300])
     monkeypatch.setattr(cv2, "imdecode", lambda *_: stand_in_image(48, 64, seed=1))  # as OpenCV 4 does
-    with pytest.raises(ImageError, match="damaged"):
+    with pytest.raises(ImageError, match="truncated"):
         read_image(path)
 
 
@@ -328,9 +357,36 @@ def test_sides_of_any_size_are_even_in_a_video_and_not_too_wide(tmp_path: Path) 
     np.testing.assert_array_equal(side_by_side(left, left), np.hstack([left, left]))
 
 
-def test_a_video_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="could not write"):
-        write_video(tmp_path / "nowhere/x.mp4", [stand_in_image(48, 64, 1)], 5)
+def test_a_video_that_cannot_be_made_is_told_from_a_disk_that_takes_none(tmp_path: Path) -> None:
+    image = stand_in_image(48, 64, 1)
+    with pytest.raises(OSError, match="No such file"):
+        write_video(tmp_path / "nowhere/x.mp4", [image], 5)
+    with pytest.raises(ImageError, match="no video of 64x48 pixels at 1e-06 frames/s"):
+        write_video(tmp_path / "x.mp4", [image], 1e-6)
+    with pytest.raises(ImageError, match="could not make a video of 0 frames"):
+        write_video(tmp_path / "x.mp4", [], 5)
+
+
+def test_a_video_on_a_full_disk_blames_the_disk(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # no file may be larger
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_video(tmp_path / "x.mp4", (stand_in_image(480, 640, seed) for seed in range(3)), 5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_video_with_an_impossible_rate_is_done_and_so_are_the_files_behind_it(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = video(tmp_path / "clip.mp4", frames=5)
+    data = source.read_bytes()
+    at = data.index(b"mdhd") + 16
+    source.write_bytes(data[:at] + bytes(4) + data[at + 4 :])  # its ticks per second: 0
+    assert predict(source, picture(tmp_path / "z.png"), "--out", out, "--formats", "color") == 0
+    assert summary(capsys)["images"] == 1
+    assert video_info(out / "clip/side_by_side.mp4").fps == 25
 
 
 # ---- resuming
@@ -345,7 +401,8 @@ def test_what_is_complete_is_skipped_and_untouched(
     capsys.readouterr()
     assert predict(*inputs, "--out", out) == 0
     assert len(estimates) == 4
-    assert summary(capsys) == {"out": str(out), "images": 0, "videos": 0, "frames": 0, "skipped": 2, "failed": {}}
+    counts = {"images": 0, "videos": 0, "frames": 0, "skipped": 2, "failed": {}}
+    assert summary(capsys) == {"out": str(out), "max_depth_m": 20.0, **counts}
     assert {name: (out / name).stat().st_mtime_ns for name in files_in(out) if name != MANIFEST} == before
 
 
@@ -371,7 +428,7 @@ def test_ctrl_c_keeps_what_is_complete_and_the_next_run_goes_on(
         assert predict(*inputs, "--out", out, "--formats", "npy,color") == 130
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "goes on from here" in printed.err
+    assert "continues from here" in printed.err
     assert files_in(out) == sorted(
         ["color/a.png", "npy/a.npy", MANIFEST, *expected_frames("clip", 3, ("npy", "color"))]
     )
@@ -486,7 +543,7 @@ def test_another_checkpoint_is_another_run(
     tmp_path: Path, out: Path, toy_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = picture(tmp_path / "a.png")
-    arguments = ["predict", str(source), "--out", str(out), "--encoder", "toy", "--input-size", "28"]
+    arguments = ["predict", str(source), "--out", str(out), *MODEL]
     assert main([*arguments, "--checkpoint", str(toy_checkpoint)]) == 0
     assert len(json.loads((out / MANIFEST).read_text())["model"]["sha256"]) == 64
     assert main([*arguments, "--checkpoint", "untrained"]) == 1
@@ -500,7 +557,7 @@ def test_files_of_unknown_origin_are_not_taken_for_results(
     (out / "npy/a.npy").write_text("somebody's")
     source = picture(tmp_path / "a.png")
     assert predict(source, "--out", out, "--formats", "npy") == 1
-    assert "a.npy lies there already" in capsys.readouterr().err
+    assert "npy/a.npy exists" in capsys.readouterr().err
     assert (out / "npy/a.npy").read_text() == "somebody's"
     assert predict(source, "--out", out, "--formats", "npy", "--overwrite") == 0
     assert np.load(out / "npy/a.npy").shape == (48, 64)
@@ -533,9 +590,9 @@ def test_a_manifest_that_is_not_ours_is_refused_and_replaced_on_request(
 def test_intrinsics_hold_for_one_size(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small, large = picture(tmp_path / "small.png"), picture(tmp_path / "large.png", height=96, width=128)
     assert predict(small, large, "--out", out, "--fx", "50") == 1
-    assert "large.png: the picture is 128x96, the intrinsics belong to 64x48" in capsys.readouterr().err
+    assert "large.png: the picture is 128x96; the intrinsics are for 64x48" in capsys.readouterr().err
     assert predict(large, "--out", out, "--fx", "50") == 1  # nor is it taken when it comes first the next time
-    assert "belong to 64x48" in capsys.readouterr().err
+    assert "are for 64x48" in capsys.readouterr().err
     assert predict(small, large, "--out", tmp_path / "any", "--fov", "70") == 0
 
 
@@ -575,12 +632,16 @@ def test_a_folder_that_takes_no_more_ends_the_run(
     [
         (("--formats", "npy,exr"), "unknown format 'exr'; known: npy, png, color, ply"),
         (("--formats", ""), "known: npy, png, color, ply"),
-        (("--max-depth", "0"), "max_depth must be a positive number"),
-        (("--max-depth", "nan"), "max_depth must be a positive number"),
+        (("--max-depth", "0"), "--max-depth must be a positive number"),
+        (("--max-depth", "nan"), "--max-depth must be a positive number"),
+        (("--max-pixels", "0"), "--max-pixels must be 1 or more"),
         (("--stride", "0"), "stride must be 1 or more"),
         (("--fov", "180"), "between 0 and 180"),
         (("--fov", "60", "--fx", "50"), "--fov and --fx"),
         (("--fy", "50"), "need fx"),
+        (("--fx", "480", "--fy", "-480"), "fy must be a positive number of pixels, got -480"),
+        (("--fx", "nan"), "fx must be a positive number of pixels"),
+        (("--fx", "480", "--cx", "inf"), "cx must be a number of pixels, got inf"),
         (("--dataset", "indoor"), "unknown dataset 'indoor'"),
         (("--input-size", "5"), "input_size must be at least"),
     ],
@@ -602,10 +663,20 @@ def test_defaults_are_those_of_the_library() -> None:
     assert UINT16_MAX / MILLIMETRES_PER_METRE == MAX_PNG_DEPTH_M
 
 
-def test_nothing_to_do_is_an_error(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_do_is_an_error_and_claims_no_folder(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     assert predict(tmp_path / "empty", "--out", out) == 1
     assert "no pictures or videos" in capsys.readouterr().err
+    os.mkfifo(tmp_path / "fifo.png")
+    names = ("typo.jpg", "x" * 300, "fifo.png")
+    assert predict(*(tmp_path / name for name in names), "--out", out) == 1
+    said = capsys.readouterr().err
+    assert "typo.jpg: no such file" in said
+    assert "xxx: no such file" in said
+    assert "fifo.png: not a regular file" in said
+    assert not out.exists()
 
 
 def test_missing_weights_are_not_fetched_when_told_so(

@@ -132,7 +132,7 @@ def test_it_goes_on_after_an_interruption(
     with monkeypatch.context() as patch:
         patch.setattr(SyntheticCamera, "frame", interrupted)
         assert call(out) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     assert len(description(out)["frames"]) == 3
     assert call(out) == 0
     assert summary(capsys) == {"out": str(out), "rendered": 1, "skipped": 2}

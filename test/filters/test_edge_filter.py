@@ -135,7 +135,7 @@ def test_any_size_will_do(shape: tuple[int, int]) -> None:
 
 def test_bad_input_is_named() -> None:
     for depth in (torch.ones(4), torch.ones(0, 4), torch.ones((4, 4), dtype=torch.int32)):
-        with pytest.raises(InputError, match=r"depth must be a float tensor \(H, W\)"):
+        with pytest.raises(InputError, match=r"depth must be a float array or tensor \(H, W\)"):
             mark_flying(depth)
     with pytest.raises(SettingsError, match=r"reach_px.*0"):
         mark_flying(torch.ones(4, 4), reach_px=0)

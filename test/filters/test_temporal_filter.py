@@ -219,7 +219,7 @@ def test_a_number_that_makes_no_sense_is_named(options: dict[str, float]) -> Non
 
 @pytest.mark.parametrize("depth", [torch.ones(4), torch.ones(0, 4), torch.ones((4, 4), dtype=torch.int32)])
 def test_what_is_no_depth_map_is_named(depth: Tensor) -> None:
-    with pytest.raises(InputError, match=r"depth must be a float tensor \(H, W\)"):
+    with pytest.raises(InputError, match=r"depth must be a float array or tensor \(H, W\)"):
         TemporalFilter()(depth, 0.0)
 
 

@@ -78,6 +78,10 @@ def test_a_program_computes_on_all_its_cores_and_converts_on_one() -> None:
     assert threads_of() == [available_cores(), 1, 1]
 
 
+def test_a_renderer_computes_on_one() -> None:
+    assert threads_of("torch_threads=1") == [1, 1, 1]
+
+
 def test_programs_side_by_side_share_the_cores() -> None:
     assert threads_of("1000") == [1, 1, 1]
 

@@ -28,10 +28,11 @@ from bridge.client.functions import (
     predict_pointcloud,
     predict_relative_depth,
 )
-from bridge.codec import encode_depth_png16, encode_npy, encode_raw
+from bridge.codec import encode_depth_png16, encode_raw
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.io.formats import encode_npy
 
 ROOT = Path(__file__).parents[3]
 JPEG = bytes(cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1])

@@ -5,31 +5,43 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from client_hosts import healthy, host
 from numpy.typing import NDArray
 from running_bridge import RunningBridge
 
-from bridge.client.cli import HYPERSIM_MAX_DEPTH_M
+from bridge.client.cli import Cameras, main
+from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.registry import dataset_spec
 
 ROOT = Path(__file__).parents[3]
 INTRINSICS = {"fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5}
 
 
-def test_the_commands_default_is_the_depth_that_hypersim_was_trained_for() -> None:
-    assert dataset_spec("hypersim").max_depth_m == HYPERSIM_MAX_DEPTH_M
+Run = Callable[..., tuple[int, str, str]]
 
 
-def run_cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bridge.client.cli", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **options)
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], out: Path) -> Run:
+    """Run the command with `--out` in this process: `run(*arguments) -> (status, stdout, stderr)`."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        status = main([*map(str, arguments), "--out", str(out)])
+        return status, *capsys.readouterr()
+
+    return command
+
+
+def picture_file(path: Path, width: int, height: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", np.zeros((height, width, 3), np.uint8))[1].tobytes())
+    return path
 
 
 def test_ctrl_c_ends_the_command_without_a_traceback(photo_file: Path, tmp_path: Path) -> None:
@@ -51,31 +63,55 @@ def test_ctrl_c_ends_the_command_without_a_traceback(photo_file: Path, tmp_path:
     assert errors == "interrupted\n"
 
 
-def test_the_command_says_in_one_line_what_is_wrong(photo_file: Path, tmp_path: Path) -> None:
-    text = tmp_path / "notes.txt"
+def test_the_command_says_in_one_line_what_is_wrong_before_anything_is_sent(
+    photo_file: Path, tmp_path: Path, run: Run
+) -> None:
+    text, empty = tmp_path / "notes.txt", tmp_path / "empty"
     text.write_text("no image")
+    empty.write_text("")
+    with host(healthy) as (url, ports):
+        for arguments, reason in (
+            ((text, "--url", url), "notes.txt: this is no image of a known format; allowed are JPEG, PNG, WebP"),
+            ((tmp_path / "none.jpg", "--url", url), "none.jpg: No such file or directory"),
+            ((tmp_path, "--url", url), "Is a directory"),
+            ((photo_file, "--url", url, "--model", "x"), "vits_hypersim_518"),
+            ((photo_file, "--url", "robot"), "http://robot:8000"),
+            ((photo_file, "--url", url, "--api-key-file", empty), "is empty"),
+            ((photo_file, "--url", url, "--max-depth", "-1"), "--max-depth must be a positive number"),
+            ((photo_file, "--url", url, "--max-depth", "nan"), "--max-depth must be a positive number"),
+            ((photo_file, "--url", url, "--fov", "180"), "field of view must be between 0 and 180"),
+            ((photo_file, "--url", url, "--intrinsics", "0", "60", "32", "24"), "fx=0"),
+            ((photo_file, "--server", "x", "--servers-file", tmp_path / "none.yaml"), "none.yaml"),
+            ((photo_file, "--server", "x", "--api-key-file", empty), "--api-key-file belongs to --url"),
+        ):
+            status, _, errors = run(*arguments)
+            assert status == 1
+            assert errors.count("\n") == 1
+            assert errors.startswith("depth_anything_client: ")
+            assert reason in errors
+        assert ports == []
+
+
+def test_a_server_that_is_not_there_ends_the_command(photo_file: Path, run: Run) -> None:
     with host(healthy) as (url, _):
         pass  # closed again: nobody listens
-    for arguments, reason in (
-        ([str(photo_file), "--url", url], "no answer from"),
-        ([str(text), "--url", url], "notes.txt"),
-        ([str(tmp_path / "none.jpg"), "--url", url], "none.jpg"),
-        ([str(photo_file), "--url", url, "--model", "x"], "model"),
-        ([str(photo_file), "--server", "x", "--servers-file", str(tmp_path / "none.yaml")], "none.yaml"),
-    ):
-        done = run_cli(*arguments, "--out", str(tmp_path / "out"))
-        assert done.returncode == 1
-        assert done.stderr.count("\n") == 1
-        assert reason in done.stderr
+    status, _, errors = run(photo_file, "--url", url)
+    assert (status, errors.count("\n")) == (1, 1)
+    assert "no answer from" in errors
 
 
 def test_the_command_writes_depth_picture_and_cloud(
-    running_bridge: RunningBridge, photo: NDArray[np.uint8], photo_file: Path, tmp_path: Path, estimator: DepthEstimator
+    running_bridge: RunningBridge,
+    photo: NDArray[np.uint8],
+    photo_file: Path,
+    out: Path,
+    estimator: DepthEstimator,
+    run: Run,
 ) -> None:
-    out = tmp_path / "out"
-    intrinsics = ["--intrinsics", *map(str, INTRINSICS.values())]
-    done = run_cli(str(photo_file), "--url", running_bridge.url, "--out", str(out), *intrinsics)
-    assert done.returncode == 0, done.stderr
+    status, _, errors = run(
+        photo_file, "--url", running_bridge.url, "--max-depth", 20, "--intrinsics", *INTRINSICS.values()
+    )
+    assert status == 0, errors
     depth = estimator.estimate(photo, 20.0).values
     levels = cv2.imread(str(out / "photo_depth.png"), cv2.IMREAD_UNCHANGED)
     assert levels is not None
@@ -90,16 +126,53 @@ def test_the_command_writes_depth_picture_and_cloud(
     np.testing.assert_allclose(z, depth.ravel(), atol=1e-5)
 
 
-def test_the_command_asks_for_max_depth_where_it_cannot_know_it(
-    running_bridge: RunningBridge, photo_file: Path, tmp_path: Path
+def test_a_named_server_has_its_own_model_and_the_scale_is_said(
+    running_bridge: RunningBridge, photo_file: Path, tmp_path: Path, run: Run
 ) -> None:
     servers = tmp_path / "servers.yaml"
     servers.write_text(f"lab: {{base_url: '{running_bridge.url}', model: toy_vkitti_56}}")
-    named = [str(photo_file), "--server", "lab", "--servers-file", str(servers), "--out", str(tmp_path / "out")]
-    done = run_cli(*named)
-    assert done.returncode == 1
-    assert "--max-depth" in done.stderr
-    done = run_cli(*named, "--max-depth", "80")
-    assert done.returncode == 0, done.stderr
-    assert "metres x 819" in done.stdout
-    assert "fx 55.4" in done.stdout  # 60 degrees over 64 pixels
+    status, said, errors = run(photo_file, "--server", "lab", "--servers-file", servers, "--max-depth", 80)
+    assert status == 0, errors
+    assert "toy_vkitti_56" in said
+    assert "metres x 819" in said
+    assert "fx 55.4" in said  # 60 degrees over 64 pixels
+
+
+def test_photographs_of_one_name_do_not_overwrite_each_other_and_a_bad_one_does_not_stop_the_rest(
+    running_bridge: RunningBridge, tmp_path: Path, out: Path, run: Run
+) -> None:
+    first = picture_file(tmp_path / "a" / "x.png", 64, 48)
+    second = picture_file(tmp_path / "b" / "x.png", 32, 24)
+    bad = tmp_path / "b" / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff")
+    elongated = picture_file(tmp_path / "b" / "long.png", 900, 9)  # the server refuses it
+    status, said, errors = run(bad, elongated, first, second, first, "--url", running_bridge.url, "--max-depth", 20)
+    assert status == 1
+    assert [line.partition(": ")[2].partition(": ")[0] for line in errors.splitlines()] == [str(bad), str(elongated)]
+    assert "aspect ratio" in errors
+    for name, width in (("x", 64), ("x-2", 32)):
+        depth = cv2.imread(str(out / f"{name}_depth.png"), cv2.IMREAD_UNCHANGED)
+        assert depth is not None
+        assert depth.shape[1] == width
+    assert f"{out / 'x-2'}_depth.png" in said
+    assert len(list(out.iterdir())) == 6
+
+
+def test_intrinsics_hold_for_the_first_photograph_and_are_scaled_where_the_size_differs_by_one_factor() -> None:
+    cameras = Cameras((615.0, 616.0, 319.5, 239.5), None)
+    assert cameras.of(640, 480).fx == 615.0
+    half = cameras.of(320, 240)
+    assert (half.fx, half.fy, half.cx, half.cy) == (307.5, 308.0, 159.5, 119.5)
+    with pytest.raises(CameraError, match=r"it is 1280x720, and --intrinsics hold for 640x480"):
+        cameras.of(1280, 720)
+
+
+def test_a_photograph_whose_camera_is_not_known_is_not_sent(
+    tmp_path: Path, run: Run, running_bridge: RunningBridge
+) -> None:
+    small, wide = picture_file(tmp_path / "s.png", 64, 48), picture_file(tmp_path / "w.png", 64, 36)
+    options = ("--url", running_bridge.url, "--max-depth", 20, "--intrinsics", *INTRINSICS.values())
+    status, said, errors = run(small, wide, *options)
+    assert (status, errors.count("\n")) == (1, 1)
+    assert "w.png: it is 64x36" in errors
+    assert "s.png" in said
