@@ -449,7 +449,7 @@ def test_an_unreadable_frame_in_a_batch_costs_its_own_camera_only(
         send(talks[0][0], image_message(), counts["front"])
         eventually(lambda: gpu.batches, "an inference under way")
         images = [image_message() for _ in NAMES]
-        images[1].encoding = "nv21"
+        images[1].encoding = "nv99"
         for (camera, _), image, name in zip(talks, images, NAMES, strict=True):
             send(camera, image, counts[name])
         gpu.hold.set()
@@ -459,10 +459,10 @@ def test_an_unreadable_frame_in_a_batch_costs_its_own_camera_only(
         assert [counts[name].failed for name in NAMES] == [0, 1, 0]
         level, message, values = left()
         assert (level, values["frames_failed"]) == (WARN, "1")
-        assert message.startswith("frame dropped: unknown image encoding 'nv21'")
+        assert message.startswith("frame dropped: unknown image encoding 'nv99'")
         camera, depths = talks[1]
         camera.ask(image_message(), depths, camera_info())
-    assert capfd.readouterr().err.count("unknown image encoding 'nv21'") == 1
+    assert capfd.readouterr().err.count("unknown image encoding 'nv99'") == 1
 
 
 def test_on_a_gpu_every_batch_that_can_come_is_warmed_up(host: Host, gpu: FakeGpu) -> None:
