@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.build import build_model
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,6 @@ def cost_of(encoder: str, height: int, width: int) -> Cost:
 
 
 def _run(encoder: str, height: int, width: int) -> int:
-    network = build_model(encoder, "metric").eval()
+    network = build_model(encoder, "hypersim").eval()
     network(torch.empty(1, 3, height, width))
     return sum(weights.numel() for weights in network.parameters())

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from torch import Tensor
 
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, DepthTensors, Focal
 from depth_anything_ros.node.frame_statistics import FrameStatistics
 from depth_anything_ros.node.lifecycle import PROGRAM, DepthAnythingNode
 from depth_anything_ros.node.process import run_node
@@ -48,12 +47,15 @@ class TimedEstimator(DepthEstimator):
     notes: Notes
 
     def estimate_tensors(
-        self, images_bgr: Sequence[NDArray[np.uint8]], max_depths: Sequence[float | None] | None = None
-    ) -> Tensor:
+        self,
+        images_bgr: Sequence[NDArray[np.uint8]],
+        max_depths: Sequence[float | None] | None = None,
+        focals_px: Sequence[Focal | None] | None = None,
+    ) -> DepthTensors:
         """As it is, and timed."""
         start_s = time.perf_counter()
         try:
-            return super().estimate_tensors(images_bgr, max_depths)
+            return super().estimate_tensors(images_bgr, max_depths, focals_px)
         finally:
             self.notes.estimate_s = time.perf_counter() - start_s
 

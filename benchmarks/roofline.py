@@ -92,7 +92,7 @@ def copy_gb_per_s(repeats: int) -> float:
 def times_of(encoder: str, roof: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:
     """Time the network alone on every backend, and the products that are its roof, in turn."""
     x, device = parity.probe_image(*NETWORK_SIZE), torch.device("cpu")
-    contenders: dict[str, Callable[[], Tensor]] = {f"matmul {name}": product for name, product in roof.items()}
+    contenders: dict[str, Callable[[], object]] = {f"matmul {name}": product for name, product in roof.items()}
     for backend, precision in OURS["cpu"]:
         if is_installed(backend) and precision in roof:
             network = load_model(encoder, "hypersim", UNTRAINED).network  # a backend owns its network

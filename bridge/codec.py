@@ -88,9 +88,9 @@ def decode_raw(data: bytes, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.frombuffer(data, FLOAT32).reshape(shape).astype(np.float32)
 
 
-def encode_array_base64(array: NDArray[Any]) -> str:
+def encode_array_base64(array: NDArray[Any]) -> bytes:
     """Any array -> base64 of `encode_raw`."""
-    return base64.b64encode(np.ascontiguousarray(array, FLOAT32).data).decode("ascii")
+    return base64.b64encode(np.ascontiguousarray(array, FLOAT32).data)
 
 
 def decode_array_base64(text: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -103,7 +103,7 @@ def decode_npy(data: bytes) -> NDArray[np.float32]:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
         return np.asarray(array, np.float32)
-    except (ValueError, TypeError, EOFError, OSError) as error:
+    except (ValueError, TypeError, EOFError, OSError, MemoryError) as error:  # its header may announce any size
         raise UndecodableData("not an .npy file of numbers") from error
 
 

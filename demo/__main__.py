@@ -156,8 +156,9 @@ def wait(spin: Callable[[], None], done: Callable[[], bool], timeout_s: float) -
 
 def node_command(model: ModelSettings) -> list[str]:
     """Return the command of the depth node."""
-    names = ("encoder", "dataset", "checkpoint", "device", "input_size", "download")
-    return ros_command("depth_anything_ros.node", {name: getattr(model, name) for name in names})
+    names = ("encoder", "dataset", "checkpoint", "device", "download")
+    parameters = {name: getattr(model, name) for name in names} | {"input_size": model.network_input_size}
+    return ros_command("depth_anything_ros.node", parameters)
 
 
 def room_camera(seed: int, rate_hz: float) -> list[str]:

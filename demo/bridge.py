@@ -52,7 +52,7 @@ def bridge_command(model: ModelSettings, port: int) -> list[str]:
         "port": port,
         "default-encoder": model.encoder,
         "default-dataset": model.dataset,
-        "default-input-size": model.input_size,
+        "default-input-size": model.network_input_size,
         "checkpoint": model.checkpoint,
         "device": model.device,
     }

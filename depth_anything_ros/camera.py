@@ -1,7 +1,7 @@
-"""Camera models: what a CameraInfo says, and how depth becomes points.
+"""Camera models: what a CameraInfo means, and how depth becomes points. Which CameraInfo counts is in `messages/`.
 
-Points are in the camera's optical frame (REP 103: x right, y down, z along the optical axis), in metres. Works on NumPy
-arrays, and on torch tensors on whatever device they are; importing it needs no torch.
+Points are in the camera's optical frame (REP 103: x right, y down, z along the optical axis), in metres. Depth may be a
+NumPy array, or a torch tensor on any device. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
-# Distortion model -> numbers of coefficients OpenCV takes for it (0: an ideal pinhole).
+# Distortion model -> numbers of coefficients that OpenCV takes for it (0: an ideal pinhole).
 DISTORTION_MODELS: dict[str, tuple[int, ...]] = {
     "": (0,),
     "plumb_bob": (0, 4, 5),
     "rational_polynomial": (0, 8, 12, 14),
     "equidistant": (4,),  # all zero is an ideal fisheye, not a pinhole
 }
-# What drivers and calibration tools call these models, in lower case with underscores.
+# Other names of these models in drivers and calibration tools, in lower case with underscores.
 LENS_ALIASES = {
     "radtan": "plumb_bob",  # Kalibr
     "radial_tangential": "plumb_bob",
@@ -43,11 +43,11 @@ LENS_ALIASES = {
     "none": "",
     "pinhole": "",
 }
-# A pixel whose undistorted ray, distorted again, lands further off than this has no ray.
+# A pixel has no ray if its undistorted ray, distorted again, lands further away than this.
 MAX_ROUND_TRIP_PX = 0.1
-# Nor has one this close to the image plane (89.4 degrees off the axis): its Z depth says nothing.
+# A ray this close to the image plane (89.4 degrees off the axis) is dropped, too: its Z depth says nothing.
 MAX_RAY_SLOPE = 100.0
-# Inverting a lens model ends at this precision, after few steps for most pixels and many at the edges.
+# The inversion of a lens model ends at this precision: after few steps for most pixels, after many at the edges.
 PRECISION_PX = 1e-4
 MAX_ITERATIONS = 100
 FISHEYE_STEPS = 4096  # of the table that inverts a fisheye's polynomial
@@ -82,7 +82,7 @@ def image_center(width: int, height: int) -> tuple[float, float]:
 
 
 def binning(info: CameraInfo) -> tuple[int, int]:
-    """Return (binning_x, binning_y); 0 means 1 (sensor_msgs/CameraInfo)."""
+    """Return (binning_x, binning_y), with 1 for 0 (sensor_msgs/CameraInfo)."""
     return max(1, info.binning_x), max(1, info.binning_y)
 
 
@@ -90,7 +90,7 @@ def image_size(info: CameraInfo, actual: tuple[int, int] = (0, 0)) -> tuple[int,
     """Return (width, height) of the image a CameraInfo describes, after region of interest and binning.
 
     Args:
-        actual: (width, height) of the image, which counts where the message leaves its own at 0.
+        actual: (width, height) of the image, used where the message leaves its own at 0.
     """
     binning_x, binning_y = binning(info)
     width, height = (info.roi.width or info.width) // binning_x, (info.roi.height or info.height) // binning_y
@@ -100,10 +100,10 @@ def image_size(info: CameraInfo, actual: tuple[int, int] = (0, 0)) -> tuple[int,
 def read_lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
     """Return the distortion model and coefficients that a CameraInfo's `distortion_model` and D mean.
 
-    Drivers use other names (`LENS_ALIASES`), leave zeros at the end out or add some, and call everything `plumb_bob`:
-    OpenCV's order of coefficients is the same for all polynomial models. All zeros are an ideal pinhole, except for
-    `equidistant`, where they are an ideal fisheye. What has no plain meaning is returned as it came, for
-    `CameraModel` to refuse.
+    Drivers use other names (`LENS_ALIASES`), leave out zeros at the end or add some, and call polynomials of any length
+    `plumb_bob`. All that can be read, because OpenCV's order of coefficients is the same for all polynomial models.
+    All zeros are an ideal pinhole, except for `equidistant`, where they are an ideal fisheye. What has no plain meaning
+    is returned unchanged, and `CameraModel` refuses it.
     """
     numbers = tuple(float(number) for number in d)
     plain_name = name.strip().lower().replace("-", "_").replace(" ", "_")
@@ -123,13 +123,13 @@ def read_lens(name: str, d: Sequence[float]) -> tuple[str, tuple[float, ...]]:
 
 
 def resize_factors(described: tuple[int, int], actual: tuple[int, int]) -> tuple[float, float]:
-    """Return the factors in x and y that took an image from one (width, height) to another.
+    """Return the factors in x and y by which an image was resized from one (width, height) to another.
 
-    A pixel more or less is no scale but binning that was rounded: the factors are 1.
+    A difference of one pixel is rounded binning, not a resize: the factors are 1.
 
     Raises:
-        CameraError: the sizes do not differ by a single factor (within a pixel), so the image was
-            cropped and its intrinsics cannot be known.
+        CameraError: the sizes do not differ by a single factor (within a pixel). Then the image was cropped, and its
+            intrinsics are not known.
     """
     (width, height), (actual_width, actual_height) = described, actual
     if abs(actual_width - width) <= 1 and abs(actual_height - height) <= 1:
@@ -152,13 +152,13 @@ class CameraModel:
     Attributes:
         fx, fy: focal lengths in pixels, positive.
         cx, cy: principal point in pixels.
-        width, height: size of the image these numbers belong to, in pixels.
+        width, height: size of the image that these numbers describe, in pixels.
         distortion_model: `""` (none), `plumb_bob`, `rational_polynomial` or `equidistant`.
         distortion: its coefficients D in OpenCV's order.
 
     Raises:
-        CameraError: a number is not finite, a focal length or size is not positive, or the
-            distortion model or its number of coefficients is unknown.
+        CameraError: a number is not finite, a focal length or size is not positive, the distortion model is unknown,
+            or it does not take that many coefficients.
     """
 
     fx: float
@@ -192,8 +192,8 @@ class CameraModel:
         """Make an ideal pinhole camera of a field of view, its principal point in the middle of the picture.
 
         Args:
-            fov_deg: what the picture's *longer* side spans, in degrees, from outer edge to outer edge. A portrait
-                picture and a landscape picture of the same camera so have the same focal length.
+            fov_deg: angle that the picture's *longer* side spans, in degrees, from outer edge to outer edge. So a
+                portrait and a landscape picture of the same camera have the same focal length.
             width, height: of the picture, in pixels.
 
         Raises:
@@ -242,9 +242,9 @@ class CameraModel:
         )
 
     def scaled_to(self, width: int, height: int) -> CameraModel:
-        """Return the model of the same picture resized to `width` x `height` pixels.
+        """Return the camera of the same picture resized to `width` x `height` pixels.
 
-        The outer edges of both pictures coincide, so a pixel's centre c becomes (c + 0.5) * factor - 0.5.
+        The outer edges of both pictures coincide, so a coordinate c becomes (c + 0.5) * factor - 0.5.
 
         Raises:
             CameraError: as `resize_factors`.
@@ -263,10 +263,10 @@ class CameraModel:
         )
 
     def rays(self) -> tuple[FloatArray, FloatArray]:
-        """Return x/z and y/z of every pixel's ray, undistorted; together they broadcast to (H, W).
+        """Return x/z and y/z of every pixel's undistorted ray; together they broadcast to (H, W).
 
-        Float32, (1, W) and (H, 1) for a pinhole, (H, W) each with distortion. NaN where the lens
-        model has no ray for a pixel, or none in front of the camera. Computed once per camera.
+        Float32, (1, W) and (H, 1) for a pinhole, (H, W) each with distortion. NaN where the lens model has no ray for
+        a pixel, or none in front of the camera. Computed once for each camera, and read-only.
         """
         return _rays(self)
 
@@ -337,7 +337,7 @@ def _rays(camera: CameraModel) -> tuple[FloatArray, FloatArray]:
 
 
 def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-    """Invert the lens model per pixel; a pixel it cannot invert gets NaN instead of a wrong ray."""
+    """Invert the lens model for each pixel. A pixel that it cannot invert gets NaN instead of a wrong ray."""
     if camera.distortion_model == "equidistant":
         return _fisheye_rays(camera, u, v)
     pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 1, 2).astype(np.float64)
@@ -357,8 +357,8 @@ def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> 
 def _fisheye_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
     """Invert the equidistant model (Kannala and Brandt 2006), `theta_d = theta (1 + k1 theta^2 + ... + k4 theta^8)`.
 
-    theta is the angle off the axis, theta_d the pixel's distance from the principal point in focal lengths. Not by
-    OpenCV, which takes theta_d for pi / 2 at most: it is theta that has to stay below, and theta_d may be larger.
+    theta is the angle off the axis, theta_d the pixel's distance from the principal point in focal lengths. OpenCV's
+    inversion ends at theta_d = pi / 2. But it is theta that must stay below pi / 2; theta_d of a wide lens is larger.
     """
     k1, k2, k3, k4 = camera.distortion
     distorted = np.polynomial.Polynomial([0, 1, 0, k1, 0, k2, 0, k3, 0, k4])
@@ -380,7 +380,7 @@ def _first_positive_root(polynomial: np.polynomial.Polynomial, limit: float) -> 
 
 def _undistort_points(pixels: Any, K: Any, D: Any) -> Any:
     stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, MAX_ITERATIONS, PRECISION_PX)
-    # OpenCV 4 hides the stopping rule in a function of its own, OpenCV 5 takes it in the plain one.
+    # OpenCV 4 takes the stopping rule in a function of its own, OpenCV 5 in the plain one.
     if hasattr(cv2, "undistortPointsIter"):
         return cv2.undistortPointsIter(pixels, K, D, np.eye(3), np.eye(3), stop)
     return cv2.undistortPoints(pixels, K, D, R=np.eye(3), P=np.eye(3), criteria=stop)

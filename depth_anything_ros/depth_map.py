@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["metric", "relative"]
+Kind = Literal["metric", "relative", "scale_invariant"]
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,27 @@ class DepthMap:
     """Depth of every pixel of one image.
 
     Attributes:
-        values: float32 (H, W), of the input image's size. For `kind == "metric"`: depth in metres,
-            Z along the optical axis (REP 118), in [0, max_depth]. For `kind == "relative"`:
-            affine-invariant inverse depth, 0 or more, larger = nearer, without a unit.
-        kind: which of the two.
+        values: float32 (H, W), of the input image's size.
+            `metric`: depth in metres, Z along the optical axis (REP 118), 0 or more.
+            `scale_invariant`: depth along the same axis up to a factor, 0 or more, larger = farther, without a unit.
+            `relative`: affine-invariant inverse depth, 0 or more, larger = nearer, without a unit.
+            Where `sky` is, depth is the 99th percentile of the rest, as the official code has it: no measurement.
+        kind: which of the three.
         model_key: the model that made it, `{encoder}_{dataset}_{input_size}`.
+        sky: bool (H, W), or None where the model does not tell.
+        confidence: float32 (H, W), 1 or more, larger = surer, without a unit; or None where the model does not tell.
+        focal_px: focal length in pixels of the image: what was given, for a model that needs it, or what the
+            model estimates. None otherwise.
     """
 
     values: NDArray[np.float32]
     kind: Kind
     model_key: str
+    sky: NDArray[np.bool_] | None = None
+    confidence: NDArray[np.float32] | None = None
+    focal_px: float | None = None
 
     @property
     def unit(self) -> str:
-        """`"m"` for metric depth, `""` for relative."""
+        """`"m"` for metric depth, `""` for the others."""
         return "m" if self.kind == "metric" else ""

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 
 from depth_anything_ros.errors import SettingsError
+
+ResizeRule = Literal["lower_bound", "upper_bound"]
+RESIZE_RULES: tuple[ResizeRule, ...] = ("lower_bound", "upper_bound")
+
+# Side that a network is given where nobody asks for another, in pixels: the long side of Depth Anything 3, the short
+# one of all others.
+INPUT_SIZES = {"da3metric": 504, "da3mono": 504, "da3": 504}
+V2_INPUT_SIZE = 518
+
+
+def model_key(encoder: str, dataset: str, input_size: int | None = None) -> str:
+    """Return `{encoder}_{dataset}_{input_size}`; None is the network's own size."""
+    return f"{encoder}_{dataset}_{own_input_size(dataset) if input_size is None else input_size}"
+
+
+def own_input_size(dataset: str) -> int:
+    """Return the `input_size` that a dataset's networks take where nobody asks for another."""
+    return INPUT_SIZES.get(dataset, V2_INPUT_SIZE)
 
 
 @dataclass(frozen=True)
@@ -49,11 +68,13 @@ class ModelSettings:
 
     Attributes:
         encoder: name in `model.registry.ENCODERS`.
-        dataset: name in `model.registry.DATASETS`; decides metric or relative, and max_depth.
+        dataset: name in `model.registry.DATASETS`; decides the kind of depth, and what metres follow from.
         checkpoint: path of a `.pth` or `.safetensors` file; None searches (see `model/checkpoint_search.py`);
             `weights.UNTRAINED` builds seeded random weights, for trials without any; a `.onnx` file
             of `depth_anything export` is run by ONNX Runtime.
-        input_size: short side given to the network, in pixels.
+        input_size: side given to the network, in pixels; None is the network's own: 518, for Depth Anything 3 504.
+        resize: which side: `lower_bound` the short one, `upper_bound` the long one; None is the network's own:
+            the short one, for Depth Anything 3 the long one.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA, or bf16 where these weights
             overflow it; on a CPU fp32, or bf16 where OpenVINO runs the network, the processor has it and it departs by
@@ -68,19 +89,25 @@ class ModelSettings:
     encoder: str = "vits"
     dataset: str = "hypersim"
     checkpoint: str | None = None
-    input_size: int = 518
+    input_size: int | None = None
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
     compile: bool = False
+    resize: str | None = None
     # How weights are fetched makes no other model of it.
     download: bool = field(default=True, compare=False)
     accept_license: bool = field(default=False, compare=False)
 
     @property
+    def network_input_size(self) -> int:
+        """`input_size`, or the network's own."""
+        return own_input_size(self.dataset) if self.input_size is None else self.input_size
+
+    @property
     def key(self) -> str:
         """Model key, `{encoder}_{dataset}_{input_size}`."""
-        return f"{self.encoder}_{self.dataset}_{self.input_size}"
+        return model_key(self.encoder, self.dataset, self.input_size)
 
 
 @dataclass(frozen=True)
@@ -100,18 +127,18 @@ class FitSettings:
     """How scale and shift are fitted to samples, and which fits are refused (docs/scale.md).
 
     Attributes:
-        min_samples: fewer are no evidence.
-        tolerance: a sample agrees when it is off by at most this share of its depth,
-        min_tolerance_m: or by this much, whichever is more.
-        min_inlier_share: fewer agreeing samples of all are refused.
-        max_residual: the root mean square of what agreeing samples are off by, as a share of their depth.
-        min_scale, max_scale: a metric model's scale outside is refused.
+        min_samples: a fit to fewer samples is refused.
+        tolerance: largest error of a sample that agrees, as a share of its depth.
+        min_tolerance_m: lower limit of that error, in metres.
+        min_inlier_share: a fit is refused if a smaller share of the samples agrees.
+        max_residual: largest root mean square error of the agreeing samples, as a share of their depth.
+        min_scale, max_scale: limits of a metric model's scale.
         fit_shift: False fits the scale alone.
-        max_shift: a larger shift, as a share of the median depth, is not believed.
-        min_spread: the agreeing samples' 90th percentile of depth over their 10th; below, they do not tell the shift.
-        max_shift_error: nor with a larger standard error of the shift, as a share of the median depth.
-        trials: how many lines or planes are tried.
-        seed: of the trials: the same samples always give the same fit.
+        max_shift: largest shift, as a share of the median depth; beyond it, the scale is fitted alone.
+        min_spread: smallest ratio of the agreeing samples' 90th to their 10th percentile of depth that tells the shift.
+        max_shift_error: largest standard error of the shift, as a share of the median depth, that tells the shift.
+        trials: number of lines or planes that are tried.
+        seed: of the trials. The same samples always give the same fit.
     """
 
     min_samples: int = 20
@@ -134,9 +161,10 @@ class GroundPlaneSettings:
     """How the ground is found in depth.
 
     Attributes:
-        max_tilt_deg: between the ground's normal and the direction that is down by the camera's pitch and roll.
-        max_points: how many of the picture's lower half are looked at.
-        fit: tolerance across the plane, and what is refused. Furniture stands on the ground: fewer points agree.
+        max_tilt_deg: largest angle between the ground's normal and the direction that is down by the camera's pitch
+            and roll.
+        max_points: number of points of the picture's lower half that are used, at most.
+        fit: tolerance across the plane, and limits of the fit. Furniture stands on the ground, so fewer points agree.
     """
 
     max_tilt_deg: float = 20.0
@@ -146,10 +174,10 @@ class GroundPlaneSettings:
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How per-frame fits become what is applied.
+    """How per-frame fits are smoothed and held.
 
     Attributes:
-        time_constant_s: of the smoothing; 0 takes every fit as it is.
+        time_constant_s: time constant of the smoothing; 0 does not smooth.
         hold_s: how long the last scale is kept without new evidence.
     """
 
@@ -260,8 +288,8 @@ class BagSettings:
         cloud: write clouds, too.
         cloud_stride: the cloud takes every n-th row and column.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
+        camera_info_any_frame, black_level, white_level: as in `CameraSettings`.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
-        black_level, white_level: as in `CameraSettings`.
         storage: `mcap` or `sqlite3`; None is the input's own.
         only_depth: leave the original messages out.
     """
@@ -269,6 +297,7 @@ class BagSettings:
     cloud: bool = False
     cloud_stride: int = 1
     rectified: bool = False
+    camera_info_any_frame: bool = CameraSettings.camera_info_any_frame
     depth_encoding: str = "32FC1"
     black_level: int = CameraSettings.black_level
     white_level: int = CameraSettings.white_level

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,9 +78,9 @@ def estimates(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     calls: list[tuple[int, ...]] = []
     estimate = DepthEstimator.estimate
 
-    def counted(self: DepthEstimator, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
+    def counted(self: DepthEstimator, image_bgr: NDArray[np.uint8], *args: Any, **options: Any) -> DepthMap:
         calls.append(image_bgr.shape)
-        return estimate(self, image_bgr, max_depth)
+        return estimate(self, image_bgr, *args, **options)
 
     monkeypatch.setattr(DepthEstimator, "estimate", counted)
     return calls

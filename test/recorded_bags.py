@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.convert.converter import migrate_message
 from rosbags.interfaces import Connection
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from stand_in import stand_in_image
@@ -44,7 +46,7 @@ def header(index: int, frame_id: str = "front_optical") -> Any:
     return make("std_msgs/msg/Header", stamp=stamp, frame_id=frame_id)
 
 
-def image(index: int, pixels: NDArray[np.uint8], encoding: str = "bgr8", **changes: Any) -> Any:
+def image(index: int, pixels: NDArray[Any], encoding: str = "bgr8", **changes: Any) -> Any:
     fields = {
         "header": header(index),
         "height": pixels.shape[0],
@@ -121,6 +123,18 @@ class Recording:
                     topics[topic] = writer.add_connection(topic, type_, typestore=STORE)
             for message in self.messages:
                 writer.write(topics[message.topic], message.time_ns, message.data)
+        return path
+
+    def save_ros1(self, path: Path) -> Path:
+        """Write the messages as a ROS 1 bag; their types are the same there, but for names of fields."""
+        store = get_typestore(Stores.ROS1_NOETIC)
+        with Ros1Writer(path) as writer:
+            topics: dict[str, Connection] = {}
+            for message in self.messages:
+                if message.topic not in topics:
+                    topics[message.topic] = writer.add_connection(message.topic, message.type, typestore=store)
+                old = migrate_message(STORE, store, message.type, message.type, {}, message.read())
+                writer.write(topics[message.topic], message.time_ns, store.serialize_ros1(old, message.type))
         return path
 
 

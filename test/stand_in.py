@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.registry import ENCODERS, NATIVE_SIZE, PATCH_SIZE
 
 GOLDEN = Path(__file__).with_name("data") / "golden"

@@ -23,7 +23,8 @@ from depth_anything_ros.errors import (
     SettingsError,
 )
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.runtime.device import memory_errors, select_device
 from depth_anything_ros.settings import InputLimits, ModelSettings
@@ -76,7 +77,7 @@ def test_relative_depth_has_no_unit_and_is_not_negative(toy_folder: Path, photo:
 
 
 def test_estimate_is_the_tensor_brought_home(toy_estimator: DepthEstimator, photo: Image) -> None:
-    tensor = toy_estimator.estimate_tensor(photo)
+    tensor = toy_estimator.estimate_tensors([photo]).depth[0]
     assert (tensor.device, tensor.dtype, tuple(tensor.shape)) == (CPU, torch.float32, photo.shape[:2])
     np.testing.assert_array_equal(tensor.numpy(), toy_estimator.estimate(photo).values)
 
@@ -98,7 +99,7 @@ def test_a_batch_is_one_forward_and_no_more_than_the_backend_takes(photo: Image)
     backend = FakeBackend()
     for max_batch, expected in ((8, [5]), (2, [2, 2, 1]), (1, [1] * 5)):
         backend.max_batch, backend.batches = max_batch, []
-        assert injected(backend).estimate_tensors([photo] * 5).shape == (5, *photo.shape[:2])
+        assert injected(backend).estimate_tensors([photo] * 5).depth.shape == (5, *photo.shape[:2])
         assert backend.batches == expected
 
 
@@ -123,7 +124,7 @@ def test_what_was_loaded_is_known(toy_checkpoint: Path, toy_estimator: DepthEsti
     assert toy_estimator.source == str(toy_checkpoint)
     assert len(toy_estimator.sha256) == 64
     assert toy_estimator.device == CPU
-    assert toy_estimator.weight_bytes == sum(4 * p.numel() for p in build_model("toy", "metric").parameters())
+    assert toy_estimator.weight_bytes == sum(4 * p.numel() for p in build_model("toy", "hypersim").parameters())
 
 
 def test_settings_and_arguments_load_the_same_model(toy_checkpoint: Path, photo: Image) -> None:
@@ -277,14 +278,14 @@ def test_half_precision_is_close_to_single(precision: str, toy_checkpoint: Path)
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_half_precision_keeps_the_last_convolution_and_the_output_single(precision: str, dtype: torch.dtype) -> None:
-    network = build_model("toy", "metric")
+    network = build_model("toy", "hypersim")
     backend = create_backend("torch", network, CPU, precision)
     last = network.depth_head.scratch.output_conv2[2]
     assert {parameter.dtype for parameter in last.parameters()} == {torch.float32}
     others = {p.dtype for name, p in network.named_parameters() if "output_conv2.2" not in name}
     assert others == {dtype}
     with torch.inference_mode():
-        out = backend(torch.zeros(1, 3, 28, 42))
+        out = backend(torch.zeros(1, 3, 28, 42))["depth"]
     assert (out.dtype, tuple(out.shape)) == (torch.float32, (1, 28, 42))
     assert backend.weight_bytes < sum(4 * parameter.numel() for parameter in network.parameters())
 
@@ -294,7 +295,7 @@ def test_precision_auto_of_torch_is_single_on_a_cpu(toy_estimator: DepthEstimato
 
 
 def test_position_embeddings_are_kept_per_size_but_not_for_ever() -> None:
-    encoder = build_model("toy", "metric").pretrained
+    encoder = build_model("toy", "hypersim").pretrained
     with torch.inference_mode():
         first = encoder.pos_embed_for(3, 4)
         assert encoder.pos_embed_for(3, 4) is first
@@ -306,7 +307,7 @@ def test_position_embeddings_are_kept_per_size_but_not_for_ever() -> None:
 
 
 def test_position_embeddings_follow_new_weights() -> None:
-    encoder = build_model("toy", "metric").pretrained
+    encoder = build_model("toy", "hypersim").pretrained
     with torch.inference_mode():
         before = encoder.pos_embed_for(3, 4)
     encoder.load_state_dict({**encoder.state_dict(), "pos_embed": torch.ones_like(encoder.pos_embed)})
@@ -328,12 +329,12 @@ class FakeBackend:
         self.failure, self.times = failure, times
         self.batches: list[int] = []
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> Outputs:
         if self.failure is not None and self.times > 0:
             self.times -= 1
             raise self.failure
         self.batches.append(x.shape[0])
-        return torch.full((x.shape[0], *x.shape[2:]), 0.5)
+        return {"depth": torch.full((x.shape[0], *x.shape[2:]), 0.5)}
 
 
 def injected(backend: FakeBackend) -> DepthEstimator:
@@ -378,6 +379,14 @@ def test_other_failures_of_a_backend_are_passed_on(photo: Image) -> None:
 
 
 # ---- threads
+
+
+def test_depth_that_is_not_finite_is_a_failure_of_the_device(toy_checkpoint: Path, photo: Image) -> None:
+    estimator = DepthEstimator.load("toy", "hypersim", toy_checkpoint, 56, device="cpu", backend="torch")
+    network: Any = getattr(estimator.backend, "network")  # noqa: B009 - of this backend, not of all
+    network.depth_head.scratch.output_conv2[2].bias.data.fill_(math.nan)
+    with pytest.raises(DeviceError, match="cpu answered with numbers that are not finite"):
+        estimator.estimate(photo)
 
 
 def test_threads_that_share_an_estimator_get_the_same_depth(toy_estimator: DepthEstimator) -> None:

@@ -30,7 +30,8 @@ from depth_anything_ros.backends.cuda_graphs import CapturedGraph, Graphs, graph
 from depth_anything_ros.backends.torch_backend import CompiledNetwork, TorchBackend, in_half, is_finite
 from depth_anything_ros.errors import BackendError, OutOfMemory, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
+from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.runtime.device import device_lock
 from depth_anything_ros.runtime.transfer import stage, to_host, upload
 from depth_anything_ros.serving.batcher import measure_plan
@@ -42,8 +43,8 @@ SIZE = (56, 70)
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
-def network(weights: Weights) -> DepthAnythingV2:
-    built = build_model("toy", "metric").eval().requires_grad_(False)
+def network(weights: Weights) -> DepthNetwork:
+    built = build_model("toy", "hypersim").eval().requires_grad_(False)
     built.load_state_dict(weights)
     return built
 
@@ -59,8 +60,8 @@ class Recorder:
         self.captured: Counter[tuple[int, ...]] = Counter()
         self.released: list[tuple[int, ...]] = []
 
-    def run(self, x: Tensor) -> Tensor:
-        return torch.ones(x.shape[0])
+    def run(self, x: Tensor) -> tuple[Tensor]:
+        return (torch.ones(x.shape[0]),)
 
     def capture(self, x: Tensor) -> Recorded:
         if self.failure is not None:
@@ -73,10 +74,10 @@ class Recorded:
     def __init__(self, recorder: Recorder, shape: tuple[int, ...]) -> None:
         self.recorder, self.shape = recorder, shape
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> tuple[Tensor]:
         assert self.shape not in self.recorder.released
         assert tuple(x.shape) == self.shape, "a graph is for one shape"
-        return torch.full((x.shape[0],), 2.0)
+        return (torch.full((x.shape[0],), 2.0),)
 
     def release(self) -> None:
         self.recorder.released.append(self.shape)
@@ -87,7 +88,7 @@ def shape(batch: int = 1, h: int = 14, w: int = 28) -> Tensor:
 
 
 def answers(graphs: Graphs, *inputs: Tensor) -> list[int]:
-    return [int(graphs(x)[0]) for x in inputs]
+    return [int(graphs(x)[0][0]) for x in inputs]
 
 
 def test_a_shape_that_comes_again_gets_a_graph_and_every_batch_and_size_its_own() -> None:
@@ -177,9 +178,9 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_graph_copies_in_and_out_of_its_own_buffers(fake_cuda: dict[str, Any]) -> None:
     inputs: list[Tensor] = []
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
         inputs.append(x)
-        return x.sum(1)
+        return x.sum(1), x.mean(1)
 
     first = torch.ones(1, 3, 2, 2)
     side, pool = FakeStream(), object()
@@ -188,16 +189,22 @@ def test_a_graph_copies_in_and_out_of_its_own_buffers(fake_cuda: dict[str, Any])
     assert inputs[0].data_ptr() != first.data_ptr(), "and not the caller's"
     assert side.waits == 1
     assert fake_cuda == {"pool": pool, "stream": side, "capture_error_mode": "thread_local"}
-    FakeCudaGraph.replays.append(lambda: graph._output.copy_(run(graph._input)))
+
+    def replay() -> None:
+        for output, values in zip(graph._outputs, run(graph._input), strict=True):
+            output.copy_(values)
+
+    FakeCudaGraph.replays.append(replay)
     results = [graph(torch.full((1, 3, 2, 2), float(value))) for value in range(4)]
-    assert [float(result[0, 0, 0]) for result in results] == [0, 3, 6, 9], "no replay overwrites an earlier result"
+    told = [[float(output[0, 0, 0]) for output in result] for result in results]
+    assert told == [[0, 0], [3, 1], [6, 2], [9, 3]], "no replay overwrites an earlier result"
     graph.release()
     assert graph._graph.was_reset  # type: ignore[attr-defined]
 
 
 @pytest.mark.usefixtures("fake_cuda")
 def test_a_graph_keeps_what_the_network_keeps_for_its_size() -> None:
-    graphs = graphs_on(CPU, lambda x: x.sum(1), lambda h, w: (h, w))
+    graphs = graphs_on(CPU, lambda x: (x.sum(1),), lambda h, w: (h, w))
     first, second = (graphs._capture(x) for x in (shape(1, 14, 28), shape(2, 28, 14)))
     assert (first._kept, second._kept) == ((14, 28), (28, 14))  # type: ignore[attr-defined]
 

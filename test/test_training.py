@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.dpt import build_model
+from depth_anything_ros.model.build import build_model
 from training.data import RenderedRooms, camera_rays
 from training.losses import depth_loss, log_gradients, log_l1, silog
 from training.trainer import Recipe, Stage, Trainer
@@ -28,7 +28,7 @@ QUICK = ("--frames", "0.0004", "--no-compile", "--validation-scenes", "2", "--de
 
 def trainer(recipe: Recipe = RECIPE) -> Trainer:
     torch.manual_seed(recipe.seed)
-    return Trainer(build_model("toy", "metric"), recipe, RenderedRooms(recipe.seed, CPU), 10.0)
+    return Trainer(build_model("toy", "hypersim"), recipe, RenderedRooms(recipe.seed, CPU), 10.0)
 
 
 def test_a_step_has_its_own_pictures_and_always_the_same() -> None:

@@ -16,9 +16,9 @@ from torch import nn
 from tqdm import tqdm
 
 from depth_anything_ros.io.formats import encode_png
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_reading import file_sha256
 from depth_anything_ros.model.checkpoint_search import checkpoint_name
-from depth_anything_ros.model.dpt import build_model
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.model.weights import DEMONSTRATION
 from depth_anything_ros.synthetic.ray_caster import cast
@@ -68,7 +68,7 @@ def make_trainer(args: argparse.Namespace) -> Trainer:
     """Build the network, its weights drawn from the seed, and its trainer."""
     torch.manual_seed(args.seed)
     device = torch.device(args.device)
-    network = build_model(ENCODER, "metric")
+    network = build_model(ENCODER, "synthetic")
     nn.init.trunc_normal_(network.pretrained.pos_embed, std=POS_EMBED_STD)
     nn.init.trunc_normal_(network.pretrained.cls_token, std=POS_EMBED_STD)
     stages = tuple(Stage(stage.size, int(stage.frames * args.frames), stage.batch) for stage in STAGES)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from depth_anything_ros.io.whole_files import write_file
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork
 from training.data import RenderedRooms
 from training.losses import depth_loss
 
@@ -83,7 +83,7 @@ class Trainer:
         max_depth_m: metres at the network's full output.
     """
 
-    def __init__(self, network: DepthAnythingV2, recipe: Recipe, data: RenderedRooms, max_depth_m: float) -> None:
+    def __init__(self, network: DepthNetwork, recipe: Recipe, data: RenderedRooms, max_depth_m: float) -> None:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe = recipe
         self.step = 0
@@ -109,7 +109,8 @@ class Trainer:
     def _train(self, number: int, stage: Stage) -> float:
         batch = self._data.batch(number, stage.batch, stage.size)
         with torch.autocast(self._device.type, dtype=torch.bfloat16):  # the network's last layer stays float32
-            output: Tensor = self.network(batch.images)
+            output: Tensor
+            (output,) = self.network(batch.images)
         predicted_m = output.float() * self._max_depth_m
         loss = depth_loss(predicted_m, batch.depth)
         for optimizer in self._optimizers:
@@ -146,7 +147,7 @@ class Trainer:
             optimizer.load_state_dict(saved)
 
 
-def make_optimizers(network: DepthAnythingV2, recipe: Recipe) -> list[Optimizer]:
+def make_optimizers(network: DepthNetwork, recipe: Recipe) -> list[Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices of the blocks, AdamW for the rest."""
     matrices = [p for p in network.pretrained.blocks.parameters() if p.dim() == 2]
     known = {id(parameter) for parameter in matrices}

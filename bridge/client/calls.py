@@ -5,7 +5,8 @@ No function here touches the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +18,7 @@ from bridge.client.errors import BridgeError
 from bridge.client.images import Image, encoded, is_url
 from bridge.client.retries import Outcome
 from bridge.client.servers import MODEL_KEY
-from bridge.codec import decode_depth_png16, decode_npy, fitting_png_scale
+from bridge.codec import decode_array_base64, decode_depth_png16, decode_npy, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import CameraError
@@ -54,7 +55,7 @@ class Call(Generic[T]):
             return self.parse(outcome)
         except CameraError:
             raise  # the caller's camera is of another size than the image
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise BridgeError("the server's answer cannot be read", status=outcome.status_code) from error
 
 
@@ -73,10 +74,22 @@ class ServedDepth(DepthMap):
 # ---- the calls
 
 
-def metric_depth_call(image: Image, max_depth: float | None, model: str | None) -> Call[ServedDepth]:
+def metric_depth_call(
+    image: Image, max_depth: float | None, focal_px: float | None, model: str | None
+) -> Call[ServedDepth]:
     """Ask for metric depth as `.npy`."""
-    request = _image_request("/metric_depth", image, NPY, _fields(model) | _max_depth(max_depth))
+    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
+    request = _image_request("/metric_depth", image, NPY, fields)
     return Call(request, lambda response: _depth_map(response, "metric"))
+
+
+def metric_depths_call(
+    images: Sequence[Image], max_depth: float | None, model: str | None
+) -> Call[list[ServedDepth | BridgeError]]:
+    """Ask for metric depth of several images as JSON."""
+    fields = _fields(model) | _given(max_depth=max_depth)
+    request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
+    return Call(request, lambda response: [_item(item) for item in response.json()["results"]])
 
 
 def relative_depth_call(image: Image, model: str | None) -> Call[ServedDepth]:
@@ -92,15 +105,22 @@ def point_cloud_call(
 
     Depth travels as a 16-bit PNG, a sixth of the cloud's bytes at most, where `max_depth` tells its scale.
     """
-    if not isinstance(camera, CameraModel):
-        pinhole(camera)  # a bad one is refused before anything is sent
-    fields = _fields(model) | _max_depth(max_depth)
+    known = (
+        camera if isinstance(camera, CameraModel) else pinhole(camera)
+    )  # a bad one is refused before anything is sent
+    focal_px = (known.fx + known.fy) / 2  # for models whose metres depend on it
+    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
     if max_depth is None:
         request = _image_request("/metric_depth", image, NPY, fields)
         return Call(request, lambda response: back_project(decode_npy(response.content), camera))
     scale = fitting_png_scale(max_depth)
     request = _image_request("/metric_depth", image, PNG, fields | {"png_scale": scale})
     return Call(request, lambda response: back_project(decode_depth_png16(response.content, scale), camera))
+
+
+def models_call() -> Call[dict[str, Any]]:
+    """Ask which models there are."""
+    return Call({"method": "GET", "url": "/models"}, read_json)
 
 
 def health_call() -> Call[dict[str, Any]]:
@@ -132,19 +152,28 @@ def _fields(model: str | None) -> dict[str, Any]:
     return {} if match is None else match.groupdict() | {"model_input_size": int(match["model_input_size"])}
 
 
-def _max_depth(max_depth: float | None) -> dict[str, float]:
-    """Without one the server takes the dataset's own."""
-    return {} if max_depth is None else {"max_depth": max_depth}
+def _given(**fields: float | None) -> dict[str, float]:
+    """The fields that have a value; the others are left to the server."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _image_request(path: str, image: Image, accept: str, fields: dict[str, Any]) -> dict[str, Any]:
     """A URL travels in JSON; everything else as the bytes of the image, with the fields in the query."""
     request: dict[str, Any] = {"method": "POST", "url": path, "headers": {"Accept": accept}}
     if is_url(image):
-        return request | {"json": {"image_url": image, **fields}}
+        return request | {"json": _json_image(image) | fields}
     data = encoded(image)
     request["headers"]["Content-Type"] = f"image/{read_header(data).format}"
     return request | {"content": data, "params": fields}
+
+
+def _json_image(image: Image) -> dict[str, Any]:
+    """An image as JSON carries it. Raises OSError or ImageError for one that no server would take."""
+    if is_url(image):
+        return {"image_url": image}
+    data = encoded(image)
+    read_header(data)
+    return {"image": base64.b64encode(data).decode("ascii")}
 
 
 # ---- answers
@@ -161,23 +190,33 @@ def _depth_map(response: httpx.Response, kind: Kind) -> ServedDepth:
     return ServedDepth(values, kind, model_key, max_depth=None if max_depth is None else float(max_depth))
 
 
+def _item(item: Mapping[str, Any]) -> ServedDepth | BridgeError:
+    """One answer of several. Raises KeyError, TypeError or ValueError."""
+    if "error" in item:
+        return _bridge_error(int(item["status"]), item, "")
+    values = decode_array_base64(item["depth_map"], tuple(item["shape"]))
+    return ServedDepth(values, "metric", item["model_key"], max_depth=item.get("max_depth"))
+
+
 def _error(response: httpx.Response) -> BridgeError:
-    told = _told(response)
-    return BridgeError(
-        f"{response.status_code}: {told.get('message') or response.reason_phrase}",
-        status=response.status_code,
-        code=told.get("code", ""),
-        request_id=told.get("request_id") or _plain(response.headers.get("x-request-id", "")),
-    )
-
-
-def _told(response: httpx.Response) -> dict[str, str]:
-    """What the body says of the error; nothing if it is not from a bridge but from a proxy in between."""
     try:
-        error = response.json()["error"]
-        return {name: _plain(str(error[name])) for name in ("message", "code", "request_id")}
-    except (ValueError, KeyError, TypeError):
-        return {}
+        body = response.json()
+    except ValueError:
+        body = None
+    error = _bridge_error(response.status_code, body, response.reason_phrase)
+    error.request_id = error.request_id or _plain(response.headers.get("x-request-id", ""))
+    return error
+
+
+def _bridge_error(status: int, body: object, reason: str) -> BridgeError:
+    """What a body says of an error; if it is not from a bridge but from a proxy in between, the reason alone."""
+    try:
+        error = body["error"]  # type: ignore[index]
+        told = {name: _plain(str(error[name])) for name in ("message", "code", "request_id")}
+    except (KeyError, TypeError):
+        told = {"message": "", "code": "", "request_id": ""}
+    message = f"{status}: {told.pop('message') or reason}"
+    return BridgeError(message, status=status, **told)
 
 
 def _plain(text: str) -> str:

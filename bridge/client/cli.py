@@ -121,7 +121,8 @@ def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, ma
     image = decode_image(data, PHOTO_LIMITS)
     height, width = image.shape[:2]
     camera = cameras.of(width, height)  # before the work is asked for
-    depth = client.metric_depth(data, max_depth=max_depth)
+    focal_px = (camera.fx + camera.fy) / 2 if cameras.is_known else None
+    depth = client.metric_depth(data, max_depth=max_depth, focal_px=focal_px)
     scale = fitting_png_scale(depth.max_depth or max_depth or float(depth.values.max()))
     nearest, farthest = float(depth.values.min()), float(depth.values.max())
     picture = colorize(depth.values, nearest, max(farthest, nearest + 1e-3))
@@ -160,6 +161,11 @@ class Cameras:
 
     def __post_init__(self) -> None:
         self._of_size(1, 1)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the user said something about the camera."""
+        return self.intrinsics is not None or self.fov_deg is not None
 
     def of(self, width: int, height: int) -> CameraModel:
         """Return the camera of a photograph. Raises CameraError where intrinsics cannot be scaled to its size."""

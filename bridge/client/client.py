@@ -16,6 +16,7 @@ import asyncio
 import math
 import os
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -30,10 +31,13 @@ from bridge.client.calls import (
     T,
     health_call,
     metric_depth_call,
+    metric_depths_call,
+    models_call,
     point_cloud_call,
     relative_depth_call,
 )
 from bridge.client.connections import LoopConnections, ProcessConnections
+from bridge.client.errors import BridgeError
 from bridge.client.images import Image
 from bridge.client.retries import Attempts, Outcome, RetryPolicy
 from bridge.client.servers import Server, load_server
@@ -45,6 +49,7 @@ C = TypeVar("C", bound="_Client")
 DEFAULT_URL = "http://localhost:8000"
 DEFAULT_TIMEOUT_S = 75.0  # a little more than the server gives a request
 CONNECT_TIMEOUT_S = 5.0
+DEADLINE_HEADER = "X-Deadline-Ms"
 
 
 class _Client:
@@ -79,6 +84,12 @@ class _Client:
             "headers": {"Authorization": f"Bearer {key}"} if key else {},
             "timeout": httpx.Timeout(self._timeout_s, connect=min(CONNECT_TIMEOUT_S, self._timeout_s)),
         }
+
+    def _request(self, client: httpx.Client | httpx.AsyncClient, call: Call[Any], left_s: float) -> httpx.Request:
+        """Make a request that tells the server how long its answer is waited for."""
+        request = client.build_request(**call.request)
+        request.headers[DEADLINE_HEADER] = str(max(1, int(left_s * 1000)))
+        return request
 
     def _too_late(self, request: httpx.Request) -> httpx.ReadTimeout:
         return httpx.ReadTimeout(f"not finished within {self._timeout_s:g} s", request=request)
@@ -119,9 +130,23 @@ class DepthClient(_Client):
 
         self._connections = ProcessConnections(open_client)
 
-    def metric_depth(self, image: Image, *, max_depth: float | None = None) -> ServedDepth:
-        """Depth in metres; `max_depth` is the depth at the network's full output, None the dataset's own."""
-        return self.run(metric_depth_call(image, max_depth, self._server.model))
+    def metric_depth(
+        self, image: Image, *, max_depth: float | None = None, focal_px: float | None = None
+    ) -> ServedDepth:
+        """Depth in metres.
+
+        Args:
+            image: see `images.Image`.
+            max_depth: metres at the network's full output; None is the dataset's own.
+            focal_px: focal length of the image in pixels, for models whose metres depend on it (`da3metric`).
+        """
+        return self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
+
+    def metric_depths(
+        self, images: Sequence[Image], *, max_depth: float | None = None
+    ) -> list[ServedDepth | BridgeError]:
+        """Depth of several images in one request, in their order; an image that failed has its error in its place."""
+        return self.run(metric_depths_call(images, max_depth, self._server.model))
 
     def relative_depth(self, image: Image) -> ServedDepth:
         """Affine-invariant inverse depth from a relative checkpoint; larger is nearer."""
@@ -139,6 +164,10 @@ class DepthClient(_Client):
     def health(self) -> dict[str, Any]:
         """What `GET /health` says."""
         return self.run(health_call())
+
+    def models(self) -> dict[str, Any]:
+        """What `GET /models` says: the default model, and those that can be asked for."""
+        return self.run(models_call())
 
     def close(self) -> None:
         """Close this process's connections."""
@@ -159,7 +188,7 @@ class DepthClient(_Client):
 
     def _send(self, call: Call[Any], left_s: float) -> Outcome:
         client = self._connections.client()
-        request = client.build_request(**call.request)
+        request = self._request(client, call, left_s)
         try:
             with deadline(left_s):
                 return client.send(request)
@@ -189,9 +218,17 @@ class AsyncDepthClient(_Client):
 
         self._connections = LoopConnections(open_client)
 
-    async def metric_depth(self, image: Image, *, max_depth: float | None = None) -> ServedDepth:
+    async def metric_depth(
+        self, image: Image, *, max_depth: float | None = None, focal_px: float | None = None
+    ) -> ServedDepth:
         """See `DepthClient.metric_depth`."""
-        return await self.run(metric_depth_call(image, max_depth, self._server.model))
+        return await self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
+
+    async def metric_depths(
+        self, images: Sequence[Image], *, max_depth: float | None = None
+    ) -> list[ServedDepth | BridgeError]:
+        """See `DepthClient.metric_depths`."""
+        return await self.run(metric_depths_call(images, max_depth, self._server.model))
 
     async def relative_depth(self, image: Image) -> ServedDepth:
         """See `DepthClient.relative_depth`."""
@@ -204,6 +241,10 @@ class AsyncDepthClient(_Client):
     async def health(self) -> dict[str, Any]:
         """See `DepthClient.health`."""
         return await self.run(health_call())
+
+    async def models(self) -> dict[str, Any]:
+        """See `DepthClient.models`."""
+        return await self.run(models_call())
 
     async def aclose(self) -> None:
         """Close the running loop's connections; those of another loop close when it ends."""
@@ -226,7 +267,7 @@ class AsyncDepthClient(_Client):
 
     async def _send(self, call: Call[Any], left_s: float) -> Outcome:
         client = await self._connections.client()
-        request = client.build_request(**call.request)
+        request = self._request(client, call, left_s)
         try:
             return await asyncio.wait_for(client.send(request), left_s)
         except (httpx.ReadTimeout, asyncio.TimeoutError):

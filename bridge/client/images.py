@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.codec import decode_base64
 from depth_anything_ros.errors import ImageError
 from depth_anything_ros.io.formats import encode_png
 
-# A path, an http(s) URL that the server fetches, the bytes of a JPEG, PNG or WebP file, or uint8 BGR (H, W, 3).
+# A path, an http(s) URL that the server fetches, a `data:` URL, the bytes of a JPEG, PNG or WebP file, or a uint8 BGR
+# array (H, W, 3).
 Image = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
 
 def is_url(image: Image) -> bool:
     """Whether the server is to fetch the image."""
-    return isinstance(image, str) and urlsplit(image).scheme in ("http", "https")
+    return isinstance(image, str) and image.lower().startswith(("http://", "https://"))
 
 
 def encoded(image: Image) -> bytes:
-    """Return a path's content, encoded bytes as they are, an array as PNG.
+    """Return a path's content, encoded bytes as they are, what a `data:` URL holds, an array as PNG.
 
     Raises:
-        ImageError: an array that is not uint8, or that no PNG holds.
+        InputError: an array that is not uint8 (H, W, 3), or a `data:` URL without base64.
         OSError: the file cannot be read.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
+    if isinstance(image, str) and image[:5].lower() == "data:":
+        return decode_base64(image)
     if isinstance(image, (str, os.PathLike)):
-        return Path(image).read_bytes()
+        return _content(Path(image))
     return encode_png(_checked(image))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except ValueError as error:  # a name that holds NUL
+        raise ImageError(f"{str(path)!r} is no file name: {error}") from error
 
 
 def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -56,7 +56,7 @@ def create_app(
     at_once = len(cache.devices) * cache.max_batch
     state, metrics = WorkerState(worker_id, models_at_start(settings)), Metrics()
     admission = Admission(state, at_once, settings.max_waiting, metrics)
-    scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s), Fetches(fetcher)
+    scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s, settings.decode_timeout_s), Fetches(fetcher)
     walk = Walk(settings, cache, scheduler, fetches, AnswerMemory(settings.max_answer_bytes), state, metrics)
 
     @asynccontextmanager
@@ -69,7 +69,6 @@ def create_app(
     app = FastAPI(
         title="Depth bridge",
         version=__version__,
-        root_path=settings.root_path,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
@@ -108,7 +107,7 @@ def create_app(
 
 def _route(walk: Walk, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     async def route(request: Request) -> Response:
-        return await walk.answer(endpoint, request, request.state.place)
+        return await walk.answer(endpoint, request)
 
     route.__name__ = endpoint.path.strip("/")
     return route

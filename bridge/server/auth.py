@@ -135,6 +135,11 @@ class RateLimiter:
             raise RateLimited("too many requests with this key", None, retry_after((1 - left) / self._rate))
         self._buckets[name] = (left - 1, now)
 
+    def owe(self, name: str, count: int) -> None:
+        """Take more tokens for a request that was let in; where too few are left, the key's next requests wait."""
+        left, since = self._buckets[name]
+        self._buckets[name] = (left - count, since)
+
 
 def create_rate_limiter(settings: BridgeSettings) -> RateLimiter | None:
     """Build one worker's limiter. The workers share the rate, so together they never exceed it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -82,12 +82,12 @@ PROBES: dict[str, type[BaseModel] | None] = {
 DOCUMENT_PATHS = ("/docs", "/docs/oauth2-redirect", "/openapi.json")
 
 
-def _prefixed(paths: Iterable[str]) -> frozenset[str]:
+def _prefixed(paths: Collection[str]) -> frozenset[str]:
     return frozenset(prefix + path for prefix in PREFIXES for path in paths)
 
 
 # Paths that ask for depth, and have to be admitted.
-WORK_PATHS = _prefixed(endpoint.path for endpoint in ENDPOINTS)
+WORK_PATHS = _prefixed([endpoint.path for endpoint in ENDPOINTS])
 # Answered without a key.
 OPEN_PATHS = _prefixed(("/health", "/livez"))
 # Labels of metrics: whatever else is asked for counts as "other".

@@ -13,10 +13,13 @@
         ├── BodyTooLarge          413
         ├── UnsupportedMedia      415  no such input format
         ├── InvalidValue          422  understood, but out of range
+        ├── SlowImage             422  an image that takes too long to decode
         ├── RateLimited           429
         ├── QueueFull             503
         ├── Loading               503
         ├── Draining              503
+        ├── WeightsMissing        503  no weights for the model here
+        ├── WeightsUnusable       503  damaged ones, or another model's
         ├── DeviceFailed          503  the worker is replaced
         └── DeadlineExceeded      504
 
@@ -26,8 +29,10 @@ hold paths or data, so its words come from the table, which looks at the class a
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.responses import Response
 
@@ -36,14 +41,15 @@ from bridge.server.image_url import ImageHostFailed, UrlRefused
 from bridge.server.media import JSON, dump_json
 from depth_anything_ros.errors import (
     CheckpointError,
-    CheckpointInvalid,
-    CheckpointMismatch,
     DepthAnythingError,
+    DeviceError,
     InputError,
     OutOfMemory,
     SettingsError,
 )
 from depth_anything_ros.io.image_header import OversizedImage, UndecodableImage
+
+logger = logging.getLogger("bridge.requests")
 
 
 class RequestError(DepthAnythingError):
@@ -96,6 +102,10 @@ class InvalidValue(RequestError):
     """A value of the wrong type or out of range."""
 
 
+class SlowImage(RequestError):
+    """An image that takes too long to decode."""
+
+
 class RateLimited(RequestError):
     """The key asked too often."""
 
@@ -110,6 +120,14 @@ class Loading(RequestError):
 
 class Draining(RequestError):
     """The server is going down."""
+
+
+class WeightsMissing(RequestError):
+    """The model has no weights on this server."""
+
+
+class WeightsUnusable(RequestError):
+    """The model's weights on this server cannot be used."""
 
 
 class DeviceFailed(RequestError):
@@ -145,6 +163,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     BodyTooLarge: Answer(413, INVALID, "body_too_large"),
     UnsupportedMedia: Answer(415, INVALID, "unsupported_media_type"),
     InvalidValue: Answer(422, INVALID, "invalid_value"),
+    SlowImage: Answer(422, INVALID, "undecodable_image"),
     UndecodableImage: Answer(422, INVALID, "undecodable_image"),
     OversizedImage: Answer(422, INVALID, "image_size"),
     UnusableScale: Answer(422, INVALID, "png_scale"),
@@ -155,11 +174,13 @@ ANSWERS: dict[type[BaseException], Answer] = {
     Loading: Answer(503, OVERLOADED, "loading", None, 5),
     Draining: Answer(503, OVERLOADED, "draining", None, 5),
     DeviceFailed: Answer(503, SERVER, "device_failed", None, 5),
+    DeviceError: Answer(503, SERVER, "device_failed", "the device that computes depth failed", 5),
     OutOfMemory: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
     MemoryError: Answer(503, SERVER, "out_of_memory", "no memory left for this model and image size", 5),
-    CheckpointInvalid: Answer(503, SERVER, "weights_unusable", "this server's weights for the model are damaged", 60),
-    CheckpointMismatch: Answer(503, SERVER, "weights_unusable", "this server's weights are those of another model", 60),
-    CheckpointError: Answer(503, SERVER, "weights_missing", "this server has no weights for the model", 60),
+    # No Retry-After: weights do not come by themselves.
+    WeightsMissing: Answer(503, SERVER, "weights_missing"),
+    WeightsUnusable: Answer(503, SERVER, "weights_unusable"),
+    CheckpointError: Answer(503, SERVER, "weights_unusable", "this server's weights for the model cannot be used"),
     DeadlineExceeded: Answer(504, SERVER, "deadline"),
     # Values of a request never become one: only the server's own settings do.
     SettingsError: Answer(500, SERVER, "misconfigured", "this server's settings for the model cannot be used"),
@@ -172,24 +193,47 @@ def answer_for(error: BaseException) -> Answer:
     return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
 
 
+def error_body(error: Exception, request_id: str) -> dict[str, Any]:
+    """What an answer says of an error."""
+    answer = answer_for(error)
+    message = answer.words or str(error)
+    detail = {
+        "message": message,
+        "type": answer.type,
+        "code": answer.code,
+        "param": getattr(error, "param", None),
+        "request_id": request_id,
+    }
+    return {"detail": message, "error": detail}
+
+
 def error_response(error: Exception, request_id: str) -> Response:
     """Make the answer to a request that failed."""
     answer = answer_for(error)
-    message = answer.words or str(error)
     headers = dict(error.headers) if isinstance(error, RequestError) else {}
     if answer.retry_after_s is not None:
         headers.setdefault("Retry-After", str(answer.retry_after_s))
-    body = {
-        "detail": message,
-        "error": {
-            "message": message,
-            "type": answer.type,
-            "code": answer.code,
-            "param": getattr(error, "param", None),
-            "request_id": request_id,
-        },
-    }
-    return Response(dump_json(body), answer.status, headers, JSON)
+    return Response(dump_json(error_body(error, request_id)), answer.status, headers, JSON)
+
+
+def error_item(error: Exception, request_id: str) -> bytes:
+    """Log an error, and make the JSON that stands in place of one of several answers."""
+    log_failure(error, request_id)
+    return dump_json(error_body(error, request_id) | {"status": answer_for(error).status})
+
+
+def log_failure(error: Exception, request_id: str) -> None:
+    """Log what is no plain refusal. Errors that are meant to happen need no traceback."""
+    if isinstance(error, RequestError):
+        return
+    is_expected = isinstance(error, DepthAnythingError)
+    logger.log(
+        logging.WARNING if is_expected else logging.ERROR,
+        "request failed: %s",
+        error,
+        exc_info=None if is_expected else error,
+        extra={"fields": {"request_id": request_id}},
+    )
 
 
 def retry_after(seconds: float) -> dict[str, str]:

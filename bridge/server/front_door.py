@@ -7,9 +7,9 @@ leave. It is also the one place where an error becomes an answer. What a request
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from contextlib import nullcontext
+from functools import partial
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,15 +19,12 @@ from bridge.server.answers import SlowReader, send_body
 from bridge.server.auth import KeyRing, RateLimiter
 from bridge.server.bodies import POLL_S, Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
 from bridge.server.endpoints import OPEN_PATHS, WORK_PATHS
-from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, RequestError, answer_for, error_response
+from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, answer_for, error_response, log_failure
 from bridge.server.exchange import Exchange
 from bridge.server.metrics import Metrics
 from bridge.server.protocol import ABORT
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
-from depth_anything_ros.errors import DepthAnythingError
-
-logger = logging.getLogger("bridge.requests")
 
 CLIENT_CLOSED_REQUEST = 499  # for the log and the metrics; nobody is left to read it
 DEADLINE_HEADER = "X-Deadline-Ms"
@@ -60,6 +57,7 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["root_path"] = self._settings.root_path  # the router takes paths with it and without
         exchange = Exchange(scope, receive, send, self._settings.request_timeout_s)
         try:
             await self._serve(exchange)
@@ -82,7 +80,8 @@ class FrontDoor:
             self._check_rate(exchange)
         with self._admission.admit() if is_work else nullcontext() as place:
             async with self._bodies.read(exchange, place) as body:
-                exchange.scope.setdefault("state", {})["place"] = place
+                shared = exchange.scope.setdefault("state", {})
+                shared |= {"place": place, "request_id": exchange.request_id, "charge": partial(self._charge, exchange)}
                 await self._run(exchange, body)
 
     def _check_key(self, exchange: Exchange) -> None:
@@ -92,6 +91,11 @@ class FrontDoor:
     def _check_rate(self, exchange: Exchange) -> None:
         if self._limiter and exchange.key_name:
             self._limiter.take(exchange.key_name)
+
+    def _charge(self, exchange: Exchange, images: int) -> None:
+        """Count the further images of a request against the key's rate."""
+        if self._limiter and exchange.key_name:
+            self._limiter.owe(exchange.key_name, images)
 
     async def _run(self, exchange: Exchange, body: bytes) -> None:
         """Run the application until it is done, the client is gone, or the time is up.
@@ -135,7 +139,7 @@ class FrontDoor:
         return send
 
     async def _answer_error(self, exchange: Exchange, error: Exception) -> None:
-        self._log_unless_refusal(exchange, error)
+        log_failure(error, exchange.request_id)
         exchange.error_code = answer_for(error).code
         self._metrics.rejected.labels(exchange.error_code).inc()
         if exchange.status:
@@ -145,19 +149,6 @@ class FrontDoor:
         if not exchange.body_is_read:
             send = hold_end(send, lambda: discard_rest(exchange.receive))
         await response(exchange.scope, exchange.receive, send)
-
-    def _log_unless_refusal(self, exchange: Exchange, error: Exception) -> None:
-        """Log what is no plain refusal. Errors that are meant to happen need no traceback."""
-        if isinstance(error, RequestError):
-            return
-        is_expected = isinstance(error, DepthAnythingError)
-        logger.log(
-            logging.WARNING if is_expected else logging.ERROR,
-            "request failed: %s",
-            error,
-            exc_info=not is_expected,
-            extra={"fields": {"request_id": exchange.request_id}},
-        )
 
 
 def _deadline_s(exchange: Exchange) -> float:

@@ -35,6 +35,8 @@ Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 WEB_PORTS = {"http": 80, "https": 443}
 REDIRECTS = (301, 302, 303, 307, 308)
+# What storage says of files whose type it was never told. Whether it is a picture is found out afterwards.
+UNNAMED_TYPES = ("application/octet-stream", "binary/octet-stream")
 
 # Written out, because `ipaddress.is_global` differs between Python versions and lets multicast, 6to4
 # and NAT64 pass. Sources: the IANA special-purpose address registries, and the clouds' manuals.
@@ -326,7 +328,8 @@ class ImageFetcher:
     async def _read_picture(self, response: httpx.Response) -> bytes:
         if response.status_code != 200:
             raise ImageHostFailed(f"the image host answered {response.status_code}")
-        if not response.headers.get("content-type", "").lower().startswith("image/"):
+        media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if not media.startswith("image/") and media not in UNNAMED_TYPES:
             raise ImageHostFailed("the image host sent something other than an image")
         if response.headers.get("content-encoding", "identity").lower() != "identity":
             raise ImageHostFailed("the image host sent a compressed body, which nobody asked for")

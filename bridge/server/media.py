@@ -16,6 +16,8 @@ FORM = "multipart/form-data"
 DEPTH_FORMATS = (JSON, RAW, NPY, PNG)
 CLOUD_FORMATS = (JSON, RAW, NPY, PLY, PCD)
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
+# What clients say who send an image and do not know, or misspell, its type.
+UNNAMED_TYPES = ("", RAW, "binary/octet-stream", "image/jpg", "image/pjpeg", "image/x-png")
 
 
 def dump_json(value: Any) -> bytes:

@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 
-from bridge.server.errors import InvalidValue
+from bridge.server.errors import InvalidValue, RequestError, WeightsMissing, WeightsUnusable
 from bridge.server.metrics import Metrics
 from bridge.server.schemas import MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
-from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    CheckpointNotFound,
+    DownloadError,
+    LicenseNotAccepted,
+    SettingsError,
+)
 from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint, hub_repository
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
 from depth_anything_ros.model.weights import UNTRAINED
@@ -92,6 +99,17 @@ def _weights(model: ModelSettings) -> str | None:
         return None
     may_download = model.download and (model.accept_license or ENCODERS[model.encoder].license == FREE_LICENSE)
     return "download" if may_download else "missing"
+
+
+def without_weights(error: CheckpointError, model: ModelSettings) -> RequestError:
+    """Tell a client which model cannot be loaded; the error's own words hold paths."""
+    name = f"encoder {model.encoder} with dataset {model.dataset}"
+    if isinstance(error, LicenseNotAccepted):
+        return WeightsMissing(f"{name} has a non-commercial licence, which whoever runs this server has not agreed to")
+    if isinstance(error, (CheckpointNotFound, DownloadError)):
+        return WeightsMissing(f"this server has no weights for {name}; GET /models lists those it has")
+    what = "those of another model" if isinstance(error, CheckpointMismatch) else "damaged"
+    return WeightsUnusable(f"this server's weights for {name} are {what}")
 
 
 def models_at_start(settings: BridgeSettings) -> list[ModelSettings]:

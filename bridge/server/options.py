@@ -1,54 +1,67 @@
-"""Options of a request, checked: their shapes (`schemas`), then this server's limits."""
+"""Options of a request, checked: their names, their shapes (`schemas`), then this server's limits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from bridge.server.errors import BadRequest, InvalidValue, RequestError
 from bridge.server.models import known_encoders
-from bridge.server.schemas import MetricOptions, Options
+from bridge.server.names import nearest, shown
+from bridge.server.schemas import CameraIntrinsics, CloudOptions, MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from depth_anything_ros.model.registry import DATASETS
 
 M = TypeVar("M", bound=BaseModel)
+# An option of another endpoint is ignored, so one set of options does for all of them.
+KNOWN_OPTIONS = CloudOptions.model_fields
 
 
-def check(model: type[M], values: dict[str, Any], *, strict: bool) -> M:
-    """Check values against a shape. `strict` takes no string for a number.
+def check(model: type[M], values: dict[str, Any]) -> M:
+    """Check values against a shape; a string is no number.
 
     Raises:
         BadRequest: something required is missing.
         InvalidValue: a wrong type or a value that is never allowed.
     """
     try:
-        return model.model_validate(values, strict=strict)
+        return model.model_validate(values, strict=True)
     except ValidationError as error:
         raise _refusal(error) from None
 
 
-def validate(model: type[Options], values: dict[str, Any], settings: BridgeSettings, *, strict: bool) -> Options:
-    """`check`, and this server's limits.
+def validate(model: type[Options], values: dict[str, Any], settings: BridgeSettings) -> Options:
+    """`check`, unknown names, and this server's limits.
 
     Raises:
-        BadRequest, InvalidValue: as `check`; or a value out of range.
+        BadRequest, InvalidValue: as `check`; an unknown name; a value out of range.
     """
-    options = check(model, values, strict=strict)
+    _refuse_unknown(values, KNOWN_OPTIONS)
+    intrinsics = values.get("camera_intrinsics")
+    if isinstance(intrinsics, dict):
+        _refuse_unknown(intrinsics, CameraIntrinsics.model_fields, "camera_intrinsics.")
+    options = check(model, values)
     _check_name("encoder", options.encoder, known_encoders(settings))
     _check_name("dataset", options.dataset, DATASETS)
     size, low, high = options.model_input_size, settings.min_input_size, settings.max_input_size
     if size is not None and not low <= size <= high:
         raise InvalidValue(f"model_input_size must be {low} to {high}", "model_input_size")
-    if isinstance(options, MetricOptions) and options.max_depth > settings.max_max_depth:
+    if isinstance(options, MetricOptions) and (options.max_depth or 0) > settings.max_max_depth:
         raise InvalidValue(f"max_depth must be above 0 and up to {settings.max_max_depth:g} metres", "max_depth")
     return options
 
 
-def _check_name(param: str, name: str | None, known: Iterable[str]) -> None:
+def _refuse_unknown(values: dict[str, Any], known: Collection[str], prefix: str = "") -> None:
+    for name in values:
+        if name not in known:
+            raise InvalidValue(f"unknown option {prefix}{shown(name)}{nearest(name, known)}", f"{prefix}{shown(name)}")
+
+
+def _check_name(param: str, name: str | None, known: Collection[str]) -> None:
     if name is not None and name not in known:
-        raise InvalidValue(f"unknown {param}; known: {', '.join(known)}", param)
+        raise InvalidValue(f"unknown {param}{nearest(name, known)}; known: {', '.join(known)}", param)
 
 
 def _refusal(error: ValidationError) -> RequestError:

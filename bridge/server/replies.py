@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,23 +45,25 @@ class Result:
         image: uint8 BGR (H, W, 3), colours of the cloud.
         points: float32 (H * W, 3), metres, optical frame; None where no cloud was asked for.
         png_scale: levels of a 16-bit PNG a metre.
+        max_depth: metres at the network's full output, that was used; None where there is none.
     """
 
     depth: DepthMap
     image: NDArray[np.uint8]
     points: NDArray[np.float32] | None
     png_scale: float
+    max_depth: float | None
 
 
-def choose_format(accept: str | None, formats: tuple[str, ...]) -> str:
-    """Return the first of `formats` with the highest quality in an Accept header (RFC 9110, 12.5.1).
+def choose_format(accept: Sequence[str], formats: tuple[str, ...]) -> str:
+    """Return the first of `formats` with the highest quality in the Accept header's lines (RFC 9110, 12.5.1).
 
     Raises:
         NotAcceptable: the header allows none of them.
     """
-    if accept is None or not accept.strip():
+    ranges = [_media_range(part) for line in accept for part in line.split(",") if part.strip()]
+    if not any(line.strip() for line in accept):
         return formats[0]
-    ranges = [_media_range(part) for part in accept.split(",")]
     best = max(formats, key=lambda name: _quality(name, ranges))
     if _quality(best, ranges) <= 0:
         raise NotAcceptable(f"Accept must allow one of {', '.join(formats)}", "Accept")
@@ -102,9 +104,21 @@ def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
         "X-Max": f"{highest:g}",
         "X-Model-Key": result.depth.model_key,
     }
+    if result.max_depth is not None:
+        headers["X-Max-Depth"] = f"{result.max_depth:g}"
     if media == JSON:
-        return _json(result, lowest, highest), headers
+        return _json(result, {}), headers
     return ENCODERS[media](result, array), headers
+
+
+def encode_item(result: Result) -> bytes:
+    """One item of an answer to several images: the JSON of a single one, and what its headers would say."""
+    return _json(result, {"unit": result.depth.unit or "none", "model_key": result.depth.model_key})
+
+
+def join_items(items: Sequence[bytes]) -> bytes:
+    """The JSON body that answers several images, in their order."""
+    return b'{"results":[' + b",".join(items) + b"]}"
 
 
 ENCODERS: dict[str, Callable[[Result, NDArray[np.float32]], bytes]] = {
@@ -116,14 +130,22 @@ ENCODERS: dict[str, Callable[[Result, NDArray[np.float32]], bytes]] = {
 }
 
 
-def _json(result: Result, lowest: float, highest: float) -> bytes:
+def _json(result: Result, said: dict[str, Any]) -> bytes:
     """The bodies that clients know: their field names are a promise."""
     values = result.depth.values
-    body: dict[str, Any] = {"depth_map": encode_array_base64(values)}
-    if result.points is None:
-        body["shape"] = values.shape
-    else:
-        body["depth_shape"] = values.shape
-        body["pointcloud"] = encode_array_base64(result.points)
-        body["pointcloud_shape"] = result.points.shape
-    return dump_json({**body, "min": lowest, "max": highest})
+    arrays: dict[str, NDArray[np.float32]] = {"depth_map": values}
+    fields: dict[str, Any] = {"shape" if result.points is None else "depth_shape": values.shape}
+    if result.points is not None:
+        arrays["pointcloud"] = result.points
+        fields["pointcloud_shape"] = result.points.shape
+    if result.max_depth is not None:
+        fields["max_depth"] = result.max_depth
+    return _with_arrays({**fields, "min": float(values.min()), "max": float(values.max()), **said}, arrays)
+
+
+def _with_arrays(fields: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> bytes:
+    """A JSON object of fields and arrays in base64; a serialiser would copy those, which are most of it."""
+    parts = [b"{"]
+    for name, array in arrays.items():
+        parts += [b'"', name.encode(), b'":"', encode_array_base64(array), b'",']
+    return b"".join([*parts, dump_json(fields)[1:]])

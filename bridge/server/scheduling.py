@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from bridge.server.errors import DeadlineExceeded
+from bridge.server.errors import DeadlineExceeded, SlowImage
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 
 T = TypeVar("T")
@@ -34,10 +34,12 @@ class Scheduler:
     Args:
         at_once: inferences that run at once.
         timeout_s: longest wait for a turn; longer is DeadlineExceeded.
+        decode_timeout_s: longest time to decode an image; longer is SlowImage.
     """
 
-    def __init__(self, at_once: int, timeout_s: float) -> None:
+    def __init__(self, at_once: int, timeout_s: float, decode_timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._decode_timeout_s = decode_timeout_s
         self._inference_turn = asyncio.Semaphore(at_once)
         self._decode_turn = asyncio.Semaphore(at_once + 1)
         self._inference_threads = ThreadPoolExecutor(at_once, "inference")
@@ -55,11 +57,11 @@ class Scheduler:
         """Decode and infer, each in its turn.
 
         Raises:
-            DeadlineExceeded: the turn did not come in time. And whatever the two raise.
+            DeadlineExceeded, SlowImage: not in time. And whatever the two raise.
         """
         async with self._turn_to_decode(watch):
             with watch.time("decode"):
-                decoded = await self.in_thread(decode)
+                decoded = await self._decode(decode)
             with watch.time("queue"):
                 await self._acquire(self._inference_turn, watch)
         with watch.time("infer"):
@@ -81,6 +83,15 @@ class Scheduler:
         except asyncio.TimeoutError:
             raise DeadlineExceeded("the request waited too long for its turn") from None
 
+    async def _decode(self, function: Callable[[], T]) -> T:
+        """Decode within its time. A thread cannot be stopped: it ends by itself, and its result is dropped."""
+        future = asyncio.get_running_loop().run_in_executor(self._codec_threads, function)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._decode_timeout_s)
+        except asyncio.TimeoutError:
+            future.add_done_callback(_see_error)
+            raise SlowImage("the image takes too long to decode; save it again with fewer pixels") from None
+
     async def _infer(self, function: Callable[[], T]) -> T:
         """Run on a device. The turn ends with the thread's work, even if nobody waits for it any more."""
         future = asyncio.get_running_loop().run_in_executor(self._inference_threads, function)
@@ -89,10 +100,15 @@ class Scheduler:
 
     def _end_turn(self, future: asyncio.Future[T]) -> None:
         self._inference_turn.release()
-        if not future.cancelled():
-            future.exception()  # seen here, or asyncio complains where the request was given up
+        _see_error(future)
 
     def close(self, *, wait: bool) -> None:
         """Take no more work. `wait` lets the threads finish."""
         self._inference_threads.shutdown(wait, cancel_futures=True)
         self._codec_threads.shutdown(wait, cancel_futures=True)
+
+
+def _see_error(future: asyncio.Future[T]) -> None:
+    """Look at an error that nobody waits for any more, or asyncio complains."""
+    if not future.cancelled():
+        future.exception()

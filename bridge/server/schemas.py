@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE
 
@@ -12,17 +12,27 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def _whole(value: object) -> object:
+    """224.0 is a whole number too: some languages have no other."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+
+
 class CameraIntrinsics(BaseModel):
-    """Pinhole camera of the image, in pixels as stored in the file."""
+    """Camera of the image, in pixels as stored in the file, and its lens as in a ROS CameraInfo."""
 
     fx: Positive
     fy: Positive
     cx: Finite
     cy: Finite
+    distortion_model: Annotated[str, Field(description="plumb_bob, rational_polynomial or equidistant")] = ""
+    d: Annotated[list[Finite], Field(description="coefficients of the lens, in OpenCV's order", max_length=14)] = []
 
 
 class Options(BaseModel):
-    """What every request may say beside its image. Unknown fields are ignored."""
+    """What every request may say beside its image."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -32,20 +42,27 @@ class Options(BaseModel):
     dataset: Annotated[
         str | None, Field(description="hypersim (indoor), vkitti (outdoor), relative, or for vitt synthetic")
     ] = None
-    model_input_size: Annotated[int | None, Field(description="short side given to the network, in pixels")] = None
+    model_input_size: Annotated[WholeNumber | None, Field(description="short side given to the network, in pixels")] = (
+        None
+    )
     png_scale: Annotated[Positive, Field(description="levels a metre of a 16-bit PNG")] = MILLIMETRES_PER_METRE
 
 
 class MetricOptions(Options):
     """Options of /metric_depth."""
 
-    max_depth: Annotated[Positive, Field(description="metres at the network's full output")]
+    max_depth: Annotated[
+        Positive | None, Field(description="metres at the network's full output; the dataset's own when absent")
+    ] = None
+    camera_intrinsics: CameraIntrinsics | None = None
+    fov_deg: Annotated[
+        float | None, Field(gt=0, lt=180, description="field of view that the longer side of the image spans")
+    ] = None
+    focal_px: Annotated[Positive | None, Field(description="focal length in pixels of the image as stored")] = None
 
 
 class CloudOptions(MetricOptions):
-    """Options of /pc."""
-
-    camera_intrinsics: CameraIntrinsics
+    """Options of /pc, which needs a camera: camera_intrinsics, fov_deg or focal_px."""
 
 
 class ImageSource(BaseModel):
@@ -74,6 +91,7 @@ class DepthReply(BaseModel):
     shape: tuple[int, int]
     min: float | None
     max: float | None
+    max_depth: float | None = None
 
 
 class PointCloudReply(BaseModel):
@@ -85,6 +103,7 @@ class PointCloudReply(BaseModel):
     depth_shape: tuple[int, int]
     min: float | None
     max: float | None
+    max_depth: float | None = None
 
 
 class ModelInstance(BaseModel):

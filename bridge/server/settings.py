@@ -1,18 +1,13 @@
-"""Settings of the bridge: command line > `DEPTH_BRIDGE_*` > YAML file > the defaults written here."""
+"""Settings of the bridge: the table of all there are, with their defaults. Values come from `settings_sources`."""
 
 from __future__ import annotations
 
-import os
-import reprlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    CliApp,
-    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -20,12 +15,9 @@ from pydantic_settings import (
 
 from bridge.server.image_url import ImageUrlSettings
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
-from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.io.yaml_files import read_yaml
 from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings
 
 PREFIX = "DEPTH_BRIDGE_"
-CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 MIB = 2**20
 LOCAL_HOSTS = ("127.0.0.1", "::1", "localhost")
 CHOICES = {"backend": BACKENDS, "precision": PRECISIONS}
@@ -75,12 +67,12 @@ class BridgeSettings(BaseSettings):
     rate_burst: Count = 20
     """Requests a key may make at once before its rate counts."""
 
-    default_encoder: str = "vitl"
+    default_encoder: str = ModelSettings.encoder
     """Encoder of requests that name none."""
-    default_dataset: str = "hypersim"
+    default_dataset: str = ModelSettings.dataset
     """Dataset of requests that name none."""
-    default_input_size: int = ModelSettings.input_size
-    """model_input_size of requests that name none."""
+    default_input_size: int | None = ModelSettings.input_size
+    """model_input_size of requests that name none; the network's own by default: 518, or 504 for Depth Anything 3."""
     checkpoint: str | None = ModelSettings.checkpoint
     """Weights of the default encoder and dataset; `untrained` gives every model random weights."""
     download: bool = False
@@ -108,6 +100,10 @@ class BridgeSettings(BaseSettings):
     """Bodies held at once, for each worker; beyond it requests are turned away."""
     max_answer_bytes: Count = 1024 * MIB
     """Answers held at once until their clients have taken them, for each worker; beyond it requests wait."""
+    decode_timeout_s: Seconds = 10.0
+    """Longest time to decode an image; its header has passed the limits by then."""
+    max_images: Count = 16
+    """Images of one request."""
     max_json_depth: Count = 100
     """Levels of nesting in a JSON body."""
     max_pixels: Count = ImageLimits.max_pixels
@@ -167,7 +163,8 @@ class BridgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _order_sizes(self) -> BridgeSettings:
-        if not self.min_input_size <= self.default_input_size <= self.max_input_size:
+        default = self.default_input_size
+        if default is not None and not self.min_input_size <= default <= self.max_input_size:
             raise ValueError(
                 f"default_input_size {self.default_input_size} must be "
                 f"min_input_size ({self.min_input_size}) to max_input_size ({self.max_input_size})"
@@ -223,67 +220,3 @@ class BridgeSettings(BaseSettings):
             total_timeout_s=self.image_url_timeout_s,
             max_redirects=self.image_url_max_redirects,
         )
-
-
-def load_settings(arguments: Sequence[str]) -> BridgeSettings:
-    """Read the settings from all their sources.
-
-    Raises:
-        SystemExit: with a message, for an unknown or bad setting or an unreadable file; also `--help`.
-    """
-    _refuse_unknown_variables()
-    path = _config_path(arguments)
-
-    class Configured(BridgeSettings):
-        @classmethod
-        def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], *sources: Any, **named_sources: Any
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            above_the_file = super().settings_customise_sources(settings_cls, *sources, **named_sources)
-            return *above_the_file, InitSettingsSource(settings_cls, _file_settings(path))
-
-    try:
-        loaded = CliApp.run(Configured, cli_args=list(arguments))
-    except ValidationError as error:
-        raise SystemExit("\n".join(_explain(problem) for problem in error.errors())) from None
-    except (ValueError, TypeError) as error:  # SettingsError is a ValueError, the library's own as well
-        raise SystemExit(f"the settings cannot be read: {error}") from None
-    # Worker processes unpickle the settings, and find a class by its name in this module.
-    return BridgeSettings.model_construct(**dict(loaded))
-
-
-def _file_settings(path: Path | None) -> dict[str, Any]:
-    """Read the YAML file. Raises SettingsError: it cannot be used."""
-    content = None if path is None else read_yaml(path)
-    if content is not None and not isinstance(content, dict):
-        raise SettingsError(f"{path} must be a table of settings, got {reprlib.repr(content)}")
-    return content or {}
-
-
-def _config_path(arguments: Sequence[str]) -> Path | None:
-    """Find the YAML file before anything else is read: `--config FILE`, `--config=FILE` or the variable."""
-    path = os.environ.get(CONFIG_VARIABLE)
-    for index, argument in enumerate(arguments):
-        if argument == "--config":
-            path = next(iter(arguments[index + 1 :]), None)
-        elif argument.startswith("--config="):
-            path = argument.partition("=")[2]
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        raise SystemExit(f"there is no configuration file {path}")
-    return Path(path)
-
-
-def _refuse_unknown_variables() -> None:
-    known = {f"{PREFIX}{name.upper()}" for name in BridgeSettings.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
-    if unknown:
-        raise SystemExit(f"unknown setting in the environment: {', '.join(unknown)}")
-
-
-def _explain(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {name!r}"
-    return f"setting {name!r}: {problem['msg']}" if name else f"settings: {problem['msg']}"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar, cast
 
 import numpy as np
 from fastapi import Request, Response
@@ -18,23 +20,24 @@ from numpy.typing import NDArray
 from bridge.codec import check_png_scale, decode_image
 from bridge.server.admission import Place
 from bridge.server.answers import AnswerMemory, Reservation
+from bridge.server.cameras import camera_of, check_one_camera
 from bridge.server.endpoints import Endpoint
-from bridge.server.errors import DeviceFailed, NotAcceptable
+from bridge.server.errors import DeviceFailed, NotAcceptable, error_item
 from bridge.server.fetching import Fetches
-from bridge.server.media import PNG
+from bridge.server.media import JSON, PNG
 from bridge.server.metrics import Metrics
-from bridge.server.models import choose_model, record_models
+from bridge.server.models import choose_model, record_models, without_weights
 from bridge.server.options import validate
-from bridge.server.parsing import read_source
-from bridge.server.replies import Result, answer_bytes, choose_format, encode
+from bridge.server.parsing import Body, Fields, read_body, read_source
+from bridge.server.replies import Result, answer_bytes, choose_format, encode, encode_item, join_items
 from bridge.server.scheduling import Scheduler, server_timing
 from bridge.server.schemas import CloudOptions, MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
-from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
+from depth_anything_ros.errors import CheckpointError
 from depth_anything_ros.io.image_header import ImageHeader, check_image
-from depth_anything_ros.model.preprocess import network_size
+from depth_anything_ros.model.preprocess import preprocessing_for
 from depth_anything_ros.model.registry import dataset_spec
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.serving.model_cache import ModelCache
@@ -44,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 # /rel_depth gives the network's output as it is, a metric network's too.
 UNIT_SCALE = 1.0
+RAY_BYTES = 128  # for each pixel, while the rays of a lens are computed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,45 @@ class Job:
     header: ImageHeader
     model: ModelSettings
     options: Options
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image."""
+        return self.header.width * self.header.height
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether points are asked for."""
+        return isinstance(self.options, CloudOptions)
+
+    @property
+    def has_lens(self) -> bool:
+        """Whether the points need a ray for each pixel."""
+        intrinsics = self.options.camera_intrinsics if isinstance(self.options, CloudOptions) else None
+        return intrinsics is not None and bool(intrinsics.d)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request, what it asks for, and in which format."""
+
+    request: Request
+    endpoint: Endpoint
+    media: str
+
+    @property
+    def place(self) -> Place:
+        """Its place in the queue."""
+        return cast(Place, self.request.state.place)
+
+    @property
+    def request_id(self) -> str:
+        """What names it in the log."""
+        return str(self.request.state.request_id)
+
+    def charge(self, images: int) -> None:
+        """Count further images against the key's rate."""
+        self.request.state.charge(images)
 
 
 @dataclass(frozen=True)
@@ -85,52 +130,94 @@ class Walk:
         self._state = state
         self._metrics = metrics
 
-    async def answer(self, endpoint: Endpoint, request: Request, place: Place) -> Response:
-        """Do what an endpoint promises; `place` is given back when the work is done.
+    async def answer(self, endpoint: Endpoint, request: Request) -> Response:
+        """Do what an endpoint promises, for one image or several; the place is given back when the work is done.
 
         Raises:
-            DepthAnythingError: everything in the table of `errors`.
+            DepthAnythingError: everything in the table of `errors`. Of several images each has its own.
         """
-        media = choose_format(request.headers.get("accept"), endpoint.formats)
+        ask = Ask(request, endpoint, choose_format(request.headers.getlist("accept"), endpoint.formats))
+        body = await self._read(ask)
+        return await (self._answer_list(ask, body) if body.is_list else self._answer_one(ask, body.parts[0]))
+
+    async def _answer_one(self, ask: Ask, fields: Fields) -> Response:
         watch = Stopwatch()
-        job = await self._read(endpoint, request, place)
-        self._check(job, media)
-        reservation = await self._reserve(job, media, place, watch)
+        job = await self._job(ask, fields)
+        reservation = await self._reserve(ask, [job], watch)
         picture = await self._compute(job, watch)
         with watch.time("encode"):
-            body, headers = await self._scheduler.in_thread(partial(finish, job, picture, media))
+            body, headers = await self._scheduler.in_thread(partial(finish, job, picture, ask.media))
         reservation.resize(len(body))
-        place.give_back()  # sending the answer may take the client long
+        ask.place.give_back()  # sending the answer may take the client long
         self._record(watch)
-        return Response(body, headers={**headers, "Server-Timing": server_timing(watch)}, media_type=media)
+        return Response(body, headers={**headers, "Server-Timing": server_timing(watch)}, media_type=ask.media)
 
-    async def _read(self, endpoint: Endpoint, request: Request, place: Place) -> Job:
-        """Body -> image and checked options; the image's header is read, nothing is decoded."""
-        body = await request.body()
-        read = partial(read_source, request.headers, request.query_params, body, self._settings.max_json_depth)
-        source = await self._scheduler.on_bytes(read, len(body))
-        options = validate(endpoint.options, source.fields, self._settings, strict=source.typed)
+    async def _answer_list(self, ask: Ask, body: Body) -> Response:
+        """All images at once, each in its turn; one that fails leaves the others alone."""
+        if ask.media != JSON:
+            raise NotAcceptable(f"several images are answered as {JSON} only", "Accept")
+        ask.charge(len(body.parts) - 1)
+        jobs = await gather(self._job(ask, fields) for fields in body.parts)
+        reservation = await self._reserve(ask, [job for job in jobs if isinstance(job, Job)], Stopwatch())
+        items = await gather(self._item(ask, job) for job in jobs)
+        answer = join_items([item if isinstance(item, bytes) else error_item(item, ask.request_id) for item in items])
+        reservation.resize(len(answer))
+        ask.place.give_back()
+        return Response(answer, media_type=JSON)
+
+    async def _item(self, ask: Ask, job: Job | Exception) -> bytes:
+        if isinstance(job, Exception):
+            raise job
+        watch = Stopwatch()
+        picture = await self._compute(job, watch)
+        with watch.time("encode"):
+            item = await self._scheduler.in_thread(lambda: encode_item(result_of(job, picture)))
+        self._record(watch)
+        return item
+
+    async def _read(self, ask: Ask) -> Body:
+        """Bytes -> fields for each image."""
+        body, limits = await ask.request.body(), self._settings
+        read = partial(
+            read_body, ask.request.headers, ask.request.query_params, body, limits.max_json_depth, limits.max_images
+        )
+        return await self._scheduler.on_bytes(read, len(body))
+
+    async def _job(self, ask: Ask, fields: Fields) -> Job:
+        """Fields -> image and checked options; the image's header is read, nothing is decoded."""
+        image = fields.get("image")
+        size = len(image) if isinstance(image, (bytes, str)) else 0
+        source = await self._scheduler.on_bytes(partial(read_source, fields), size)
+        options = validate(ask.endpoint.options, source.fields, self._settings)
+        if isinstance(options, MetricOptions):
+            check_one_camera(options, is_required=isinstance(options, CloudOptions))
         model = choose_model(options, self._settings)
-        image = source.image if source.image is not None else await self._fetches.fetch(source.image_url or "", place)
-        check = partial(check_image, image, self._settings.image_limits)
-        header = await self._scheduler.on_bytes(check, len(image))
-        return Job(image, header, model, options)
+        encoded = source.image
+        if encoded is None:
+            encoded = await self._fetches.fetch(source.image_url or "", ask.place)
+        check = partial(check_image, encoded, self._settings.image_limits)
+        job = Job(encoded, await self._scheduler.on_bytes(check, len(encoded)), model, options)
+        self._check(job, ask.media)
+        return job
 
     def _check(self, job: Job, media: str) -> None:
         """Refuse before the work what would be refused after it."""
-        network_size(job.header.height, job.header.width, job.model.input_size, self._settings.input_limits)
+        check = preprocessing_for(job.model.dataset, job.model.resize).network_size
+        check(job.header.height, job.header.width, job.model.network_input_size, self._settings.input_limits)
+        if isinstance(job.options, MetricOptions):
+            camera_of(job.options, job.header.width, job.header.height)
         if media == PNG:
             if dataset_spec(job.model.dataset).kind == "relative":
                 raise NotAcceptable("a 16-bit PNG holds metres, and dataset relative has none", "Accept")
-            check_png_scale(scale_of(job.options), job.options.png_scale)
+            check_png_scale(scale_of(job), job.options.png_scale)
 
-    async def _reserve(self, job: Job, media: str, place: Place, watch: Stopwatch) -> Reservation:
+    async def _reserve(self, ask: Ask, jobs: list[Job], watch: Stopwatch) -> Reservation:
         """Wait for memory for the answer; it is held until the client has taken it."""
-        is_cloud = isinstance(job.options, CloudOptions)
-        size = answer_bytes(job.header.width * job.header.height, media, is_cloud=is_cloud)
+        size = sum(answer_bytes(job.pixels, ask.media, is_cloud=job.is_cloud) for job in jobs)
+        size += sum(job.pixels * RAY_BYTES for job in jobs if job.has_lens)
         with watch.time("queue"):
             reservation = await self._memory.reserve(size, self._settings.queue_timeout_s)
-        place.until_answered.callback(reservation.release)
+        ask.place.until_answered.callback(reservation.release)
         return reservation
 
     async def _compute(self, job: Job, watch: Stopwatch) -> Picture:
@@ -140,7 +227,7 @@ class Walk:
             return Picture(decode_image(job.image, self._settings.image_limits))
 
         def infer(picture: Picture) -> Picture:
-            pending.append(self._cache.submit(job.model, picture.image, scale_of(job.options)))
+            pending.append(self._cache.submit(job.model, picture.image, scale_of(job)))
             return replace(picture, depth=pending[0].result())
 
         pending: list[Future[DepthMap]] = []
@@ -150,6 +237,9 @@ class Walk:
             for depth in pending:  # it leaves its batch, if that has not begun
                 depth.cancel()
             raise
+        except CheckpointError as error:
+            logger.warning("%s cannot be loaded: %s", job.model.key, error)
+            raise without_weights(error, job.model) from error
         except RuntimeError as error:
             if not is_poisoned(error):
                 raise
@@ -163,21 +253,43 @@ class Walk:
         record_models(self._cache, self._metrics)
 
 
-def scale_of(options: Options) -> float:
-    """Metres at the network's full output."""
-    return options.max_depth if isinstance(options, MetricOptions) else UNIT_SCALE
+async def gather(work: Iterable[Awaitable[T]]) -> list[T | Exception]:
+    """Do all of it, and return results and errors in their order."""
+    found = await asyncio.gather(*work, return_exceptions=True)
+    for outcome in found:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
+            raise outcome
+    return cast("list[T | Exception]", found)
 
 
-def finish(job: Job, picture: Picture, media: str) -> tuple[bytes, dict[str, str]]:
-    """Back-project where a cloud was asked for, and encode; returns body and headers."""
+def max_depth_of(job: Job) -> float | None:
+    """Metres at the network's full output: what was asked for, else the dataset's own. None without metres."""
+    if not isinstance(job.options, MetricOptions):
+        return None
+    return job.options.max_depth or dataset_spec(job.model.dataset).max_depth_m
+
+
+def scale_of(job: Job) -> float:
+    """What the network's output is multiplied with."""
+    return max_depth_of(job) or UNIT_SCALE
+
+
+def result_of(job: Job, picture: Picture) -> Result:
+    """Back-project where a cloud was asked for."""
     assert picture.depth is not None
     points = None
     if isinstance(job.options, CloudOptions):
-        k, (height, width) = job.options.camera_intrinsics, picture.depth.values.shape
+        height, width = picture.depth.values.shape
+        camera = camera_of(job.options, width, height)
+        assert camera is not None
         with np.errstate(over="ignore", invalid="ignore"):  # absurd intrinsics give infinite points
-            camera = CameraModel(k.fx, k.fy, k.cx, k.cy, width, height)
             points = camera.back_project(picture.depth.values).reshape(-1, 3)
-    return encode(Result(picture.depth, picture.image, points, job.options.png_scale), media)
+    return Result(picture.depth, picture.image, points, job.options.png_scale, max_depth_of(job))
+
+
+def finish(job: Job, picture: Picture, media: str) -> tuple[bytes, dict[str, str]]:
+    """Back-project and encode; returns body and headers."""
+    return encode(result_of(job, picture), media)
 
 
 def is_poisoned(error: RuntimeError) -> bool:

@@ -11,12 +11,12 @@ from depth_anything_ros.errors import BackendError, SettingsError
 if TYPE_CHECKING:
     import torch
 
-    from depth_anything_ros.model.dpt import DepthAnythingV2
+    from depth_anything_ros.model.depth_network import DepthNetwork
 
 
 def create_backend(
     name: str,
-    network: DepthAnythingV2,
+    network: DepthNetwork,
     device: torch.device,
     precision: str,
     cache_folder: Path | None = None,

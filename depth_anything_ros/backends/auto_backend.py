@@ -13,13 +13,13 @@ from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.backends.torch_backend import TorchBackend
 from depth_anything_ros.errors import BackendError
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 
 logger = logging.getLogger(__name__)
 
 
 def choose_backend(
-    network: DepthAnythingV2,
+    network: DepthNetwork,
     device: torch.device,
     precision: str,
     cache_folder: Path | None = None,
@@ -72,7 +72,7 @@ class AutoBackend:
         """Of what runs."""
         return self._running.max_batch
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Outputs:
         running = self._running
         try:
             return running(x)

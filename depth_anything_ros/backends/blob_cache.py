@@ -11,7 +11,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.errors import InputError
+from depth_anything_ros.files.bounded_files import open_regular
+from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -20,9 +22,9 @@ MAX_CACHE_BYTES = 4 * 2**30
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def fingerprint(network: DepthAnythingV2) -> str:
+def fingerprint(network: DepthNetwork) -> str:
     """SHA-256 over names, shapes and values of all weights, as hexadecimal."""
-    digest = hashlib.sha256(network.kind.encode())
+    digest = hashlib.sha256(f"{type(network).__name__} {network.extra_repr()}".encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(np.ascontiguousarray(tensor.numpy()).data)
@@ -30,11 +32,12 @@ def fingerprint(network: DepthAnythingV2) -> str:
 
 
 class BlobCache:
-    """A folder of files named for everything their content depends on.
+    """A folder of files, one for each key: everything that its content depends on.
 
-    A file starts with the SHA-256 of the rest, so that a damaged one is never handed to a native
-    parser. The least recently used go when all together exceed `max_bytes`. A folder that cannot be
-    read or written costs time, nothing else. `None` in place of the folder keeps nothing.
+    A file starts with the SHA-256 of its key and content. So a damaged file, or one under another key's
+    name, is never handed to a native parser. The least recently used files go when all together exceed
+    `max_bytes`. A folder that cannot be read or written costs time, nothing else. `None` in place of the
+    folder keeps nothing.
     """
 
     def __init__(self, folder: Path | None, max_bytes: int = MAX_CACHE_BYTES) -> None:
@@ -45,15 +48,16 @@ class BlobCache:
         """Return the content kept for these values, or None."""
         if self._folder is None:
             return None
-        path = self._path(self._folder, depends_on)
+        key = _key(depends_on)
+        path = self._folder / _name(key)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 digest, blob = file.read(DIGEST_BYTES), file.read()
             os.utime(path)  # used just now
-        except OSError:
+        except (InputError, OSError):
             return None
-        if hashlib.sha256(blob).digest() != digest:
-            logger.warning("%s is damaged; made anew", path)
+        if _digest(key, blob) != digest:
+            logger.warning("%s is damaged or another network's; made anew", path)
             return None
         return blob
 
@@ -62,20 +66,17 @@ class BlobCache:
         if self._folder is None:
             return
         try:
+            key = _key(depends_on)
             self._folder.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=".partial-", dir=self._folder) as folder:
                 partial = Path(folder, "blob")
                 with partial.open("wb") as file:
-                    file.write(hashlib.sha256(blob).digest())
+                    file.write(_digest(key, blob))
                     file.write(blob)
-                partial.replace(self._path(self._folder, depends_on))
+                partial.replace(self._folder / _name(key))
             self._make_room(self._folder)
         except OSError as error:
             logger.warning("cannot keep a compiled network in %s: %s", self._folder, error)
-
-    def _path(self, folder: Path, depends_on: tuple[object, ...]) -> Path:
-        named = json.dumps([__version__, *map(str, depends_on)])
-        return folder / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.blob"
 
     def _make_room(self, folder: Path) -> None:
         """Delete the oldest, but never the one that was just written."""
@@ -85,3 +86,17 @@ class BlobCache:
             total += path.stat().st_size
             if total > self._max_bytes and path is not newest_first[0]:
                 path.unlink(missing_ok=True)
+
+
+def _key(depends_on: tuple[object, ...]) -> bytes:
+    return json.dumps([__version__, *map(str, depends_on)]).encode()
+
+
+def _name(key: bytes) -> str:
+    return f"{hashlib.sha256(key).hexdigest()[:32]}.blob"
+
+
+def _digest(key: bytes, blob: bytes) -> bytes:
+    digest = hashlib.sha256(hashlib.sha256(key).digest())
+    digest.update(blob)
+    return digest.digest()

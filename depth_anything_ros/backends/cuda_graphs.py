@@ -18,7 +18,7 @@ from depth_anything_ros.runtime.device import _capturing
 
 logger = logging.getLogger(__name__)
 
-Run = Callable[[Tensor], Tensor]
+Run = Callable[[Tensor], tuple[Tensor, ...]]
 Key = tuple[int, ...]  # batch, h, w
 MAX_GRAPHS = 8  # four batches of two sizes
 SIDE_RUNS = 3  # before a capture: libraries choose algorithms and take workspaces at the first ones
@@ -27,7 +27,7 @@ SIDE_RUNS = 3  # before a capture: libraries choose algorithms and take workspac
 class Graph(Protocol):
     """Answers like the network it was made of, for one shape."""
 
-    def __call__(self, x: Tensor) -> Tensor: ...
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]: ...
 
     def release(self) -> None:
         """Give its memory back. It is not called again."""
@@ -41,7 +41,7 @@ class Graphs:
     more is tried. Not for several threads at once: the caller holds `device_lock(device)`.
 
     Args:
-        run: the network, float32 (B, 3, h, w) -> (B, h, w).
+        run: the network, float32 (B, 3, h, w) -> its outputs.
         capture: makes a graph for the shape of its argument. Raises RuntimeError.
         capacity: how many graphs are kept; the least recently used goes.
     """
@@ -54,7 +54,7 @@ class Graphs:
         self._seen: OrderedDict[Key, None] = OrderedDict()  # once, and not captured yet
         self._works = True
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         key = (x.shape[0], *x.shape[2:])
         graph = self._graphs.get(key)
         if graph is None and self._works and self._is_due(key):
@@ -117,13 +117,13 @@ class CapturedGraph:
         current.wait_stream(stream)
         # Other threads upload and download meanwhile: only this one has to keep to what a capture allows.
         with _capturing, torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._output = run(self._input)
+            self._outputs = run(self._input)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """Copy in, replay, copy out: all of it queued, nothing waited for."""
         self._input.copy_(x)
         self._graph.replay()
-        return self._output.clone()
+        return tuple(output.clone() for output in self._outputs)
 
     def release(self) -> None:
         """Wait until no replay is under way, then free the graph."""

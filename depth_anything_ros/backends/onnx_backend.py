@@ -20,15 +20,16 @@ from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
 from depth_anything_ros.backends.per_shape import PerShape, Size
 from depth_anything_ros.errors import BackendError, ImageError, SettingsError
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 
 logger = logging.getLogger(__name__)
 
 OPSET = 18
-INPUT, OUTPUT = "image", "depth"
+INPUT = "image"
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 LIMITS = {"fp32": parity.FP32_LIMIT, "fp16": parity.HALF_LIMIT}
 QUIET = 3  # errors only
+MAP_DIM = 3  # (B, h, w)
 
 
 class OnnxBackend:
@@ -49,7 +50,7 @@ class OnnxBackend:
     max_batch = 1  # what is made for a size is made for one image
 
     def __init__(
-        self, network: DepthAnythingV2, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
+        self, network: DepthNetwork, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
     ) -> None:
         self._folder = None if cache_folder is None else cache_folder / "onnxruntime"
         self.device = device
@@ -65,7 +66,7 @@ class OnnxBackend:
         """The torch network, and one copy for each size there is a session for."""
         return self._weights * 4 * (1 + len(self._sessions))
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Outputs:
         return self._sessions.get((x.shape[2], x.shape[3]))(x)
 
     def _build(self, size: Size) -> Session:
@@ -74,16 +75,32 @@ class OnnxBackend:
         expected = parity.reference(self.network, x)
         self._fingerprint = self._fingerprint or fingerprint(self.network)
         depends_on = (self._fingerprint, size, OPSET, torch.__version__)
-        model = self._cache.load(*depends_on)
-        if model is None:
-            model = export_network(self.network, size, {})
-            self._cache.store(model, *depends_on)
-        session = Session(model, self.device, self.precision, self._folder)
-        found = session(x.to(self.device)).cpu()
-        off = parity.require_within(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
+        session, off = self._load(x, expected, depends_on) or self._export(x, expected, depends_on)
         took_s = time.perf_counter() - start_s
         logger.info("onnxruntime ready for %dx%d on %s, %.1f s; off by %s", *size, session.provider, took_s, off)
         return session
+
+    def _load(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built | None:
+        """Return what was exported before, or None where there is nothing, or it departs from torch."""
+        model = self._cache.load(*depends_on)
+        if model is None:
+            return None
+        try:
+            return self._session(model, x, expected)
+        except BackendError as error:
+            logger.warning("what was exported before is of no use; exporting anew: %s", error)
+            return None
+
+    def _export(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
+        model = export_network(self.network, (x.shape[2], x.shape[3]), {})
+        self._cache.store(model, *depends_on)
+        return self._session(model, x, expected)
+
+    def _session(self, model: bytes, x: Tensor, expected: Outputs) -> Built:
+        session = Session(model, self.device, self.precision, self._folder)
+        found = on_host(session(x.to(self.device)))
+        off = parity.require_within(found, expected, LIMITS[self.precision], f"onnxruntime in {self.precision}")
+        return session, off
 
 
 class OnnxFileBackend:
@@ -92,7 +109,7 @@ class OnnxFileBackend:
     Args:
         model: content of the file.
         size: (h, w) it is made for.
-        expected: torch's result for `parity.probe_image(*size)`, float32 (1, h', w'), every `step`-th row and column.
+        expected: torch's result for `parity.probe_image(*size)`; of maps every `step`-th row and column.
 
     Raises:
         BackendError: as `OnnxBackend`, or the result is not the expected one.
@@ -105,7 +122,7 @@ class OnnxFileBackend:
         self,
         model: bytes,
         size: Size,
-        expected: Tensor,
+        expected: Outputs,
         step: int,
         device: torch.device,
         precision: str = "auto",
@@ -117,10 +134,10 @@ class OnnxFileBackend:
         self._size = size
         folder = None if cache_folder is None else cache_folder / "onnxruntime"
         self._session = Session(model, device, self.precision, folder)
-        found = self._session(parity.probe_image(*size).to(device)).cpu()[:, ::step, ::step]
-        parity.require_within(found, expected, LIMITS[self.precision], "the ONNX file on this machine")
+        found = on_host(self._session(parity.probe_image(*size).to(device)))
+        parity.require_within(sampled(found, step), expected, LIMITS[self.precision], "the ONNX file on this machine")
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Outputs:
         if (x.shape[2], x.shape[3]) != self._size:
             raise ImageError(
                 f"this image becomes {x.shape[3]}x{x.shape[2]} pixels for the network, and the ONNX file is made "
@@ -144,14 +161,30 @@ class Session:
         except Exception as error:  # it has a dozen kinds
             raise BackendError(f"onnxruntime cannot load the network: {error}") from error
         self._device = device
+        self._outputs = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
         if device.type == "cuda" and self.provider == CPU:  # it falls back to the CPU without a word
             raise BackendError(f"onnxruntime cannot use {device}: its GPU libraries do not load")
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """float32 (1, 3, h, w) -> float32 (1, h, w), both on the device."""
-        [found] = self._session.run([OUTPUT], {INPUT: x.contiguous().cpu().numpy()})
-        return torch.from_numpy(found).to(self._device)
+    def __call__(self, x: Tensor) -> Outputs:
+        """float32 (1, 3, h, w) -> the network's outputs, all on the device."""
+        found = self._session.run(self._outputs, {INPUT: x.contiguous().cpu().numpy()})
+        values = (torch.from_numpy(each).to(self._device) for each in found)
+        return dict(zip(self._outputs, values, strict=True))
+
+
+def on_host(outputs: Outputs) -> Outputs:
+    """The same on the CPU."""
+    return {name: values.cpu() for name, values in outputs.items()}
+
+
+def sampled(outputs: Outputs, step: int) -> Outputs:
+    """Every `step`-th row and column of maps; what is no map stays whole."""
+    return {name: values[:, ::step, ::step] if values.dim() == MAP_DIM else values for name, values in outputs.items()}
+
+
+# What runs it, and what it differs from torch by.
+Built = tuple[Session, parity.Difference]
 
 
 def providers_for(device: torch.device) -> list[str]:
@@ -187,9 +220,9 @@ def provider_options(name: str, device: torch.device, precision: str, folder: Pa
 
 
 def export_network(
-    network: DepthAnythingV2, size: Size, metadata: dict[str, str], *, dynamic_batch: bool = False
+    network: DepthNetwork, size: Size, metadata: dict[str, str], *, dynamic_batch: bool = False
 ) -> bytes:
-    """Return an ONNX model of a network for one size: `image` float32 (1, 3, h, w) -> `depth` (1, h, w).
+    """Return an ONNX model of a network for one size: `image` float32 (1, 3, h, w) -> the network's outputs, by name.
 
     Args:
         metadata: kept in the file.
@@ -209,7 +242,7 @@ def export_network(
                 network,
                 (x,),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(network.outputs),
                 opset_version=OPSET,
                 dynamic_shapes=({0: torch.export.Dim("batch")},) if dynamic_batch else None,
                 dynamo=True,

@@ -13,21 +13,28 @@ import torch
 from torch import Tensor
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.onnx_backend import INPUT, OUTPUT, export_network, import_library
+from depth_anything_ros.backends.onnx_backend import INPUT, export_network, import_library, sampled
 from depth_anything_ros.backends.onnx_graph import check_graph
 from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, InputError
 from depth_anything_ros.files.bounded_files import read_bounded
 from depth_anything_ros.model.checkpoint_search import cache_folder, given_checkpoint
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
-from depth_anything_ros.model.registry import encoder_spec
+from depth_anything_ros.model.registry import dataset_spec, encoder_for, network_spec
+from depth_anything_ros.model.weights import varies
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "depth_anything_ros."
 # Every so many rows and columns of torch's result are kept in the file, so that it can be checked where it runs.
 SAMPLE_STEP = 14
+# What the output `depth` is, by the network's name in the registry.
+OUTPUT_TEXTS = {
+    "v2": "unit scale: times max_depth for metric depth in metres",
+    "da3": "depth, larger is farther; metric: metres for a focal length of 300 pixels of this input; sky from 0.3 on",
+    "da3_views": "depth up to a factor, larger is farther; confidence from 1 on; field of view in radians",
+}
 MAX_ONNX_BYTES = (2 << 30) - 1  # protobuf's own limit
 
 
@@ -39,14 +46,14 @@ class OnnxFile:
         content: the whole file.
         sha256: of the file.
         size: (h, w) of the network's input.
-        expected: torch's result for `parity.probe_image(*size)` at every `SAMPLE_STEP`-th row and column,
+        expected: torch's result for `parity.probe_image(*size)`; of maps every `SAMPLE_STEP`-th row and column,
             float32 (1, h / 14, w / 14).
     """
 
     content: bytes
     sha256: str
     size: tuple[int, int]
-    expected: Tensor
+    expected: Outputs
 
 
 def contract(encoder: str, dataset: str) -> dict[str, str]:
@@ -55,12 +62,12 @@ def contract(encoder: str, dataset: str) -> dict[str, str]:
         "encoder": encoder,
         "dataset": dataset,
         "input": f"RGB, (value / 255 - mean) / std, mean {MEAN}, std {STD}",
-        "output": "unit scale: times max_depth for metric depth in metres",
+        "output": OUTPUT_TEXTS[dataset_spec(dataset).network],
     }
 
 
 def export_file(
-    network: DepthAnythingV2,
+    network: DepthNetwork,
     encoder: str,
     dataset: str,
     size: tuple[int, int],
@@ -69,9 +76,9 @@ def export_file(
     dynamic_batch: bool = False,
 ) -> bytes:
     """Return the content of a file of this network for one size. Raises BackendError: it cannot be exported."""
-    expected = parity.reference(network, parity.probe_image(*size))[:, ::SAMPLE_STEP, ::SAMPLE_STEP]
-    sample = [round(float(value), 6) for value in expected.flatten()]
-    says = contract(encoder, dataset) | {"checkpoint_sha256": checkpoint_sha256, "sample": json.dumps(sample)}
+    expected = sampled(parity.reference(network, parity.probe_image(*size)), SAMPLE_STEP)
+    samples = {sample_name(name): _as_json(values) for name, values in expected.items()}
+    says = contract(encoder, dataset) | samples | {"checkpoint_sha256": checkpoint_sha256}
     metadata = {PREFIX + name: text for name, text in says.items()}
     return export_network(network, size, metadata, dynamic_batch=dynamic_batch)
 
@@ -107,18 +114,31 @@ def check_content(content: bytes, where: str, encoder: str, dataset: str) -> Onn
             raise CheckpointInvalid(f"{where} was not made by `depth_anything export`: it does not say its {name}")
         if says[name] != wanted:
             raise CheckpointMismatch(f"{where} says {name} {says[name]!r:.80}, but {wanted!r} was asked for")
-    size = check_graph(model, len(content), INPUT, [OUTPUT], encoder_spec(encoder), where)
+    outputs = network_spec(dataset).outputs
+    size = check_graph(model, len(content), INPUT, outputs, encoder_for(encoder, dataset), where)
     try:
         onnx.checker.check_model(content)
     except Exception as error:  # the checker's kinds
         raise CheckpointInvalid(damaged) from error
-    return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, _sample(says, size, where))
+    expected = {name: _sample(says, name, size, where) for name in outputs}
+    if not varies(expected["depth"]):
+        raise CheckpointInvalid(f"{where} gives no depth: its sample is the same everywhere, or not finite")
+    return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, expected)
 
 
-def _sample(says: dict[str, str], size: tuple[int, int], where: str) -> Tensor:
+def sample_name(output: str) -> str:
+    """Under which name a file keeps what torch says of an output."""
+    return "sample" if output == "depth" else f"sample_{output}"
+
+
+def _as_json(values: Tensor) -> str:
+    return json.dumps([round(float(value), 6) for value in values.flatten()])
+
+
+def _sample(says: dict[str, str], output: str, size: tuple[int, int], where: str) -> Tensor:
+    shape = (1, 2) if output == "field_of_view" else (1, size[0] // SAMPLE_STEP, size[1] // SAMPLE_STEP)
     try:
-        values = np.array(json.loads(says["sample"]), np.float32)
-        return torch.from_numpy(values.reshape(1, size[0] // SAMPLE_STEP, size[1] // SAMPLE_STEP))
+        return torch.from_numpy(np.array(json.loads(says[sample_name(output)]), np.float32).reshape(shape))
     except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointInvalid(f"{where} lacks the sample that it is checked with") from error
 

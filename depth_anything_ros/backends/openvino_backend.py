@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -25,7 +25,7 @@ from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
 from depth_anything_ros.backends.per_shape import PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
 from depth_anything_ros.runtime.allocator import trim_freed_memory
 
@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 2}
 CHANNELS_AXIS = 1
+MAX_END_CHANNELS = 2  # every other convolution has more
 
 
 class OpenVinoBackend:
@@ -58,7 +59,7 @@ class OpenVinoBackend:
 
     def __init__(
         self,
-        network: DepthAnythingV2,
+        network: DepthNetwork,
         device: torch.device,
         precision: str = "auto",
         cache_folder: Path | None = None,
@@ -90,7 +91,7 @@ class OpenVinoBackend:
         """The torch network, and one copy for each size that is compiled."""
         return self._weights * (4 + len(self._executors) * BYTES_PER_WEIGHT[self.precision])
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Outputs:
         return self._executors.get((x.shape[2], x.shape[3]))(x)
 
     def _tries_for(self, precision: str) -> list[tuple[str, parity.Difference]]:
@@ -101,16 +102,18 @@ class OpenVinoBackend:
         fp32 = ("fp32", parity.FP32_LIMIT)
         return [("bf16", parity.AUTO_HALF_LIMIT), fp32] if precision == "auto" and has_bf16 else [fp32]
 
-    def _build(self, size: Size) -> Callable[[Tensor], Tensor]:
+    def _build(self, size: Size) -> Callable[[Tensor], Outputs]:
         start_s = time.perf_counter()
         x = parity.probe_image(*size)
-        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
         self._skip_rejected(size)
-        converted = cache(lambda: self._convert(x))  # slow, and the same for every precision
+        # Both are slow, and the same for every precision.
+        converted = cache(lambda: self._convert(x))
+        reference = cache(lambda: parity.fresh_reference(self.network, x, self._parity, *self._identity()))
         while True:
             precision, limit = self._tries[0]
-            executor, how = self._executor(size, precision, converted)
-            off = parity.difference(executor(x), expected)
+            how, executor, off = self._load(size, precision, limit, x) or self._compile(
+                size, precision, x, converted, reference
+            )
             if off.within(limit):
                 took_s = time.perf_counter() - start_s
                 logger.info("openvino %s for %dx%d in %s, %.1f s; off by %s", how, *size, precision, took_s, off)
@@ -122,40 +125,59 @@ class OpenVinoBackend:
                 )
             logger.info("openvino in %s is off by %s with these weights; taking fp32", precision, off)
             self._parity.store(str(off).encode(), *self._rejection(size))
-            self._give_precision_up()
+            self._drop_precision()
 
     def _skip_rejected(self, size: Size) -> None:
         """Do without a precision that was measured before, with all the same, and was too far off."""
         while len(self._tries) > 1 and (off := self._parity.load(*self._rejection(size))) is not None:
             logger.info("openvino in %s was off by %s with these weights; taking fp32", self.precision, off.decode())
-            self._give_precision_up()
+            self._drop_precision()
 
     def _rejection(self, size: Size) -> tuple[object, ...]:
         return "rejected", size, *self._tries[0], *self._identity()
 
-    def _give_precision_up(self) -> None:
+    def _drop_precision(self) -> None:
         del self._tries[0]
         self._executors.forget_built()
 
-    def _executor(self, size: Size, precision: str, converted: Callable[[], Any]) -> tuple[Executor, str]:
-        """Return what runs this size, and whether it was `loaded` or `compiled` from the `converted` network."""
-        config = {
+    def _load(self, size: Size, precision: str, limit: parity.Difference, x: Tensor) -> Built | None:
+        """Return the network that was compiled before, or None where there is none, or it departs from torch."""
+        config = self._config(precision)
+        blob = self._cache.load(*self._identity(), size, config)
+        if blob is None:
+            return None
+        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
+        try:
+            executor = Executor(self._core.import_model(blob, "CPU", config), self.network.outputs)
+            off = parity.difference(executor(x), expected)
+        except Exception as error:  # of the library, about a blob that it does not like
+            logger.warning("openvino cannot load what it compiled before; compiling anew: %s", error)
+            return None
+        if not off.within(limit):
+            logger.warning("what openvino compiled before departs from torch by %s; compiling anew", off)
+            return None
+        return "loaded", executor, off
+
+    def _compile(
+        self, size: Size, precision: str, x: Tensor, converted: Callable[[], Any], reference: Callable[[], Outputs]
+    ) -> Built:
+        config = self._config(precision)
+        try:
+            model = converted() if precision == "fp32" else self._with_single_ends(converted())
+            compiled = self._core.compile_model(model, "CPU", config)
+            self._cache.store(compiled.export_model().getvalue(), *self._identity(), size, config)
+        except Exception as error:  # two libraries' worth of kinds
+            text = f"openvino cannot run the network at {size[0]}x{size[1]}"
+            raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
+        executor = Executor(compiled, self.network.outputs)
+        return "compiled", executor, parity.difference(executor(x), reference())
+
+    def _config(self, precision: str) -> dict[str, Any]:
+        return {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
-        depends_on = (*self._identity(), size, config)
-        try:
-            blob = self._cache.load(*depends_on)
-            if blob is not None:
-                return Executor(self._core.import_model(blob, "CPU", config)), "loaded"
-            model = converted() if precision == "fp32" else self._with_single_end(converted())
-            compiled = self._core.compile_model(model, "CPU", config)
-            self._cache.store(compiled.export_model().getvalue(), *depends_on)
-        except Exception as error:  # two libraries' worth of kinds
-            text = f"openvino cannot run the network at {size[0]}x{size[1]}"
-            raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
-        return Executor(compiled), "compiled"
 
     def _identity(self) -> tuple[str, ...]:
         """Everything but size and configuration that a compiled network depends on."""
@@ -171,38 +193,49 @@ class OpenVinoBackend:
             self.network.pretrained.pos_embed_for(x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE)
             return self._openvino.convert_model(torch.export.export(self.network, (x,)))
 
-    def _with_single_end(self, model: Any) -> Any:
-        """Return a copy with the last convolution, 1x1 to one channel, written as a weighted sum.
+    def _with_single_ends(self, model: Any) -> Any:
+        """Return a copy with the convolutions that end in one or two channels, all 1x1, written as weighted sums.
 
         OpenVINO runs every convolution in the reduced precision and rounds its result to it, but
         leaves what follows the last one in float32.
         """
         opset, model = self._openvino.opset13, model.clone()
-        last = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
-        weighted = opset.multiply(last.input_value(0), opset.constant(self._last_weights()))
-        total = opset.reduce_sum(weighted, opset.constant(np.array([CHANNELS_AXIS], np.int64)), keep_dims=True)
-        for reader in list(last.output(0).get_target_inputs()):
-            reader.replace_source_output(total.output(0))
+        axis = opset.constant(np.array([CHANNELS_AXIS], np.int64))
+        for last in [op for op in model.get_ordered_ops() if _is_end(op)]:
+            x, weights = last.input_value(0), last.input_value(1).get_node().data  # (channels, C, 1, 1)
+            sums = [
+                opset.reduce_sum(opset.multiply(x, opset.constant(each[None])), axis, keep_dims=True)
+                for each in weights
+            ]
+            end = sums[0] if len(sums) == 1 else opset.concat(sums, CHANNELS_AXIS)
+            for reader in list(last.output(0).get_target_inputs()):
+                reader.replace_source_output(end.output(0))
         model.validate_nodes_and_infer_types()
         return model
 
-    def _last_weights(self) -> Any:
-        """float32 (1, channels, 1, 1)."""
-        return self.network.state_dict()["depth_head.scratch.output_conv2.2.weight"].numpy()
+
+def _is_end(op: Any) -> bool:
+    """Whether an operation is the last convolution of an output branch."""
+    return op.get_type_name() == "Convolution" and int(op.input_value(1).get_shape()[0]) <= MAX_END_CHANNELS
 
 
 class Executor:
     """One compiled network. Threads take turns: it has one stream, and one request is enough."""
 
-    def __init__(self, compiled: Any) -> None:
+    def __init__(self, compiled: Any, outputs: Sequence[str]) -> None:
+        self._outputs = outputs
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """float32 (1, 3, h, w) -> float32 (1, h, w)."""
+    def __call__(self, x: Tensor) -> Outputs:
+        """float32 (1, 3, h, w) -> the network's outputs, float32."""
         with self._lock:
-            found = self._request.infer([x.contiguous().numpy()], share_inputs=True)[0]
-        return torch.from_numpy(found)
+            found = self._request.infer([x.contiguous().numpy()], share_inputs=True)
+        return {name: torch.from_numpy(found[index]) for index, name in enumerate(self._outputs)}
+
+
+# Whether it was "loaded" or "compiled", what runs it, and what it differs from torch by.
+Built = tuple[str, Executor, parity.Difference]
 
 
 def import_openvino() -> Any:

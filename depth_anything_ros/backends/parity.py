@@ -8,20 +8,24 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load, save
 from torch import Tensor
 
 from depth_anything_ros.backends.blob_cache import BlobCache
 from depth_anything_ros.errors import BackendError
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
+from depth_anything_ros.model.registry import SKY_THRESHOLD
 
 SEED = 0
 COARSE = 14  # pixels between two values of the smooth part of the test picture
-TINY = 1e-6
+# An output that is nearly constant is measured by this instead of its range: what is sky is decided at 0.3,
+# confidence begins at 1, and a field of view is about a radian.
+LEAST_RANGES = {"depth": 1e-6, "sky": SKY_THRESHOLD, "confidence": 1.0, "field_of_view": 1.0}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest and mean difference, as fractions of the range that the expected depth covers."""
+    """Largest and mean difference, as fractions of the range that what was expected covers."""
 
     max: float
     mean: float
@@ -31,7 +35,7 @@ class Difference:
         return self.max <= limit.max and self.mean <= limit.mean
 
     def __str__(self) -> str:
-        return f"{self.max:.2g} (mean {self.mean:.2g}) of the depth's range"
+        return f"{self.max:.2g} (mean {self.mean:.2g}) of the range"
 
 
 # Other summation orders move float32 by 1e-5; another interpolation of the position embedding by 1e-2.
@@ -50,39 +54,54 @@ def probe_image(height: int, width: int) -> Tensor:
     return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=True) + 0.1 * grain
 
 
-def reference(network: DepthAnythingV2, x: Tensor) -> Tensor:
-    """Run the network in torch, float32 on the CPU -> float32 (1, h, w).
+def reference(network: DepthNetwork, x: Tensor) -> Outputs:
+    """Run the network in torch, float32 on the CPU.
 
     Not in inference mode, even where the caller is: what it keeps for this size (the position
     embedding) is then an ordinary tensor, which an export takes up as a constant.
     """
     with torch.inference_mode(False), torch.no_grad():
-        return network(x)  # type: ignore[no-any-return]
+        return network.named(network(x))
 
 
-def cached_reference(network: DepthAnythingV2, x: Tensor, cache: BlobCache, *depends_on: object) -> Tensor:
+def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
     """Return `reference`, from a cache where it was asked before for this very picture and `depends_on`.
 
-    It takes longer than all else in a start with a warm cache, and much memory. What is compared with it
-    is measured every time all the same.
+    Torch takes longer than all else in a start with a warm cache, and much memory. What is compared with
+    its answer is measured every time all the same.
     """
-    key = ("reference", tuple(x.shape), hashlib.sha256(x.numpy().data).hexdigest(), *depends_on)
-    kept = cache.load(*key)
+    kept = cache.load(*_reference_key(x), *depends_on)
     if kept is not None:
-        return torch.from_numpy(np.frombuffer(kept, np.float32).reshape(-1, *x.shape[2:]).copy())
+        return load(kept)
+    return fresh_reference(network, x, cache, *depends_on)
+
+
+def fresh_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
+    """Return `reference`, asked anew and kept for `cached_reference`."""
     found = reference(network, x)
-    cache.store(found.numpy().tobytes(), *key)
+    kept = save({name: values.contiguous() for name, values in found.items()})
+    cache.store(kept, *_reference_key(x), *depends_on)
     return found
 
 
-def difference(found: Tensor, expected: Tensor) -> Difference:
-    """Compare two results of the same shape."""
+def _reference_key(x: Tensor) -> tuple[object, ...]:
+    return "reference", tuple(x.shape), hashlib.sha256(x.numpy().data).hexdigest()
+
+
+def difference(found: Outputs, expected: Outputs) -> Difference:
+    """Compare all outputs; the numbers are those of the one that is furthest off."""
+    each = [_difference(found[name], values, LEAST_RANGES[name]) for name, values in expected.items()]
+    worst = np.max([(off.max, off.mean) for off in each], axis=0)  # NaN wins, as it must
+    return Difference(*worst.tolist())
+
+
+def _difference(found: Tensor, expected: Tensor, least_range: float) -> Difference:
     off = (found - expected).abs()
-    depth_range = max(float(expected.max() - expected.min()), TINY)
-    return Difference(float(off.max()) / depth_range, float(off.mean()) / depth_range)
+    value_range = max(float(expected.max() - expected.min()), least_range)
+    return Difference(float(off.max()) / value_range, float(off.mean()) / value_range)
 
 
-def require_within(found: Tensor, expected: Tensor, limit: Difference, what: str) -> Difference:
+def require_within(found: Outputs, expected: Outputs, limit: Difference, what: str) -> Difference:
     """Return the difference. Raises BackendError, with the numbers, where it is above the limit."""
     off = difference(found, expected)
     if not off.within(limit):

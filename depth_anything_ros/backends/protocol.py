@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from depth_anything_ros.model.depth_network import Outputs
+
 BACKENDS = ("auto", "torch", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -41,6 +43,6 @@ class Backend(Protocol):
     @property
     def max_batch(self) -> int: ...
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Normalised images, float32 (B, 3, h, w) on `device`, B up to `max_batch` -> float32 (B, h, w), unit scale."""
+    def __call__(self, x: Tensor) -> Outputs:
+        """Normalised images, float32 (B, 3, h, w) on `device`, B up to `max_batch` -> what the network says of them."""
         ...

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.cuda_graphs import graphs_on
+from depth_anything_ros.backends.cuda_graphs import Run, graphs_on
 from depth_anything_ros.errors import BackendError
-from depth_anything_ros.model.dpt import DepthAnythingV2
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
 from depth_anything_ros.runtime.device import device_lock
 
@@ -45,7 +45,7 @@ class TorchBackend:
 
     def __init__(
         self,
-        network: DepthAnythingV2,
+        network: DepthNetwork,
         device: torch.device,
         precision: str,
         *,
@@ -63,25 +63,25 @@ class TorchBackend:
         if device.type == "cpu" and self.precision == "fp32" and has_mkl:
             use_onednn(network)
         self.weight_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
-        self._run: Callable[[Tensor], Tensor] = CompiledNetwork(self.network) if compile else self.network
+        self._run: Run = CompiledNetwork(self.network) if compile else self.network
         self._turn = device_lock(device)
         if device.type == "cuda" and graphs:
             self._run = graphs_on(device, self._run, _kept_by(self.network))
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Outputs:
         if self.device.type == "cpu":
-            return self._run(x)
+            return self.network.named(self._run(x))
         with self._turn, torch.cuda.device(self.device), torch.inference_mode():
-            return self._run(x)
+            return self.network.named(self._run(x))
 
 
-def _kept_by(network: DepthAnythingV2) -> Callable[[int, int], Tensor]:
+def _kept_by(network: DepthNetwork) -> Callable[[int, int], Tensor]:
     """From (h, w) to the position embedding, which the network keeps for the last few sizes only."""
     encoder = network.pretrained
     return lambda h, w: encoder.pos_embed_for(h // PATCH_SIZE, w // PATCH_SIZE)
 
 
-def in_half(network: DepthAnythingV2, device: torch.device) -> tuple[DepthAnythingV2, str]:
+def in_half(network: DepthNetwork, device: torch.device) -> tuple[DepthNetwork, str]:
     """Return the network for a GPU and its precision: fp16, or bf16 (fp32 on old GPUs) where fp16 overflows.
 
     Tried on one picture, on the device. The weights are converted from float32 either way.
@@ -94,7 +94,7 @@ def in_half(network: DepthAnythingV2, device: torch.device) -> tuple[DepthAnythi
     return network, instead
 
 
-def is_finite(network: DepthAnythingV2, x: Tensor) -> bool:
+def is_finite(network: DepthNetwork, x: Tensor) -> bool:
     """Whether all of the network's output is, before an activation turns infinity into a plausible depth."""
     with torch.inference_mode():
         return bool(network.before_activation(x).isfinite().all())
@@ -112,16 +112,16 @@ class CompiledNetwork:
         BackendError: it cannot be compiled; said again at every later call, without another try.
     """
 
-    def __init__(self, network: DepthAnythingV2) -> None:
+    def __init__(self, network: DepthNetwork) -> None:
         encoder = network.pretrained
         # What it keeps for each size would be a reason to compile all sizes anew whenever one is added.
         kept: Callable[[int, int], Tensor] = torch.compiler.disable(encoder.pos_embed_for)  # type: ignore[no-untyped-call]
         encoder.pos_embed_for = kept  # type: ignore[assignment, method-assign]
-        self._run: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+        self._run: Run = torch.compile(network, dynamic=False)
         self._lock = threading.Lock()
         self._failure = ""
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         from torch._dynamo.exc import TorchDynamoException
 
         with self._lock:

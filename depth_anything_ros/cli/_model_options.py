@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.settings import ModelSettings
+from depth_anything_ros.settings import RESIZE_RULES, CameraSettings, ModelSettings
 
 if TYPE_CHECKING:
     from depth_anything_ros.estimator import DepthEstimator
@@ -30,8 +30,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         type=int,
         default=defaults.input_size,
-        help="short side given to the network, default: %(default)s",
+        help="side given to the network, the short one, or the long one for da3...; default: the network's own",
     )
+    model.add_argument("--resize", choices=RESIZE_RULES, help="lower_bound: the short side; default: the network's own")
     model.add_argument("--device", metavar="NAME", default=defaults.device, help="auto, cpu, cuda or cuda:N")
     model.add_argument("--precision", metavar="NAME", default=defaults.precision, help="auto, fp32, bf16 or fp16")
     model.add_argument("--backend", metavar="NAME", default=defaults.backend, help="default: %(default)s")
@@ -40,6 +41,27 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-depth", metavar="METRES", type=float, help="depth at the network's full output; default: the dataset's"
     )
     model.add_argument("--no-download", action="store_true", help="never fetch weights")
+
+
+def add_level_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the counts that are black and white in 16-bit pictures."""
+    defaults = CameraSettings()
+    levels = parser.add_argument_group("16-bit pictures", "Levels are found in the picture where they are not given.")
+    for name in ("black", "white"):
+        levels.add_argument(
+            f"--{name}-level",
+            metavar="COUNT",
+            type=int,
+            default=getattr(defaults, f"{name}_level"),
+            help=f"count that is {name}; 0 (default): found",
+        )
+
+
+def check_levels(args: argparse.Namespace) -> None:
+    """Raise SettingsError for levels that cannot be, before anything is loaded."""
+    from depth_anything_ros.messages.levels import LevelFinder
+
+    LevelFinder(args.black_level, args.white_level)
 
 
 def model_settings(args: argparse.Namespace) -> ModelSettings:
@@ -53,6 +75,7 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
         precision=args.precision,
         backend=args.backend,
         compile=args.compile,
+        resize=args.resize,
         download=not args.no_download,
     )
 
@@ -74,7 +97,8 @@ def max_depth_remark(args: argparse.Namespace, max_depth_m: float) -> str:
 
 
 def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float) -> dict[str, Any]:
-    """Describe the model as run. Results in one folder or bag have all of this in common."""
+    """Describe the model as run, and its input. Results in one folder or bag have all of this in common."""
+    levels = {name: getattr(args, name) for name in ("black_level", "white_level") if getattr(args, name)}
     return {
         "key": estimator.key,
         "kind": estimator.kind,
@@ -82,4 +106,5 @@ def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_dept
         "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
         "precision": args.precision,
         "backend": args.backend,
+        **levels,
     }

@@ -21,9 +21,9 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.model.checkpoint_download import download_checkpoint
     from depth_anything_ros.model.checkpoint_reading import file_sha256
     from depth_anything_ros.model.checkpoint_search import checkpoint_name
-    from depth_anything_ros.model.registry import encoder_spec
+    from depth_anything_ros.model.registry import license_of
 
-    name, license_id = checkpoint_name(args.encoder, args.dataset), encoder_spec(args.encoder).license
+    name, license_id = checkpoint_name(args.encoder, args.dataset), license_of(args.encoder, args.dataset)
     if license_id is not None:
         print(f"{name}, licence {license_id}", flush=True)
     path = download_checkpoint(args.encoder, args.dataset, accept_license=args.accept_license, folder=args.folder)

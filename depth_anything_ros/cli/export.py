@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", metavar="H", type=int, required=True, help="height of the images in pixels")
     parser.add_argument("--width", metavar="W", type=int, required=True, help="width of the images in pixels")
     parser.add_argument(
-        "--input-size", metavar="N", type=int, default=ModelSettings.input_size, help="short side given to the network"
+        "--input-size",
+        metavar="N",
+        type=int,
+        default=ModelSettings.input_size,
+        help="side given to the network; default: its own",
     )
     parser.add_argument("--dynamic-batch", action="store_true", help="leave the number of images open")
     parser.add_argument("--checkpoint", metavar="FILE", help="weights to take instead of searching for them")
@@ -32,11 +36,16 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.backends import parity
     from depth_anything_ros.backends.onnx_backend import OPSET, Session
     from depth_anything_ros.backends.onnx_files import check_content, export_file
-    from depth_anything_ros.model.preprocess import network_size
+    from depth_anything_ros.io.whole_files import write_file
+    from depth_anything_ros.model.preprocess import preprocessing_for
+    from depth_anything_ros.model.registry import encoder_for
     from depth_anything_ros.model.weights import load_model
-    from depth_anything_ros.settings import InputLimits
+    from depth_anything_ros.settings import InputLimits, own_input_size
 
-    size = network_size(args.height, args.width, args.input_size, InputLimits())
+    input_size = encoder_for(args.encoder, args.dataset).clamp_input_size(
+        own_input_size(args.dataset) if args.input_size is None else args.input_size
+    )
+    size = preprocessing_for(args.dataset).network_size(args.height, args.width, input_size, InputLimits())
     loaded = load_model(args.encoder, args.dataset, args.checkpoint, download=False)
     content = export_file(
         loaded.network, args.encoder, args.dataset, size, loaded.sha256, dynamic_batch=args.dynamic_batch
@@ -45,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     x = parity.probe_image(*size)
     found = Session(content, torch.device("cpu"), "fp32", None)(x)
     off = parity.require_within(found, parity.reference(loaded.network, x), parity.FP32_LIMIT, "the exported network")
-    write(args.out, content)
+    write_file(args.out, lambda path: path.write_bytes(content))
     shape = ["batch" if args.dynamic_batch else 1, 3, *size]
     print(
         json.dumps(
@@ -62,16 +71,3 @@ def run(args: argparse.Namespace) -> int:
         )
     )
     return 0
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is complete. Raises SettingsError where it cannot."""
-    from depth_anything_ros.errors import SettingsError
-
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depth_anything_ros.cli._model_options import (
+    add_level_arguments,
     add_model_arguments,
+    check_levels,
     describe_model,
     max_depth,
     max_depth_remark,
@@ -63,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="refuse wider or higher ones; default: %(default)s",
     )
     add_model_arguments(parser)
+    add_level_arguments(parser)
     _add_cloud_arguments(parser)
 
 
@@ -89,13 +92,15 @@ def run(args: argparse.Namespace) -> int:
     spec = dataset_spec(args.dataset)
     formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
     cloud, limits, max_depth_m = _cloud_settings(args), _limits(args), max_depth(args)
+    check_levels(args)
     files, missing = _inputs(args.paths)
     estimator = DepthEstimator.from_settings(model_settings(args))
-    say(*_remarks(args, spec.kind, formats, max_depth_m, cloud))
+    say(*_remarks(args, spec.kind, formats, max_depth_m))
     manifest = _manifest(args, estimator, max_depth_m, cloud if "ply" in formats else None)
     with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
         names = folder.claim(files, overwrite=args.overwrite)
-        one = PredictRun(estimator, folder, formats, max_depth=max_depth_m, cloud=cloud, limits=limits)
+        levels = args.black_level, args.white_level
+        one = PredictRun(estimator, folder, formats, max_depth=max_depth_m, cloud=cloud, limits=limits, levels=levels)
         say(*(f"failed: {file}: {reason}" for file, reason in missing.items()))
         one.outcome.failed.update(missing)
         return _run(one, names, args.out)
@@ -165,10 +170,10 @@ def _manifest(
     return Manifest(model, checkpoint=estimator.source, cloud=None if cloud is None else cloud.describe())
 
 
-def _remarks(
-    args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float, cloud: CloudSettings
-) -> Iterator[str]:
+def _remarks(args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float) -> Iterator[str]:
     """Say what the results are where they may surprise."""
+    from depth_anything_ros.offline.predict_run import ASSUMED_FOV_DEG
+
     if kind == "relative":
         yield "relative depth has no metres: npy and color only, colours over each picture's own range"
     else:
@@ -179,6 +184,7 @@ def _remarks(
         yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
     if "ply" in formats and args.fov is None and args.fx is None:
         yield (
-            f"ply: a field of view of {cloud.fov_deg:g} degrees along the longer side is assumed; "
-            "give --fov, or --fx --fy --cx --cy"
+            "ply: the focal length is taken from EXIF data; "
+            f"where there are none, {ASSUMED_FOV_DEG:g} degrees along the longer side are assumed. "
+            "Give --fov, or --fx --fy --cx --cy"
         )

@@ -31,14 +31,14 @@ class CameraInfo(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one frame was and became.
+    """One frame and what was made of it.
 
     Attributes:
-        camera: its name, empty for the only one of a node.
-        stamp_ns: of the image.
+        camera: the camera's name; empty if the node has one camera without a name.
+        stamp_ns: the image's stamp.
         image_bgr: uint8 (H, W, 3).
         depth: float32 (H, W), metres.
-        info, model: the camera's description, None where it is not known.
+        info, model: CameraInfo and camera model of the image; None if they are not known.
     """
 
     camera: str
@@ -50,19 +50,19 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """Name of the snapshot's folder: the camera and the stamp."""
+        """Name of the snapshot's folder: camera and stamp."""
         seconds, nanoseconds = divmod(self.stamp_ns, 10**9)
         return f"{self.camera or 'camera'}_{seconds}_{nanoseconds:09d}"
 
 
 def write_snapshot(snapshot: Snapshot, folder: Path) -> Path:
-    """Write image.png, depth.png (16 bits, millimetres, 0 invalid), and with a known camera points.ply and camera.yaml.
+    """Write image.png and depth.png (16 bits, millimetres); with a known camera also points.ply and camera.yaml.
 
     Returns:
-        The folder of its own that they are in.
+        The new folder that holds the files.
 
     Raises:
-        CannotWrite: the folder or a file in it.
+        CannotWrite: the folder or a file in it cannot be written.
     """
     into = folder / snapshot.name
     for name, content in _files(snapshot).items():
@@ -82,7 +82,7 @@ def _files(snapshot: Snapshot) -> dict[str, bytes]:
 
 
 def _calibration(camera: str, info: CameraInfo) -> dict[str, Any]:
-    """The layout of camera_calibration_parsers, which camera drivers read."""
+    """Return the layout of camera_calibration_parsers, which camera drivers read."""
     return {
         "image_width": int(info.width),
         "image_height": int(info.height),

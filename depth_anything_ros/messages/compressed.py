@@ -1,9 +1,9 @@
-"""Compressed pictures and depth as image_transport's plugins write them: (format, data) of a CompressedImage.
+"""Write pictures and depth as image_transport's plugins do: `format` and `data` of a CompressedImage.
 
-Depth: compressed_depth_image_transport (src/codec.cpp, compression_common.hpp). A header of 12 bytes, native byte
-order: int32 compression format, float32 A, float32 B; then a 16-bit PNG. 16UC1 is stored as it is. 32FC1 is stored
-as quantised inverse depth q = A / depth + B, 0 for invalid, with A = z (z + 1) for a `depth_quantization` z and B so
-that the largest depth has q = 1. Neighbouring values of q are depth^2 / A metres apart.
+Depth: compressed_depth_image_transport (src/codec.cpp, compression_common.hpp). `data` is a header of 12 bytes in
+native byte order (int32 compression format, float32 A, float32 B), then a 16-bit PNG. 16UC1 is stored unchanged. 32FC1
+is stored as quantised inverse depth q = A / depth + B, 0 for invalid, with A = z (z + 1) for a `depth_quantization` z.
+B gives the largest depth q = 1. Neighbouring values of q are depth^2 / A metres apart.
 
 Pictures: compressed_image_transport (src/compressed_publisher.cpp).
 """
@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import InputError, SettingsError
+from depth_anything_ros.errors import InputError, SettingsError, quoted
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, depth_to_uint16, encode_png
 
 ENCODINGS = ("32FC1", "16UC1")
 HEADER = struct.Struct("=iff")
-INVERSE_DEPTH = 0  # compressionFormat INV_DEPTH: the plugin writes it for 16UC1, too
-# The plugin's own default. Depth nearer than z (z + 1) / 65535 = 0.15 m has no value of its own then.
+INVERSE_DEPTH = 0  # compressionFormat INV_DEPTH; the plugin writes it for 16UC1, too
+# The plugin's default. With it, all depth nearer than z (z + 1) / 65535 = 0.15 m has the same value.
 DEPTH_QUANTIZATION = 100.0
 JPEG_FORMAT = "bgr8; jpeg compressed bgr8"
 JPEG_QUALITY = 95
@@ -39,13 +39,13 @@ def encode(
     """Compress depth (H, W) in metres.
 
     NaN, infinite, zero, negative depth and depth beyond `depth_max_m` become 0, invalid. In 32FC1, depth too near for
-    16 bits is stored as the nearest that they hold, so that an obstacle does not vanish; 16UC1 ends at 65.535 m.
+    16 bits is stored as the nearest depth they hold, so an obstacle does not vanish. 16UC1 ends at 65.535 m.
 
     Args:
         depth_m: any floating dtype.
-        encoding: `32FC1` or `16UC1`; it says what a reader gets, metres with NaN or millimetres with 0.
+        encoding: what a reader gets: `32FC1`, metres with NaN, or `16UC1`, millimetres with 0.
         depth_max_m: the largest depth that is kept.
-        depth_quantization: the larger, the finer at every depth, and the further away the nearest depth (32FC1 only).
+        depth_quantization: a larger one makes steps finer, and the nearest depth larger (32FC1 only).
 
     Returns:
         `format` and `data` of the message.
@@ -69,16 +69,16 @@ def encode(
 
 
 def decode(format_: str, data: bytes) -> NDArray[np.float32]:
-    """Read what `encode` or the plugin wrote (PNG only) -> float32 (H, W) in metres, NaN for invalid.
+    """Read what `encode` or the plugin wrote (PNG only): float32 (H, W) in metres, NaN for invalid.
 
     Raises:
         InputError: another format, or data that cannot be read.
     """
     encoding, _, compression = (part.strip() for part in format_.partition(";"))
-    # Older plugins leave the second part, or its "png", out.
+    # Older plugins leave out the second part, or its "png".
     if encoding not in ENCODINGS or compression not in ("", "compressedDepth", "compressedDepth png"):
         raise InputError(
-            f"format {format_!r} is not compressed depth; known: {', '.join(ENCODINGS)}; compressedDepth png"
+            f"format {quoted(format_)} is not compressed depth; known: {', '.join(ENCODINGS)}; compressedDepth png"
         )
     codes = _read_png(data[HEADER.size :])
     depth = codes.astype(np.float32)
@@ -93,14 +93,14 @@ def decode(format_: str, data: bytes) -> NDArray[np.float32]:
 
 
 def bgr_to_jpeg(image_bgr: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> tuple[str, bytes]:
-    """Compress uint8 (H, W, 3) BGR -> `format` and `data` of the message.
+    """Compress uint8 (H, W, 3) BGR to a JPEG: `format` and `data` of the message.
 
     Args:
         image_bgr: any strides.
         quality: 1 to 100.
 
     Raises:
-        SettingsError: a quality out of range. InputError: no JPEG holds such an array.
+        SettingsError: a quality out of range. InputError: an array that no JPEG can hold.
     """
     if not 1 <= quality <= 100:
         raise SettingsError(f"JPEG quality must be from 1 to 100, got {quality}")
@@ -111,7 +111,7 @@ def bgr_to_jpeg(image_bgr: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> tu
     except cv2.error:
         done = False
     if not done:
-        raise InputError(f"no JPEG holds a picture of shape {image_bgr.shape}")
+        raise InputError(f"a JPEG cannot hold a picture of shape {image_bgr.shape}")
     return JPEG_FORMAT, data.tobytes()
 
 
@@ -121,7 +121,7 @@ def _parameters(depth_max_m: float, depth_quantization: float) -> tuple[float, f
 
 
 def _quantise(depth: NDArray[np.float32], a: float, b: float) -> NDArray[np.uint16]:
-    """Round to the nearest code: half the error of the plugin, which cuts off."""
+    """Round to the nearest code. The plugin cuts off, which has twice the error."""
     valid = depth > 0
     with np.errstate(over="ignore"):  # of the tiniest depth
         codes = np.divide(np.float32(a), depth, out=np.zeros_like(depth), where=valid) + np.float32(b + 0.5)
@@ -134,5 +134,5 @@ def _read_png(data: bytes) -> NDArray[np.uint16]:
     except cv2.error:
         codes = None
     if codes is None or codes.dtype != np.uint16 or codes.ndim != 2:
-        raise InputError(f"compressed depth of {len(data)} bytes holds no 16-bit PNG")
+        raise InputError(f"the {len(data)} bytes of compressed depth are not a 16-bit PNG")
     return codes  # type: ignore[return-value]

@@ -1,6 +1,6 @@
-"""What is in image messages: the encodings cameras really send, read without ROS.
+"""Read image messages in the encodings that cameras send. Needs no ROS.
 
-Messages are anything with the fields of sensor_msgs: rclpy's, or those of a bag that `rosbags` reads.
+A message is anything with the fields of sensor_msgs, such as those of rclpy, or of a bag that `rosbags` reads.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class CompressedImage(Protocol):
 
 @dataclass(frozen=True)
 class Layout:
-    """How an encoding stores a pixel, and OpenCV's code that makes BGR of it (None: it is BGR)."""
+    """How an encoding stores a pixel, and OpenCV's code to convert it to BGR (None: it is BGR)."""
 
     bits: int
     channels: int
@@ -134,7 +134,7 @@ def _to_bgr(pixels: NDArray[Any], to_bgr: int | None, levels: LevelFinder | None
 
 
 def _pixels(msg: Image, encoding: str, layout: Layout) -> NDArray[Any]:
-    """See the message's data as (H, W, channels), its own step and byte order respected, without a copy."""
+    """Return a view of the message's data as (H, W, channels), in its own step and byte order."""
     pixel_bytes = layout.channels * layout.bits // 8
     step = _checked_step(msg, encoding, msg.width * pixel_bytes, msg.height)
     dtype = np.dtype(np.uint8) if layout.bits == 8 else np.dtype(">u2" if msg.is_bigendian else "<u2")
@@ -183,11 +183,11 @@ def _checked_step(msg: Image, encoding: str, needed: int, rows: int) -> int:
         return step
     if msg.step < needed:
         raise ImageError(
-            f"step of a {msg.width} pixels wide {encoding} image is {msg.step} bytes; needed are {needed} or more"
+            f"step of a {msg.width} pixels wide {encoding} image is {msg.step} bytes; {needed} or more are needed"
         )
     raise ImageError(
         f"data of a {msg.width}x{msg.height} {encoding} image with step {msg.step} has {len(msg.data)} bytes; "
-        f"needed are {msg.step * rows}"
+        f"{msg.step * rows} are needed"
     )
 
 
@@ -228,12 +228,12 @@ def compressed_to_bgr(
 
 
 def depth_pixels(depth: NDArray[np.float32], encoding: str) -> NDArray[Any]:
-    """Depth (H, W) in metres -> pixels of an Image: `32FC1` as it is, `16UC1` millimetres, 0 invalid (REP 118)."""
+    """Return depth (H, W) in metres as pixels of an Image: `32FC1` unchanged, `16UC1` in millimetres (REP 118)."""
     return depth if encoding == "32FC1" else depth_to_uint16(depth)
 
 
 def image_fields(pixels: NDArray[Any], encoding: str) -> dict[str, Any]:
-    """Return the fields of the Image of these pixels, (H, W) or (H, W, channels), but for header and data."""
+    """Return the fields of an Image of these pixels, (H, W) or (H, W, channels), without header and data."""
     height, width = pixels.shape[:2]
     return {
         "height": height,

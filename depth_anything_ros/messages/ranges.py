@@ -1,4 +1,4 @@
-"""What range sensors send -> NumPy. Messages are read by the names of their fields, never by their class.
+"""Read the messages of range sensors as NumPy arrays, by the names of their fields, not by their class.
 
 A reading that is not finite, not positive, or outside the sensor's own limits is none (REP 117: NaN, -Inf and +Inf).
 A lidar's cloud often has its own origin, (0, 0, 0), in the place of such a reading.
@@ -21,7 +21,8 @@ FloatArray = NDArray[np.float32]
 # sensor_msgs/PointField: datatype -> NumPy's name without the byte order.
 DATATYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 MILLIMETRES_PER_METRE = 1000.0
-MIN_RANGE_M = 0.01  # no sensor sees anything nearer: it is the origin, in place of a reading
+MAX_NAMED = 20  # fields that an error names
+MIN_RANGE_M = 0.01  # nothing is measured nearer: such a point is the origin, in place of a reading
 
 
 class LaserScan(Protocol):
@@ -67,17 +68,17 @@ class DepthImage(Protocol):
 
 
 def points_of(msg: LaserScan | PointCloud2) -> FloatArray:
-    """Return the points of a scan or cloud: float32 (N, 3), metres, sensor frame; what is no reading is left out.
+    """Return the points of a scan or cloud: float32 (N, 3), metres, sensor frame, without those that are no reading.
 
     Raises:
-        RangeError: a message that contradicts itself.
+        RangeError: the message contradicts itself.
     """
     reader: Callable[[Any], FloatArray] = scan_points if hasattr(msg, "ranges") else cloud_points
     return reader(msg)
 
 
 def scan_points(msg: LaserScan) -> FloatArray:
-    """Return a scan's points, z = 0. Raises RangeError for impossible angles or limits."""
+    """Return the points of a scan, z = 0. Raises RangeError for impossible angles or limits."""
     ranges = np.asarray(msg.ranges, np.float64)
     if not math.isfinite(msg.angle_min) or not math.isfinite(msg.angle_increment):
         raise RangeError(f"angles of a scan must be finite, got {msg.angle_min} and steps of {msg.angle_increment}")
@@ -115,10 +116,10 @@ def _check_limits(what: str, low: float, high: float) -> None:
 
 
 def cloud_points(msg: PointCloud2) -> FloatArray:
-    """Return a cloud's points, whatever lies beside x, y and z, without those at its origin.
+    """Return the points of a cloud without those at its origin; fields other than x, y and z are ignored.
 
     Raises:
-        RangeError: what does not fit together.
+        RangeError: sizes, steps or fields that contradict each other.
     """
     if msg.width * msg.height == 0:
         return np.empty((0, 3), np.float32)
@@ -130,7 +131,7 @@ def cloud_points(msg: PointCloud2) -> FloatArray:
         )
     dtype, strides = _point_dtype(msg), (row_step, msg.point_step)
     cloud: NDArray[Any] = np.ndarray((msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=strides)
-    with np.errstate(over="ignore"):  # a double beyond float32 is infinite, and no point
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is dropped
         points = np.stack([cloud[name].astype(np.float32).ravel() for name in "xyz"], axis=-1)
         distances = np.sqrt(np.einsum("ni,ni->n", points, points))  # NaN and infinity stay so
     return np.asarray(points[(distances > MIN_RANGE_M) & (distances < np.inf)], np.float32)
@@ -140,7 +141,8 @@ def _point_dtype(msg: PointCloud2) -> np.dtype[Any]:
     fields = {field.name: field for field in msg.fields}
     missing = [name for name in "xyz" if name not in fields]
     if missing:
-        raise RangeError(f"a cloud without {', '.join(missing)}; it has {', '.join(fields) or 'no fields'}")
+        there = ", ".join(quoted(name) for name in list(fields)[:MAX_NAMED]) or "no fields"
+        raise RangeError(f"a cloud without {', '.join(missing)}; it has {there}")
     order = ">" if msg.is_bigendian else "<"
     formats, offsets = [], []
     for name in "xyz":
@@ -160,12 +162,12 @@ DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 
 
 def depth_of(msg: DepthImage) -> FloatArray:
-    """Read a depth camera's image: float32 (H, W), metres along its optical axis, NaN where it has none.
+    """Read the image of a depth camera: float32 (H, W), metres along its optical axis, NaN where it has none.
 
-    16UC1 is millimetres with 0 for none, 32FC1 metres (REP 118).
+    16UC1 is millimetres with 0 for none, 32FC1 is metres (REP 118).
 
     Raises:
-        ImageError: another encoding, zero size, or a step or data too short for it.
+        ImageError: another encoding, zero size, or a step or data too short for the size.
     """
     kind = DEPTH_ENCODINGS.get(msg.encoding)
     if kind is None:

@@ -1,4 +1,4 @@
-"""Stamps of message headers as numbers; read by the names of their fields."""
+"""Stamps of message headers as numbers, read by the names of their fields."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ NANOSECONDS_PER_SECOND = 10**9
 
 
 def stamp_ns(header: Any) -> int:
-    """A std_msgs/Header's stamp in nanoseconds."""
+    """Return the stamp of a std_msgs/Header in nanoseconds."""
     return int(header.stamp.sec) * NANOSECONDS_PER_SECOND + int(header.stamp.nanosec)
 
 
 def stamp_s(header: Any) -> float:
-    """A std_msgs/Header's stamp in seconds; a quarter of a microsecond is lost."""
+    """Return the stamp of a std_msgs/Header in seconds, exact to a quarter of a microsecond."""
     return stamp_ns(header) / NANOSECONDS_PER_SECOND

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from depth_anything_ros.errors import CheckpointNotFound, DownloadError, LicenseNotAccepted
 from depth_anything_ros.model.checkpoint_reading import file_sha256
 from depth_anything_ros.model.checkpoint_search import cache_folder, checkpoint_name, how_to_get, hub_repository
-from depth_anything_ros.model.registry import encoder_spec
+from depth_anything_ros.model.registry import dataset_spec, license_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +42,33 @@ def download_checkpoint(
     name, repository = checkpoint_name(encoder, dataset), hub_repository(encoder, dataset)
     if repository is None:
         raise CheckpointNotFound(how_to_get(encoder, dataset))
-    license_id = encoder_spec(encoder).license
+    license_id = license_of(encoder, dataset)
     if license_id != "Apache-2.0" and not accept_license:
         raise LicenseNotAccepted(
             f"{name} is licensed {license_id}: non-commercial use only. If you agree, run "
             f"`depth_anything download {encoder} {dataset} --accept-license` or set accept_license."
         )
     logger.info("downloading %s from %s (licence %s)", name, repository, license_id)
-    target = folder or cache_folder()
+    target = (folder or cache_folder()) / name
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=target) as partial:
-            expected = get_hf_file_metadata(hf_hub_url(repository, name, endpoint=endpoint)).etag
-            path = Path(hf_hub_download(repository, name, local_dir=partial, endpoint=endpoint))
-            _check_arrival(path, expected)
-            return path.replace(target / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".download-", dir=target.parent) as partial:
+            file = target.name
+            announced = get_hf_file_metadata(hf_hub_url(repository, file, endpoint=endpoint)).etag
+            path = Path(hf_hub_download(repository, file, local_dir=partial, endpoint=endpoint))
+            _check_arrival(path, announced, dataset_spec(dataset).sha256.get(encoder))
+            return path.replace(target)
     except Exception as error:  # the hub client raises many kinds: its own, its HTTP library's, OSError
         raise DownloadError(f"cannot download {name} from {repository}: {type(error).__name__}: {error}") from error
 
 
-def _check_arrival(path: Path, expected: str | None) -> None:
-    """Compare with the SHA-256 the hub announced; for small files it announces a hash of another kind."""
+def _check_arrival(path: Path, announced: str | None, known: str | None) -> None:
+    """Compare with the SHA-256 the hub announced, and with the one that is known.
+
+    For small files the hub announces a hash of another kind.
+    """
     digest = file_sha256(path)
-    if expected and re.fullmatch(r"[0-9a-f]{64}", expected) and digest != expected:
-        raise OSError(f"it arrived damaged: SHA-256 {digest}, the hub announced {expected}")
+    if announced and re.fullmatch(r"[0-9a-f]{64}", announced) and digest != announced:
+        raise OSError(f"it arrived damaged: SHA-256 {digest}, the hub announced {announced}")
+    if known is not None and digest != known:
+        raise OSError(f"it is not the official file: SHA-256 {digest}, expected {known}")

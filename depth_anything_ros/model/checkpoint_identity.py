@@ -14,8 +14,9 @@ from torch import Tensor
 
 from depth_anything_ros.errors import CheckpointMismatch, InputError
 from depth_anything_ros.files.bounded_files import MIB, read_bounded
-from depth_anything_ros.model.dpt import build_model
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec
+from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.checkpoint_search import checkpoint_name
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, NETWORKS, dataset_spec, encoders_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,18 +62,39 @@ def _read_config(config: Path) -> dict[str, Any]:
 
 def _dataset_by_name(path: Path) -> str | None:
     match = _OFFICIAL_NAME.fullmatch(path.name)
-    return None if match is None else match[1] or "relative"
+    return _dataset_by_repository(path) if match is None else match[1] or "relative"
 
 
-def check_encoder(state_dict: Mapping[str, Tensor], encoder: str, path: Path) -> None:
-    """Compare keys and shapes with the encoder's, and name the encoder that would fit."""
-    expected = _layout(encoder)
+def _dataset_by_repository(path: Path) -> str | None:
+    """What the folder of a `model.safetensors` says, where it is named for a repository of Depth Anything 3."""
+    for dataset, spec in DATASETS.items():
+        names = [checkpoint_name(encoder, dataset) for encoder in encoders_of(dataset)]
+        if spec.file_prefix is None and f"{path.parent.name}/{path.name}" in names:
+            return dataset
+    return None
+
+
+def check_sha256(sha256: str, encoder: str, dataset: str, path: Path) -> None:
+    """Refuse another dataset's official file, and warn of a file that is not the official one where that is known."""
+    for other, spec in DATASETS.items():
+        if other != dataset and sha256 in spec.sha256.values():
+            raise CheckpointMismatch(f"{path} is the official file of dataset {other!r}, but {dataset!r} was asked for")
+    if dataset_spec(dataset).sha256.get(encoder, sha256) != sha256:
+        logger.warning("%s is not the official file of %s_%s, by its SHA-256", path, encoder, dataset)
+
+
+def check_encoder(state_dict: Mapping[str, Tensor], encoder: str, dataset: str, path: Path) -> None:
+    """Compare keys and shapes with the network's, and name what would fit."""
+    expected = _layout(encoder, dataset)
     found = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
     if found == expected:
         return
-    fitting = [name for name in ENCODERS if _layout(name) == found]
-    if fitting:
-        raise CheckpointMismatch(f"{path} holds {fitting[0]} weights, but encoder {encoder!r} was asked for")
+    if (fitting := _fitting(found)) is not None:
+        other, datasets = fitting
+        if dataset in datasets:
+            raise CheckpointMismatch(f"{path} holds {other} weights, but encoder {encoder!r} was asked for")
+        said = f"{other} weights of {', '.join(datasets)}"
+        raise CheckpointMismatch(f"{path} holds {said}, but dataset {dataset!r} was asked for")
     missing = sorted(expected.keys() - found.keys())
     unexpected = sorted(name[:80] for name in found.keys() - expected.keys())
     reshaped = sorted(key for key in expected.keys() & found.keys() if expected[key] != found[key])
@@ -82,7 +104,17 @@ def check_encoder(state_dict: Mapping[str, Tensor], encoder: str, path: Path) ->
     )
 
 
-def _layout(encoder: str) -> dict[str, tuple[int, ...]]:
+def _fitting(found: dict[str, tuple[int, ...]]) -> tuple[str, list[str]] | None:
+    """Return the encoder that names and shapes belong to, and the datasets that they may be of; None: nothing known."""
+    for network in NETWORKS:
+        datasets = [name for name, spec in DATASETS.items() if spec.network == network]
+        for encoder in encoders_of(datasets[0]):
+            if _layout(encoder, datasets[0]) == found:
+                return encoder, datasets
+    return None
+
+
+def _layout(encoder: str, dataset: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        network = build_model(encoder, "relative")
+        network = build_model(encoder, dataset)
     return {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from depth_anything_ros.errors import CheckpointInvalid, InputError, os_reason
 from depth_anything_ros.files.bounded_files import MIB, open_regular
+from depth_anything_ros.model.da3_names import from_da3_names, is_da3
 from depth_anything_ros.model.hf_names import from_hf_names
 from depth_anything_ros.model.pth_files import check_pth
 
@@ -41,8 +42,8 @@ def file_sha256(path: Path) -> str:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a `.pth` or `.safetensors` file, memory-mapped, with the official key names.
 
-    Weights of a training run (`{"model": ...}`, keys with `module.`) and of the Hub's `-hf`
-    repositories are understood.
+    Weights of a training run (`{"model": ...}`, keys with `module.`), of the Hub's `-hf` repositories and of
+    Depth Anything 3 are understood.
 
     Raises:
         CheckpointInvalid: not a regular file, not a checkpoint, truncated, too large, or holding anything
@@ -57,8 +58,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for name, tensor in content.items():
         _check_storage(name, tensor, path)
     state_dict = _by_name(((name.removeprefix("module."), tensor) for name, tensor in content.items()), path)
+    if is_da3(state_dict):
+        return _by_name(from_da3_names(state_dict), path)
     if any(name.startswith("backbone.") for name in state_dict):
-        state_dict = _by_name(from_hf_names(state_dict), path)
+        return _by_name(from_hf_names(state_dict), path)
     return state_dict
 
 

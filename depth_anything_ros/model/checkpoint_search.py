@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from depth_anything_ros.errors import CheckpointNotFound, os_reason
-from depth_anything_ros.model.registry import dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import dataset_spec, encoder_spec, encoders_of
 
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
 HUB_OWNER = "depth-anything"
@@ -19,15 +19,19 @@ BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
 
 
 def checkpoint_name(encoder: str, dataset: str) -> str:
-    """Official file name, such as `depth_anything_v2_metric_hypersim_vits.pth`."""
-    encoder_spec(encoder)
-    return f"{dataset_spec(dataset).file_prefix}_{encoder}.pth"
+    """Official file name, such as `depth_anything_v2_metric_hypersim_vits.pth` or `DA3-SMALL/model.safetensors`."""
+    spec, prefix = encoder_spec(encoder), dataset_spec(dataset).file_prefix
+    if prefix is not None:
+        return f"{prefix}_{encoder}.pth"
+    return f"{dataset_spec(dataset).hub_prefix}-{(spec.hub_size or encoder).upper()}/{HF_WEIGHTS_NAME}"
 
 
 def hub_repository(encoder: str, dataset: str) -> str | None:
     """Official Hub repository, or None for an encoder or a dataset without official weights."""
-    size, prefix = encoder_spec(encoder).hub_size, dataset_spec(dataset).hub_prefix
-    return None if size is None or prefix is None else f"{HUB_OWNER}/{prefix}-{size}"
+    size, spec = encoder_spec(encoder).hub_size, dataset_spec(dataset)
+    if size is None or spec.hub_prefix is None or encoder not in encoders_of(dataset):
+        return None
+    return f"{HUB_OWNER}/{spec.hub_prefix}-{size if spec.file_prefix is not None else size.upper()}"
 
 
 def bundled_checkpoint(encoder: str, dataset: str) -> Path | None:
@@ -66,17 +70,17 @@ def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
 
 
 def find_checkpoint(encoder: str, dataset: str) -> Path | None:
-    """Return the first official file, or `-hf` folder with a model.safetensors, in the search folders."""
+    """Return the first official file, or folder of a repository with a model.safetensors, in the search folders."""
     return next((path for path in _candidates(encoder, dataset) if os.path.isfile(path)), None)  # noqa: PTH113 - Path's raises for unreadable folders
 
 
 def _candidates(encoder: str, dataset: str) -> list[Path]:
     name = checkpoint_name(encoder, dataset)
     size, prefix = encoder_spec(encoder).hub_size, dataset_spec(dataset).hf_prefix
-    names = [name, f"{Path(name).stem}.safetensors"]
+    names = [name, str(Path(name).with_suffix(".safetensors"))]
     if size is not None and prefix is not None:
         names.append(f"{prefix}-{size}-hf/{HF_WEIGHTS_NAME}")
-    return [folder / name for folder in search_folders() for name in names]
+    return [folder / name for folder in search_folders() for name in dict.fromkeys(names)]
 
 
 def how_to_get(encoder: str, dataset: str) -> str:

@@ -1,6 +1,7 @@
-"""DINOv2 vision transformer (Oquab et al. 2023, arXiv:2304.07193), as Depth Anything V2 uses it.
+"""DINOv2 vision transformer (Oquab et al. 2023, arXiv:2304.07193): what all networks here share.
 
-Parameter names are those of the official checkpoints. Inference only: no dropout, no masking.
+Parameter names are those of the official checkpoints. Inference only: no dropout, no masking. What Depth Anything 3
+adds (camera token, rotary positions) is in `depth_anything_3_views`.
 """
 
 from __future__ import annotations
@@ -29,11 +30,19 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.attend(*self.split(x))
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, N, dim) -> query, key and value, each (B, heads, N, dim / heads)."""
         batch, tokens, dim = x.shape
         qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, dim // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """What `split` returns -> tokens (B, N, dim)."""
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(attended.transpose(1, 2).reshape(batch, tokens, dim))  # type: ignore[no-any-return]
+        return self.proj(attended.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -80,33 +89,40 @@ class PatchEmbed(nn.Module):
 
 
 class DINOv2(nn.Module):
-    """Image (B, 3, h, w), normalised, h and w multiples of 14 -> tokens of four blocks."""
+    """Image (B, 3, h, w), normalised, h and w multiples of 14 -> tokens of four blocks.
 
-    def __init__(self, spec: EncoderSpec) -> None:
+    Args:
+        norm_eps: of the last normalisation, which every tap goes through.
+    """
+
+    def __init__(self, spec: EncoderSpec, norm_eps: float = NORM_EPS) -> None:
         super().__init__()
         self.grid = spec.input_size // PATCH_SIZE
         self.layers = spec.layers
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid * self.grid, spec.embed_dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, spec.embed_dim))  # in every checkpoint, unused here
         self.patch_embed = PatchEmbed(spec.embed_dim)
         self.blocks = nn.ModuleList(Block(spec.embed_dim, spec.num_heads) for _ in range(spec.depth))
-        self.norm = nn.LayerNorm(spec.embed_dim, eps=NORM_EPS)
+        self.norm = nn.LayerNorm(spec.embed_dim, eps=norm_eps)
         self._pos_embeds: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self.register_load_state_dict_post_hook(_forget_pos_embeds)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the normalised patch tokens (B, h/14 * w/14, embed_dim) of each block in `layers`."""
-        rows, columns = x.shape[-2] // PATCH_SIZE, x.shape[-1] // PATCH_SIZE
-        x = self.patch_embed(x)
-        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
-        x = x + self.pos_embed_for(rows, columns)
+        x = self.embed(x)
         tokens = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in self.layers:
                 tokens.append(self.norm(x)[:, 1:])
         return tokens
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Image (B, 3, h, w) -> class token and patch tokens with their positions, (B, 1 + h/14 * w/14, embed_dim)."""
+        rows, columns = x.shape[-2] // PATCH_SIZE, x.shape[-1] // PATCH_SIZE
+        x = self.patch_embed(x)
+        x = torch.cat((self.cls_token.expand(x.shape[0], -1, -1), x), dim=1)
+        return x + self.pos_embed_for(rows, columns)
 
     def pos_embed_for(self, rows: int, columns: int) -> Tensor:
         """Return the position embedding (1, 1 + rows * columns, embed_dim), kept per size for inference."""

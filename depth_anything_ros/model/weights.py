@@ -7,16 +7,18 @@ The steps live beside this file: `checkpoint_search`, `checkpoint_download`, `ch
 from __future__ import annotations
 
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CheckpointInvalid, CheckpointNotFound, DownloadError
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_download import download_checkpoint
-from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder
+from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder, check_sha256
 from depth_anything_ros.model.checkpoint_reading import check_values, file_sha256, read_state_dict
 from depth_anything_ros.model.checkpoint_search import (
     bundled_checkpoint,
@@ -25,15 +27,17 @@ from depth_anything_ros.model.checkpoint_search import (
     how_to_get,
     hub_repository,
 )
+from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.model.dinov2 import reset_parameters
-from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
-from depth_anything_ros.model.registry import dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import encoder_for
 
 logger = logging.getLogger(__name__)
 
 # In place of a checkpoint's path: seeded random weights. The depth is noise; the rest is real.
 UNTRAINED = "untrained"
 UNTRAINED_SEED = 0
+CHECK_SIZE = (42, 56)  # of the picture that tells whether weights give depth at all
+LEAST_SPREAD = 1e-6  # of depth over that picture, as a fraction of the largest value
 DEMONSTRATION = ("vitt", "synthetic")
 DEMONSTRATION_NOTE = (
     "demonstration model, trained on rendered rooms only: for demonstrations and tests, not for robots; "
@@ -45,7 +49,7 @@ DEMONSTRATION_NOTE = (
 class LoadedModel:
     """A network with its weights, on the CPU in float32, and where they came from."""
 
-    network: DepthAnythingV2
+    network: DepthNetwork
     source: str
     sha256: str
 
@@ -61,38 +65,58 @@ def load_model(
     """Find, check and load a checkpoint into its network.
 
     Raises:
-        SettingsError: unknown encoder or dataset.
+        SettingsError: unknown encoder or dataset, or the dataset has no such encoder.
         CheckpointNotFound, LicenseNotAccepted, DownloadError: as `resolve_checkpoint`.
-        CheckpointInvalid: the file is not a checkpoint, or is truncated.
+        CheckpointInvalid: the file is not a checkpoint, is truncated or damaged, or its weights give no depth.
         CheckpointMismatch: it is another encoder's, or says that it is another dataset's.
     """
-    kind = dataset_spec(dataset).kind
-    encoder_spec(encoder)
+    encoder_for(encoder, dataset)
     if checkpoint == UNTRAINED:
-        return _untrained(encoder, kind)
+        return _untrained(encoder, dataset)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
     check_dataset(path, dataset)
     before = path.stat()
     state_dict = read_state_dict(path)
-    check_encoder(state_dict, encoder, path)
+    check_encoder(state_dict, encoder, dataset, path)
     check_values(state_dict, path)
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
-        network = build_model(encoder, kind)
+        network = build_model(encoder, dataset)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
     network.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
     # Hashed last: what is no checkpoint of this encoder may be of any size.
     digest, after = file_sha256(path), path.stat()
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
         raise CheckpointInvalid(f"{path} changed while it was read; try again")
+    check_sha256(digest, encoder, dataset, path)
+    network.eval().requires_grad_(False)
+    _check_depth(network, path)
     logger.info("loaded %s as %s_%s, SHA-256 %s", path, encoder, dataset, digest)
-    return LoadedModel(network.eval().requires_grad_(False), str(path), digest)
+    return LoadedModel(network, str(path), digest)
 
 
-def _untrained(encoder: str, kind: Kind) -> LoadedModel:
+def _check_depth(network: DepthNetwork, path: Path) -> None:
+    """Refuse weights that give no depth: NaN, or one value for a whole picture of noise.
+
+    Told before the activation, behind which a sound relative model may say zero everywhere.
+    """
+    x = torch.randn((1, 3, *CHECK_SIZE), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(False), torch.no_grad():  # what the network keeps of it is an ordinary tensor
+        depth = network.before_activation(x)
+    if not varies(depth):
+        raise CheckpointInvalid(f"{path} is damaged: with its weights depth is the same everywhere, or NaN")
+
+
+def varies(depth: Tensor) -> bool:
+    """Whether depth is finite and not the same everywhere."""
+    spread, largest = float(depth.max() - depth.min()), float(depth.abs().max())
+    return LEAST_SPREAD * largest < spread < math.inf  # NaN is not
+
+
+def _untrained(encoder: str, dataset: str) -> LoadedModel:
     logger.warning("untrained network: %s has random weights, its depth means nothing", encoder)
-    network = build_model(encoder, kind)
+    network = build_model(encoder, dataset)
     reset_parameters(network, torch.Generator().manual_seed(UNTRAINED_SEED))
     return LoadedModel(network.eval().requires_grad_(False), UNTRAINED, "")
 

@@ -1,8 +1,7 @@
-"""NumPy -> ROS messages, and back where cv_bridge has to help. Needs the message classes, never rclpy.
+"""Make ROS messages of arrays, and read images with the help of cv_bridge. Needs the message classes, not rclpy.
 
-What needs no message classes is in `image_encodings`. cv_bridge is not needed for the encodings cameras
-really send: its compiled part breaks under NumPy 2 on several distributions. Any other encoding is handed
-to it where it can be imported.
+What needs no message classes is in `messages/`. The encodings that cameras send need no cv_bridge, whose compiled part
+breaks under NumPy 2 on several distributions. Any other encoding is handed to cv_bridge where it can be imported.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import ImageError, quoted
-from depth_anything_ros.messages import images as image_encodings
+from depth_anything_ros.messages import images
 from depth_anything_ros.messages.camera_infos import fields_for
 from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
 from depth_anything_ros.messages.compressed import JPEG_QUALITY, bgr_to_jpeg, encode
@@ -33,7 +32,7 @@ from depth_anything_ros.messages.images import (
 from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.messages.remarks import Remark, unheard
 
-# What a BGR picture can be sent as, and OpenCV's code that makes it (None: it is BGR).
+# Encodings that a BGR picture can be sent in, and OpenCV's code for each (None: it is BGR).
 FROM_BGR: dict[str, int | None] = {
     "bgr8": None,
     "rgb8": cv2.COLOR_BGR2RGB,
@@ -47,13 +46,13 @@ FROM_BGR: dict[str, int | None] = {
 
 
 def image_to_bgr(msg: Image, levels: LevelFinder | None = None, remark: Remark = unheard) -> BgrImage:
-    """`image_encodings.image_to_bgr`, with cv_bridge for the encodings that it does not know.
+    """Read an Image as `messages.images.image_to_bgr` does, and encodings unknown there by cv_bridge.
 
     Raises:
-        ImageError: as there, or cv_bridge cannot be imported or cannot convert the image.
+        ImageError: as there; or cv_bridge cannot be imported, or cannot convert the image.
     """
     known = known_encoding(msg.encoding) is not None or 0 in (msg.width, msg.height)
-    return image_encodings.image_to_bgr(msg, levels, remark) if known else _by_cv_bridge(msg)
+    return images.image_to_bgr(msg, levels, remark) if known else _by_cv_bridge(msg)
 
 
 def _by_cv_bridge(msg: Image) -> BgrImage:
@@ -69,38 +68,38 @@ def _by_cv_bridge(msg: Image) -> BgrImage:
 
 
 def bgr_to_image(image_bgr: BgrImage, header: Header, encoding: str = "bgr8") -> Image:
-    """uint8 (H, W, 3) BGR -> Image of an encoding in `FROM_BGR`; alpha is full, 16-bit pixels span their range."""
+    """Make an Image of uint8 (H, W, 3) BGR, in an encoding of `FROM_BGR`; alpha is full, 16 bits span their range."""
     code = FROM_BGR[encoding]
     pixels: NDArray[Any] = image_bgr if code is None else cv2.cvtColor(image_bgr, code)
     if LAYOUTS[encoding].bits == 16:
-        pixels = pixels * np.uint16(257)  # 255 becomes 65535, and the high byte is what it was
+        pixels = pixels * np.uint16(257)  # 255 becomes 65535, and the high byte stays
     return _image(pixels, header, encoding)
 
 
 def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
-    """Float32 (H, W) -> Image: 32FC1 as it is, or 16UC1 in millimetres with 0 for invalid (REP 118)."""
+    """Make an Image of float32 (H, W): 32FC1 unchanged, or 16UC1 in millimetres with 0 for invalid (REP 118)."""
     return _image(depth_pixels(depth, encoding), header, encoding)
 
 
 def depth_to_compressed(
     depth: NDArray[np.float32], header: Header, encoding: str = "32FC1", *, depth_max_m: float
 ) -> CompressedImage:
-    """Float32 (H, W) -> CompressedImage of a topic `.../compressedDepth`; depth beyond `depth_max_m` is lost.
+    """Make a CompressedImage of float32 (H, W) for a topic `.../compressedDepth`; depth beyond `depth_max_m` is lost.
 
-    Readers get an Image of `encoding`, invalid depth as NaN or 0: infinite depth has no code of its own there.
+    Readers get an Image of `encoding` with NaN or 0 for invalid depth. Infinite depth becomes invalid, too.
 
     Raises:
-        InputError, SettingsError: as `compressed_depth.encode`.
+        InputError, SettingsError: as `messages.compressed.encode`.
     """
     format_, data = encode(depth, encoding, depth_max_m=depth_max_m)
     return _compressed(format_, data, header)
 
 
 def bgr_to_compressed(image_bgr: BgrImage, header: Header, quality: int = JPEG_QUALITY) -> CompressedImage:
-    """uint8 (H, W, 3) BGR -> CompressedImage of a topic `.../compressed`: a JPEG of `quality` 1 to 100.
+    """Make a CompressedImage of uint8 (H, W, 3) BGR for a topic `.../compressed`: a JPEG of `quality` 1 to 100.
 
     Raises:
-        InputError, SettingsError: as `compressed_depth.bgr_to_jpeg`.
+        InputError, SettingsError: as `messages.compressed.bgr_to_jpeg`.
     """
     format_, data = bgr_to_jpeg(image_bgr, quality)
     return _compressed(format_, data, header)
@@ -114,15 +113,15 @@ def _compressed(format_: str, data: bytes, header: Header) -> CompressedImage:
 
 def _image(pixels: NDArray[Any], header: Header, encoding: str) -> Image:
     msg = Image(header=header, **image_fields(pixels, encoding))
-    # Into the array that is there: message classes copy what is assigned, some of them element by element.
+    # Into the array that the message has: message classes copy what is assigned, some of them element by element.
     msg.data.frombytes(np.ascontiguousarray(pixels).data.cast("B"))
     return msg
 
 
 class CloudMessage:
-    """One organised PointCloud2 after the other, x, y, z and rgb as FLOAT32, in the same memory.
+    """Makes organised PointCloud2 messages, x, y, z and rgb as FLOAT32, one after the other in the same memory.
 
-    What `fill` returned is overwritten by the next call: publishing copies it.
+    The next call of `fill` overwrites what the last one returned. That is safe, because publishing copies it.
     """
 
     def __init__(self) -> None:
@@ -155,7 +154,7 @@ def _empty_cloud(height: int, width: int) -> PointCloud2:
 
 
 def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
-    """CameraModel -> CameraInfo of its raw pictures, the way back of `CameraModel.from_camera_info`."""
+    """Make the CameraInfo of a camera's raw pictures: the inverse of `CameraModel.from_camera_info`."""
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
     return CameraInfo(
         header=header,
@@ -165,14 +164,13 @@ def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
         d=list(camera.distortion) or [0.0] * 5,
         k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        # With distortion, too: the picture is raw, and P describes the one that rectifying it at the same
-        # focal length would give.
+        # Also with distortion: P describes the picture that rectification at the same focal length would give.
         p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
     )
 
 
 def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:
-    """CameraInfo that is true for an image with `camera`'s size, see `camera_infos.fields_for`."""
+    """Make the CameraInfo that is true for an image of `camera`'s size, see `camera_infos.fields_for`."""
     fields = fields_for(info, camera)
     roi = fields.pop("roi") or RegionOfInterest(do_rectify=info.roi.do_rectify)
     return CameraInfo(header=header, roi=roi, **fields)

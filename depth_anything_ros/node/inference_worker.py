@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
-from depth_anything_ros.errors import DeviceError, InputError, describe
+from depth_anything_ros.errors import InputError, describe
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.registry import encoder_spec
 from depth_anything_ros.node.camera_pipeline import CameraPipeline
@@ -138,10 +137,7 @@ class InferenceWorker:
         self._inferring_since_s = time.monotonic()
         try:
             images = [frame.image_bgr for _, frame in batch]
-            depths = estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch])
-            if not torch.isfinite(depths).all():
-                raise DeviceError(f"{estimator.device} answered with numbers that are not finite")
-            return depths
+            return estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch]).depth
         finally:
             self._inferring_since_s = None
 

@@ -27,7 +27,7 @@ class Parameter:
         description: shown by `ros2 param describe`.
         choices: allowed strings; empty allows any.
         numbers: length of an array of numbers, which is not set unless it is given.
-        bounds: lowest and highest number.
+        bounds: lowest and highest number, beside `unset`.
         is_cameras: names of cameras, see `check_cameras`.
         unset: the value that stands for None, where the setting is optional.
         fixed: read once, at the start.
@@ -113,7 +113,8 @@ def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
     if parameter.choices:
         descriptor.additional_constraints = f"one of: {', '.join(parameter.choices)}"
     if parameter.bounds is not None and isinstance(default, int):
-        first, last = (int(bound) for bound in parameter.bounds)
+        unset = parameter.unset if isinstance(parameter.unset, int) else parameter.bounds[0]
+        first, last = (int(bound) for bound in (min(unset, parameter.bounds[0]), parameter.bounds[1]))
         descriptor.integer_range = [IntegerRange(from_value=first, to_value=last, step=1)]
     elif parameter.bounds is not None:
         lowest, highest = parameter.bounds
@@ -178,11 +179,13 @@ def check_value(name: str, parameter: Parameter, value: Any) -> Any:
         return check_cameras(name, value)
     if parameter.numbers:
         return _check_numbers(name, parameter.numbers, value)
+    if parameter.unset is not None and value == parameter.unset:
+        return None
     if parameter.choices and value not in parameter.choices:
         raise SettingsError(f"parameter {name} is {quoted(value)}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
         raise SettingsError(f"parameter {name} is {value}; allowed: {parameter.bounds[0]:g} to {parameter.bounds[1]:g}")
-    return None if parameter.unset is not None and value == parameter.unset else value
+    return value
 
 
 def _check_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
 from depth_anything_ros.model.registry import DATASETS, ENCODERS
 from depth_anything_ros.node.parameter_table import Parameter
+from depth_anything_ros.settings import RESIZE_RULES
 
 MODEL_PARAMETERS: dict[str, Parameter] = {
     "encoder": Parameter("Size of the network; vitt is for demonstrations only.", choices=tuple(ENCODERS)),
     "dataset": Parameter(
         "What the weights were trained on: hypersim (indoor, metric), vkitti (outdoor, metric), "
-        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only).",
+        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only). "
+        "Depth Anything 3: da3metric (vitl; metres by the focal length of the CameraInfo), da3mono (vitl) and da3 "
+        "(vits, vitb), both depth up to a factor.",
         choices=tuple(DATASETS),
     ),
     "checkpoint": Parameter(
@@ -25,7 +28,16 @@ MODEL_PARAMETERS: dict[str, Parameter] = {
         unset="",
     ),
     "input_size": Parameter(
-        "Short side of the image given to the network, in pixels; vitt takes up to 224.", bounds=(14, 2072)
+        "Short side of the image given to the network in pixels, for Depth Anything 3 the long side; vitt takes up to "
+        "224. 0: the network's own, 518, or 504 for Depth Anything 3.",
+        bounds=(14, 2072),
+        unset=0,
+    ),
+    "resize": Parameter(
+        "Which side becomes input_size: lower_bound the short one, upper_bound the long one. Empty: the network's own, "
+        "the short one, for Depth Anything 3 the long one.",
+        choices=RESIZE_RULES,
+        unset="",
     ),
     "device": Parameter("auto (CUDA where there is one), cpu, cuda or cuda:N."),
     "precision": Parameter(

@@ -1,4 +1,4 @@
-"""The range sensor beside a camera: its messages, where it is, and what it measured where the camera looked."""
+"""The range sensor of a camera: its topic, its pose, and its readings beside the camera's depth."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from depth_anything_ros.settings import CameraSettings
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
 MESSAGES: dict[str, Any] = {"LaserScan": LaserScan, "PointCloud2": PointCloud2, "Range": Range, "Image": Image}
-KEPT = 30  # messages: an image's own is still there after an inference of a second; more where images wait
+KEPT = 30  # messages: enough for an inference of a second; more are kept where images wait in a queue
 
 
 class RangeInput:
-    """Subscription to one camera's range sensor, whose message nearest in time to an image is compared with its depth.
+    """Subscribes to one camera's range sensor, and compares the message nearest in time to an image with its depth.
 
     Args:
-        node: where the subscription lives.
-        prefix: what its topic begins with: empty, or the camera's name and a slash.
-        settings: its type, which has to be one of `MESSAGES`.
-        qos_watch: looks after publishers whose quality of service does not fit.
+        node: owner of the subscription.
+        prefix: start of the topic: empty, or the camera's name and a slash.
+        settings: the type of message, a name in `MESSAGES`, and where the sensor is.
+        qos_watch: reports publishers whose quality of service does not fit.
     """
 
     def __init__(self, node: Node, prefix: str, settings: CameraSettings, qos_watch: QosWatch) -> None:
@@ -89,7 +89,7 @@ class RangeInput:
         """Compare what a message measured with an image's depth (H, W), as the model gives it.
 
         Raises:
-            InputError: a message that cannot be read, or a sensor of which nobody says where it is.
+            InputError: the message cannot be read, or the sensor's pose is not known.
         """
         try:
             if isinstance(msg, Image):
@@ -106,7 +106,7 @@ class RangeInput:
         if sensor.frame_id == camera.frame_id:
             return SAME_FRAME
         if self._transforms is None:
-            raise FitRefused("nobody says where the range sensor is: set range_extrinsics, or install tf2_ros")
+            raise FitRefused("the pose of the range sensor is not known: set range_extrinsics, or install tf2_ros")
         try:
             found = self._transforms.lookup_transform(
                 camera.frame_id, sensor.frame_id, Time.from_msg(sensor.stamp), Duration(seconds=0)
@@ -119,7 +119,7 @@ class RangeInput:
 
 
 def _listen_to_tf(node: Node) -> tuple[Any, Any]:
-    """Return tf2's buffer and what fills it; None each where tf2 is not installed."""
+    """Return tf2's buffer and the listener that fills it; None each where tf2 is not installed."""
     try:
         from tf2_ros import Buffer, TransformListener
     except Exception:  # absent, or its compiled part does not load

@@ -1,4 +1,4 @@
-"""What makes one camera's depth right: its scale and shift, as configured or as evidence has it, frame by frame."""
+"""One camera's scale and shift: as configured, or as fitted to evidence frame by frame."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings, CameraSettings, FitSettings
 
-# A single beam gives one reading a frame: so long it may take to gather the readings that a fit needs.
+# A single beam gives one reading a frame. Gathering the readings that a fit needs may take so long.
 LONGEST_WINDOW_S = 60.0
 RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a model said about an image.
+    """A model's depth of one image.
 
     Attributes:
         depth: float32 (H, W), any device: metres, or relative depth.
-        model: which one it was, by its key and weights; another one starts an alignment anew.
-        camera: the image's, None where it is not known.
+        model: its key and the hash of its weights; another one restarts the alignment.
+        camera: the image's camera, None where it is not known.
     """
 
     depth: Tensor
@@ -54,10 +54,10 @@ class Estimate:
 
 
 class Scaling:
-    """One camera's. `apply` belongs to the worker; the rest may be called by any thread.
+    """The scaling of one camera. Call `apply` from the worker thread; everything else may be called by any thread.
 
     Args:
-        range_input: the camera's range sensor, None where it has none.
+        range_input: the camera's range sensor, None without one.
     """
 
     def __init__(self, range_input: RangeInput | None = None) -> None:
@@ -71,12 +71,12 @@ class Scaling:
 
     @property
     def state(self) -> AlignmentState | None:
-        """What the alignment does; None without one."""
+        """The state of the alignment; None without one."""
         alignment = self._alignment
         return alignment.state if alignment is not None else None
 
     def apply(self, estimate: Estimate, settings: CameraSettings) -> Tensor | None:
-        """Return metres, float32 (H, W) on the estimate's device; None where relative depth has no scale."""
+        """Return metres, float32 (H, W) on the estimate's device; None while depth without a unit has no scale."""
         configured = DepthScale(settings.scale, settings.shift_m)
         self._calibrate(estimate, settings)
         if settings.alignment == "none":
@@ -97,7 +97,7 @@ class Scaling:
         return self._alignment
 
     def _evidence(self, estimate: Estimate, settings: CameraSettings) -> Fit | FitRefused | None:
-        """What this frame says about the scale; None where no reading was due."""
+        """Return the fit of this frame, or why it was refused; None where no new reading was due."""
         try:
             if settings.alignment == "ground_plane":
                 return ground_fit(estimate, settings)
@@ -114,12 +114,12 @@ class Scaling:
             return FitRefused(str(error))
 
     def _read_range(self, estimate: Estimate, settings: CameraSettings, purpose: str) -> Pairs | None:
-        """Return what is new for a purpose; None where there is no reading, or it has been counted already."""
+        """Return the pairs of a reading that is new for a purpose; None where there is none."""
         if self._range_input is None:
             raise FitRefused("there is no range sensor: set range_type")
         camera = known_camera(estimate)
         msg = self._range_input.nearest(estimate.header, settings.range_window_s)
-        # Relative depth has another scale in every picture, and needs the reading for each.
+        # Relative depth has another scale in every picture, so each picture needs the reading.
         if msg is None or (msg is self._used.get(purpose) and estimate.kind == "metric"):
             return None
         self._used[purpose] = msg
@@ -129,15 +129,15 @@ class Scaling:
 
     @property
     def is_calibrating(self) -> bool:
-        """Whether frames are wanted for a calibration, whoever listens."""
+        """Whether a calibration needs frames, even if nobody subscribes."""
         return self._run is not None
 
     def calibrate(self, done: Callable[[ScaleFit | FitRefused], None]) -> None:
-        """Collect the next frames' evidence, then call `done`, in whatever thread. A run under way is given up."""
+        """Collect the evidence of the next frames, then call `done` from any thread. Cancels a run under way."""
         self._replace_run(CalibrationRun(done), "another calibration was begun")
 
     def give_up(self, why: str) -> None:
-        """End a calibration under way without a result."""
+        """Cancel a calibration under way, if there is one."""
         self._replace_run(None, why)
 
     def _replace_run(self, run: CalibrationRun | None, why: str) -> None:
@@ -147,7 +147,7 @@ class Scaling:
             given_up.give_up(why)
 
     def check_time(self) -> None:
-        """End a calibration whose time is over, with what it has."""
+        """Finish a calibration whose time is over with what it has."""
         run = self._run
         if run is not None and run.is_overdue:
             self._end(run)
@@ -182,13 +182,13 @@ class Scaling:
 
 
 def _pool_for(kind: Kind, window_s: float) -> SamplePool:
-    if kind == "relative":  # another scale and shift in every picture: readings of other pictures say nothing
+    if kind != "metric":  # another scale in every picture: readings of other pictures say nothing
         return SamplePool(0.0)
     return SamplePool(window_s, min_pairs=FitSettings.min_samples, longest_s=max(window_s, LONGEST_WINDOW_S))
 
 
 def known_camera(estimate: Estimate) -> CameraModel:
-    """Return the image's camera. Raises FitRefused where it is not known."""
+    """Return the image's camera. Raises FitRefused if it is not known."""
     if estimate.camera is None:
         raise FitRefused("no CameraInfo: readings cannot be found in the picture")
     return estimate.camera

@@ -16,13 +16,16 @@ from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, ImageError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.io.formats import colorize, depth_to_uint16, encode_npy, encode_ply, encode_png
-from depth_anything_ros.io.pictures import FILE_LIMITS, Image, read_image
+from depth_anything_ros.io.pictures import FILE_LIMITS, Picture, read_image, read_picture
 from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.offline.prediction_folder import FORMATS, PredictionFolder
 from depth_anything_ros.offline.progress import Progress, say
 from depth_anything_ros.settings import ImageLimits
 
+ASSUMED_FOV_DEG = 60.0
 FORMATS_WITHOUT_METRES = ("npy", "color")
 
 
@@ -32,7 +35,8 @@ class CloudSettings:
 
     Attributes:
         stride: take every n-th row and column.
-        fov_deg: field of view along a picture's longer side, for pictures of any size.
+        fov_deg: field of view along a picture's longer side, for pictures of any size. Without it and `fx`, the focal
+            length is that of the picture's EXIF data, or `ASSUMED_FOV_DEG` where there is none.
         fx, fy: focal lengths in pixels, in place of `fov_deg`; they hold for pictures of one size. Without `fy`
             it is the same as `fx`.
         cx, cy: principal point in pixels; None is the middle of the picture.
@@ -42,7 +46,7 @@ class CloudSettings:
     """
 
     stride: int = 1
-    fov_deg: float = 60.0
+    fov_deg: float | None = None
     fx: float | None = None
     fy: float | None = None
     cx: float | None = None
@@ -51,7 +55,7 @@ class CloudSettings:
     def __post_init__(self) -> None:
         if self.stride < 1:
             raise SettingsError(f"the stride must be 1 or more, got {self.stride}")
-        if not 0 < self.fov_deg < 180:
+        if self.fov_deg is not None and not 0 < self.fov_deg < 180:
             raise SettingsError(f"the field of view must be between 0 and 180 degrees, got {self.fov_deg:g}")
         if self.fx is None and (self.fy, self.cx, self.cy) != (None, None, None):
             raise SettingsError("fy, cx and cy need fx")
@@ -69,14 +73,15 @@ class CloudSettings:
             return {"stride": self.stride, "fov_deg": self.fov_deg}
         return {"stride": self.stride, "fx": self.fx, "fy": self.fy, "cx": self.cx, "cy": self.cy}
 
-    def camera(self, width: int, height: int) -> CameraModel:
-        """Return the camera of a picture of this size, in pixels."""
-        if self.fx is None:
-            return CameraModel.from_fov(self.fov_deg, width, height)
+    def camera(self, width: int, height: int, exif_focal_px: float | None = None) -> CameraModel:
+        """Return the camera of a picture of this size in pixels, whose EXIF data tell this focal length."""
+        fx = exif_focal_px if self.fx is None and self.fov_deg is None else self.fx
+        if fx is None:
+            return CameraModel.from_fov(self.fov_deg or ASSUMED_FOV_DEG, width, height)
         middle_x, middle_y = image_center(width, height)
         return CameraModel(
-            fx=self.fx,
-            fy=self.fx if self.fy is None else self.fy,
+            fx=fx,
+            fy=fx if self.fy is None else self.fy,
             cx=middle_x if self.cx is None else self.cx,
             cy=middle_y if self.cy is None else self.cy,
             width=width,
@@ -111,7 +116,13 @@ def usable_formats(wanted: Sequence[str], kind: str) -> tuple[str, ...]:
 
 
 class PredictRun:
-    """One run: a model, a folder for its results, and the formats to write."""
+    """One run: a model, a folder for its results, and the formats to write.
+
+    Args:
+        max_depth: metres at the network's full output; None is the model's own.
+        limits: of pictures and videos.
+        levels: black and white of 16-bit pictures, in counts; 0 finds them.
+    """
 
     def __init__(
         self,
@@ -122,6 +133,7 @@ class PredictRun:
         max_depth: float | None = None,
         cloud: CloudSettings | None = None,
         limits: ImageLimits = FILE_LIMITS,
+        levels: tuple[int, int] = (0, 0),
     ) -> None:
         self.estimator = estimator
         self.folder = folder
@@ -129,6 +141,8 @@ class PredictRun:
         self.max_depth = estimator.max_depth if max_depth is None else max_depth
         self.cloud = cloud or CloudSettings()
         self.limits = limits
+        self.levels = levels
+        self._remark = SayOnce(say)
         self.outcome = Outcome()
 
     def run(self, files: Mapping[str, Path]) -> Outcome:
@@ -158,7 +172,9 @@ class PredictRun:
             self._video(name, path)
             self.outcome.videos += 1
         else:
-            self._estimate(name, path, read_image(path, self.limits))
+            # Each picture has a finder of its own: its depth is the same whatever was done before it.
+            finder = LevelFinder(*self.levels, self._remark)
+            self._estimate(name, path, read_picture(path, self.limits, finder.to_uint8))
             self.outcome.images += 1
 
     def _video(self, name: str, path: Path) -> None:
@@ -167,7 +183,7 @@ class PredictRun:
         with Progress(info.frames or None, "frame", name) as progress:
             for count, image in enumerate(read_frames(path, self.limits), 1):
                 if not self.folder.has(name, self.formats, count - 1):
-                    self._estimate(name, path, image, count - 1)
+                    self._estimate(name, path, Picture(image), count - 1)
                     self.outcome.frames += 1
                 progress.advance()
         if count < info.frames:
@@ -185,11 +201,11 @@ class PredictRun:
         except ImageError as error:
             raise ImageError(f"{self.folder.video(name)}: {error}; the frames are done") from error
 
-    def _estimate(self, name: str, path: Path, image: Image, frame: int | None = None) -> None:
+    def _estimate(self, name: str, path: Path, picture: Picture, frame: int | None = None) -> None:
         """Estimate one picture, and write its depth in every format."""
         try:
-            depth = self.estimator.estimate(image, self.max_depth)
-            results = {kind: self._encode(kind, depth, image) for kind in self.formats}
+            depth = self.estimator.estimate(picture.pixels, self.max_depth)
+            results = {kind: self._encode(kind, depth, picture) for kind in self.formats}
         except CannotWrite:
             raise
         except DepthAnythingError as error:
@@ -197,15 +213,16 @@ class PredictRun:
         for kind, data in results.items():
             self.folder.write(name, kind, data, frame)
 
-    def _encode(self, kind: str, depth: DepthMap, image: Image) -> bytes:
+    def _encode(self, kind: str, depth: DepthMap, picture: Picture) -> bytes:
         if kind == "npy":
             return encode_npy(depth.values)
         if kind == "png":
             return encode_png(depth_to_uint16(depth.values))
         if kind == "color":
             return encode_png(colorize(depth.values, *self._color_range(depth)))
-        points = self._camera(image).back_project(depth.values, stride=self.cloud.stride)
-        return encode_ply(points, image[:: self.cloud.stride, :: self.cloud.stride])
+        stride = self.cloud.stride
+        points = self._camera(picture).back_project(depth.values, stride=stride)
+        return encode_ply(points, picture.pixels[::stride, ::stride])
 
     def _color_range(self, depth: DepthMap) -> tuple[float, float]:
         """Return the values shown as near and as far: 0 and `max_depth`; without metres, the picture's own range."""
@@ -213,8 +230,8 @@ class PredictRun:
             return 0.0, self.max_depth
         return float(depth.values.max()), float(depth.values.min())
 
-    def _camera(self, image: Image) -> CameraModel:
-        height, width = image.shape[:2]
+    def _camera(self, picture: Picture) -> CameraModel:
+        height, width = picture.pixels.shape[:2]
         if self.cloud.fx is not None:
             size = self.folder.camera_size(width, height)
             if size != (width, height):
@@ -222,4 +239,4 @@ class PredictRun:
                     f"the picture is {width}x{height}; the intrinsics are for {size[0]}x{size[1]}, the first picture's "
                     "size. Use another folder for pictures of another size, or give --fov in place of --fx"
                 )
-        return self.cloud.camera(width, height)
+        return self.cloud.camera(width, height, picture.focal_px)

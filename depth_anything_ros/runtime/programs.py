@@ -41,7 +41,7 @@ def synthetic_camera() -> int | None:
 
 def depth_anything_bridge() -> int | None:
     """`depth_anything_bridge`: the REST server."""
-    return start(Program("depth_anything_bridge", "bridge.__main__", "bridge"))
+    return start(Program("depth_anything_bridge", "bridge.server.command", "bridge"))
 
 
 def depth_anything_client() -> int | None:

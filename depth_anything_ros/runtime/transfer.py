@@ -7,6 +7,7 @@ uses it is done. So nothing here waits for an upload.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,16 +39,16 @@ def stage(images_bgr: Sequence[NDArray[np.uint8]], staging: Tensor) -> Tensor:
     return staging
 
 
-def to_host(depth: Tensor) -> list[NDArray[np.float32]]:
-    """float32 (B, H, W) on any device -> B arrays (H, W) in ordinary host memory, each its own on a GPU.
+def to_host(maps: Tensor) -> list[NDArray[Any]]:
+    """(B, H, W) of any dtype on any device -> B arrays (H, W) in ordinary host memory, each its own on a GPU.
 
     The thread sleeps until a GPU is done, instead of spinning on a core that decodes the next image.
     """
-    if depth.device.type != "cuda":
-        return list(depth.cpu().numpy())
-    with torch.cuda.device(depth.device):
-        staging = torch.empty(depth.shape, dtype=depth.dtype, pin_memory=True)
-        staging.copy_(depth, non_blocking=True)
+    if maps.device.type != "cuda":
+        return list(maps.cpu().numpy())
+    with torch.cuda.device(maps.device):
+        staging = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)
+        staging.copy_(maps, non_blocking=True)
         done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         done.record()
         done.synchronize()

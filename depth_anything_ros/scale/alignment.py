@@ -1,12 +1,12 @@
-"""Continuous alignment: what per-frame fits say, smoothed, and what holds while they say nothing.
+"""Continuous alignment: per-frame fits, smoothed, and what applies while there are none.
 
 ::
 
     waiting ──fit──> aligned ──refused──> holding ──after hold_s──> fallback
                         ^──────fit───────────┘──────────fit────────────┘
 
-`waiting` and `fallback` apply the camera's configured scale and shift; a relative model has none, so nothing
-metric can be published then.
+`waiting` and `fallback` apply the camera's configured scale and shift. Only a metric model has them, so the others
+have no metres then.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ NO_EVIDENCE = "no evidence yet"
 
 @dataclass(frozen=True)
 class AlignmentState:
-    """What is applied, and why; for diagnostics.
+    """What is applied and why, for diagnostics.
 
     Attributes:
         name: `waiting`, `aligned`, `holding` or `fallback`.
-        applied: scale and shift; None where there is nothing metric.
-        residual_m, inlier_share, samples: of the last fit; None before the first.
-        age_s: since the last fit, by the images' stamps; None before the first.
-        reason: why it is not `aligned`, or what the fit remarked.
+        applied: scale and shift; None while there are no metres.
+        residual_m, inlier_share, samples: those of the last fit; None before the first.
+        age_s: seconds since the last fit, by the images' stamps; None before the first.
+        reason: why the state is not `aligned`, or the remark of the fit.
     """
 
     name: StateName
@@ -48,7 +48,7 @@ class AlignmentState:
     reason: str = NO_EVIDENCE
 
     def describe(self) -> dict[str, str]:
-        """Return it as names and texts, for diagnostic_msgs/KeyValue; what is unknown is left out."""
+        """Return names and texts for diagnostic_msgs/KeyValue, without what is unknown."""
         numbers = {} if self.applied is None else asdict(self.applied)
         numbers.update({name: getattr(self, name) for name in ("residual_m", "inlier_share", "samples", "age_s")})
         known = {name: readable(number, 4) for name, number in numbers.items() if number is not None}
@@ -56,10 +56,10 @@ class AlignmentState:
 
 
 class Alignment:
-    """One camera's. `update` belongs to the thread that handles frames; `state` may be read from any.
+    """The alignment of one camera. Call `update` from one thread; `state` may be read by any.
 
     Args:
-        kind: of the model; `fit_scale`'s results for `metric`, `fit_inverse`'s for `relative`.
+        kind: the model's: `relative` takes the fits of `fit_inverse`, others those of `fit_scale` or `fit_factor`.
         configured: scale and shift of a metric model without evidence.
         settings: smoothing and holding.
 
@@ -86,14 +86,15 @@ class Alignment:
 
     @property
     def state(self) -> AlignmentState:
-        """The state after the last update; frozen."""
+        """The state after the last update."""
         return self._state
 
     def update(self, fit: Fit | FitRefused | None, stamp_s: float) -> Scale | None:
-        """Take a frame's fit, why there is none, or None where no new reading was due; return what to apply.
+        """Take a frame's fit and return what to apply.
 
         Args:
-            stamp_s: the image's. One that goes back, as when a bag starts over, forgets all fits.
+            fit: the fit; why it was refused; or None where no new reading was due.
+            stamp_s: the image's stamp. One before the last, as when a bag starts over, forgets all fits.
 
         Raises:
             InputError: a fit of the other kind of model, or a stamp that is not finite.
@@ -110,15 +111,15 @@ class Alignment:
         return self._state.applied
 
     def _with_fit(self, fit: Fit) -> AlignmentState:
-        if isinstance(fit, DepthScale) != (self._kind == "metric"):
-            raise InputError(f"{type(fit).__name__} is no fit for a {self._kind} model")
+        if isinstance(fit, DepthScale) == (self._kind == "relative"):
+            raise InputError(f"{type(fit).__name__} is not a fit for a {self._kind} model")
         applied = self._smoothed(fit)
         self._fit_stamp_s = self._stamp_s
         remark = getattr(fit, "remark", "")
         return AlignmentState("aligned", applied, fit.residual_m, fit.inlier_share, fit.samples, 0.0, remark)
 
     def _smoothed(self, fit: Fit) -> Scale:
-        """First-order low pass of the scale's logarithm and of the shift; a first fit is taken as it is."""
+        """Return the low pass (first order) of the scale's logarithm and of the shift; the first fit unchanged."""
         scale, shift = fit.numbers
         before = self._state.applied
         if self._state.name in ("aligned", "holding") and before is not None:
@@ -126,7 +127,7 @@ class Alignment:
             old_scale, old_shift = before.numbers
             scale = old_scale * (scale / old_scale) ** weight
             shift = old_shift + weight * (shift - old_shift)
-        return DepthScale(scale, shift) if self._kind == "metric" else InverseScale(scale, shift)
+        return InverseScale(scale, shift) if self._kind == "relative" else DepthScale(scale, shift)
 
     def _weight(self, elapsed_s: float) -> float:
         tau_s = self._settings.time_constant_s

@@ -1,4 +1,4 @@
-"""One calibration: evidence of some frames, and the scale that fits all of it."""
+"""One calibration: the evidence of some frames, and the scale that fits all of it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LONGEST_S = 15.0
 
 
 class CalibrationRun:
-    """Collects some frames' evidence, then says what it comes to.
+    """Collects the evidence of some frames, then fits one scale to it.
 
     Args:
-        done: called once with the fit, or why there is none, in whatever thread.
+        done: called once, by any thread, with the fit or the reason why there is none.
         clock: seconds that never go back.
     """
 
@@ -39,26 +39,26 @@ class CalibrationRun:
 
     @property
     def has_enough(self) -> bool:
-        """Whether the frames that were asked for have come."""
+        """Whether enough frames have come."""
         return self._frames >= FRAMES
 
     @property
     def is_overdue(self) -> bool:
-        """Whether it has waited long enough."""
+        """Whether its time is over."""
         return self._clock() >= self._until_s
 
     def is_of_another(self, model: object) -> bool:
-        """Whether the frames so far came from another model than this one."""
+        """Return whether the frames so far came from another model than this one."""
         self._model = self._model or model
         return self._model != model
 
     def add_pairs(self, stamp_s: float, pairs: Pairs) -> None:
-        """Take a frame's readings."""
+        """Add the readings of a frame."""
         self._frames += 1
         self._pool.add(stamp_s, *pairs)
 
     def add_fit(self, fit: ScaleFit) -> None:
-        """Take a frame's own fit."""
+        """Add the fit of a frame."""
         self._frames += 1
         self._fits.append(fit)
 
@@ -67,7 +67,7 @@ class CalibrationRun:
         self._problem = text
 
     def finish(self) -> None:
-        """Fit what there is."""
+        """End with a fit to what has come."""
         self._done(self._result())
 
     def give_up(self, why: str) -> None:
@@ -88,7 +88,7 @@ class CalibrationRun:
 
 
 def middle(fits: list[ScaleFit]) -> ScaleFit:
-    """Return the fit with the median scale, over the samples of all."""
+    """Return the fit with the median scale, with residual, inlier share and samples of all fits."""
     median = sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
     residual_m, share = (
         float(np.median([getattr(fit, name) for fit in fits])) for name in ("residual_m", "inlier_share")

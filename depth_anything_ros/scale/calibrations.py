@@ -1,4 +1,4 @@
-"""Calibrations of cameras in a YAML file, by the cameras' names.
+"""The calibration file: scale and shift of cameras, by the cameras' names, in YAML.
 
 ::
 

@@ -1,14 +1,14 @@
-"""Scale and shift of depth, fitted to samples of which many may be wrong.
+"""Fit scale and shift of depth to samples of which many may be wrong.
 
-A metric model's depth is off by a scale and a shift: `measured = scale * predicted + shift_m`. A relative
-model's values are inverse depth but for the same two: `1 / measured = scale_per_m * relative + shift_per_m`
-(Ranftl et al. 2020). Both are lines, found by `robust_line`; docs/scale.md has the formulas.
+A metric model's depth is off by a scale and a shift: `measured = scale * predicted + shift_m`. A relative model gives
+inverse depth up to a scale and a shift: `1 / measured = scale_per_m * relative + shift_per_m` (Ranftl et al. 2020).
+Both are lines, which `robust_line` finds. docs/scale.md has the formulas.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,13 +21,13 @@ from depth_anything_ros.settings import FitSettings
 Array = NDArray[np.float64]
 Depth = TypeVar("Depth")  # a NumPy array or a torch tensor
 
-MAX_DEPTH_M = 1000.0  # inverse depth of less is no depth
-MIN_VALUE, MAX_VALUE = 1e-6, 1e6  # metres, or relative depth: what is outside is no value
+MAX_DEPTH_M = 1000.0  # relative depth beyond it becomes NaN
+MIN_VALUE, MAX_VALUE = 1e-6, 1e6  # of samples that are used, in metres or without a unit
 
 
 @dataclass(frozen=True)
 class DepthScale:
-    """What makes a metric model's depth right: `scale * depth + shift_m`."""
+    """The correction of a metric model's depth: `scale * depth + shift_m`."""
 
     scale: float
     shift_m: float
@@ -41,8 +41,8 @@ class DepthScale:
         """Scale depth in metres, a float array or torch tensor of any shape.
 
         Returns:
-            A new one of the same kind and dtype, NaN where the result would not be positive; `depth`
-            itself where scale and shift change nothing.
+            A new array or tensor of the same dtype, NaN where the result would not be positive. `depth` itself where
+            scale and shift change nothing.
         """
         if self.numbers == (1.0, 0.0):
             return depth
@@ -53,7 +53,7 @@ class DepthScale:
 
 @dataclass(frozen=True)
 class InverseScale:
-    """What makes metres of relative depth: `1 / (scale_per_m * relative + shift_per_m)`."""
+    """What turns relative depth into metres: `1 / (scale_per_m * relative + shift_per_m)`."""
 
     scale_per_m: float
     shift_per_m: float
@@ -67,7 +67,7 @@ class InverseScale:
         """Turn relative depth, a float array or torch tensor of any shape, into metres.
 
         Returns:
-            A new one of the same kind and dtype; NaN where it would be at infinity, behind it, or beyond `MAX_DEPTH_M`.
+            A new array or tensor of the same dtype, NaN where the result would be negative or beyond `MAX_DEPTH_M`.
         """
         inverse: Any = relative * self.scale_per_m + self.shift_per_m  # type: ignore[operator]
         inverse[inverse < 1 / MAX_DEPTH_M] = math.nan
@@ -79,9 +79,9 @@ class ScaleFit(DepthScale):
     """Fitted scale and shift of a metric model.
 
     Attributes:
-        residual_m: root mean square of what the agreeing samples are off by, in metres.
-        inlier_share: agreeing samples of all usable ones, in [0, 1].
-        samples: how many were usable.
+        residual_m: root mean square error of the agreeing samples, in metres.
+        inlier_share: share of usable samples that agree, in [0, 1].
+        samples: number of usable samples.
         remark: why the shift was not fitted; empty where it was.
     """
 
@@ -109,12 +109,12 @@ def fit_scale(
     """Fit `measured = scale * predicted + shift_m`.
 
     Args:
-        predicted, measured: depth in metres, of the same shape; pairs with a value that is not between
-            `MIN_VALUE` and `MAX_VALUE` are left out.
-        shift_m: taken where the samples do not tell the shift, or it is not asked for.
+        predicted, measured: depth in metres, of the same shape. Pairs with a value outside `MIN_VALUE` to `MAX_VALUE`
+            are left out.
+        shift_m: used where the samples do not tell the shift, or `settings` do not ask for it.
 
     Raises:
-        FitRefused: too few samples, too few that agree, they are off too far, or a scale out of range.
+        FitRefused: too few samples, too few that agree, too large an error, or a scale out of range.
     """
     settings = settings or FitSettings()
     x, y = _usable(predicted, measured, settings)
@@ -129,25 +129,38 @@ def fit_scale(
     return ScaleFit(line.scale, line.shift, residual_m, line.inlier_share, x.size, remark)
 
 
+def fit_factor(predicted: ArrayLike, measured: ArrayLike, settings: FitSettings | None = None) -> ScaleFit:
+    """Fit `measured = scale * predicted` for depth that is known up to a factor, which may be of any size.
+
+    Args:
+        predicted: depth without a unit, larger is farther. measured: depth in metres, of the same shape.
+
+    Raises:
+        FitRefused: as `fit_scale`, except that no scale is out of range.
+    """
+    settings = settings or FitSettings()
+    return fit_scale(predicted, measured, replace(settings, fit_shift=False, min_scale=0.0, max_scale=math.inf))
+
+
 def fit_inverse(relative: ArrayLike, measured: ArrayLike, settings: FitSettings | None = None) -> InverseFit:
     """Fit `1 / measured = scale_per_m * relative + shift_per_m`.
 
     Args:
         relative: affine-invariant inverse depth, larger is nearer. measured: depth in metres, of the same shape.
-            Pairs with a value that is not between `MIN_VALUE` and `MAX_VALUE` are left out.
+            Pairs with a value outside `MIN_VALUE` to `MAX_VALUE` are left out.
 
     Raises:
-        FitRefused: as `fit_scale`, or the samples do not tell the shift: without it there is no depth.
+        FitRefused: as `fit_scale`, or the samples do not tell the shift, without which there is no depth.
     """
     settings = settings or FitSettings()
     x, z = _usable(relative, measured, settings)
     y = 1 / z
-    # An error of dz is one of dz / z^2 in inverse depth, to first order; half of it keeps depth finite.
+    # To first order, an error dz of depth is dz / z^2 of inverse depth. Half of the inverse depth keeps depth finite.
     samples = LineSamples(x, y, np.minimum(np.maximum(settings.tolerance * z, settings.min_tolerance_m) * y**2, y / 2))
     line = fit_line(samples, settings)
     reason = _too_flat(line, y, settings)
     if reason:
-        raise FitRefused(f"{reason}; relative depth becomes metres with both only")
+        raise FitRefused(f"{reason}; relative depth needs scale and shift to become metres")
     z = z[line.inliers]
     off_m = 1 / (line.scale * x + line.shift)[line.inliers] - z
     residual_m, residual = _root_mean_squares(off_m, z)
@@ -167,18 +180,18 @@ def check_fit(
     """Refuse a bad fit; `residual` is a share of depth.
 
     Raises:
-        FitRefused: says which number is out of its bounds, and these.
+        FitRefused: names the number that is out of bounds, and the bounds.
     """
     low, high = scale_range or (settings.min_scale, settings.max_scale)
     if inlier_share < settings.min_inlier_share:
         raise FitRefused(
-            f"only {inlier_share:.0%} of {samples} samples agree; needed are {settings.min_inlier_share:.0%}"
+            f"only {inlier_share:.0%} of {samples} samples agree; {settings.min_inlier_share:.0%} are needed"
         )
     if not low < scale < high:
-        raise FitRefused(f"the scale would be {scale:.4g}; allowed is more than {low:g} and less than {high:g}")
+        raise FitRefused(f"the scale would be {scale:.4g}; it must be between {low:g} and {high:g}")
     if not residual <= settings.max_residual:
         raise FitRefused(
-            f"agreeing samples are off by {residual:.1%} of depth; allowed are {settings.max_residual:.1%}"
+            f"the agreeing samples are off by {residual:.1%} of depth; {settings.max_residual:.1%} are allowed"
         )
 
 
@@ -189,7 +202,7 @@ def _usable(predicted: ArrayLike, measured: ArrayLike, settings: FitSettings) ->
     good = np.logical_and.reduce([(values > MIN_VALUE) & (values < MAX_VALUE) for values in (x, y)])  # NaN is not
     x, y = x[good], y[good]
     if x.size < max(2, settings.min_samples):
-        raise FitRefused(f"only {x.size} samples; needed are {max(2, settings.min_samples)}")
+        raise FitRefused(f"only {x.size} samples; {max(2, settings.min_samples)} are needed")
     return x, y
 
 
@@ -204,23 +217,23 @@ def _why_no_shift(line: Line, y: Array, settings: FitSettings) -> str:
         return f"{reason}: scale alone"
     limit = settings.max_shift * float(np.median(y))
     if abs(line.shift) > limit:
-        return f"a shift of {line.shift:.3g} m is not believed, {limit:.3g} m is the limit: scale alone"
+        return f"a shift of {line.shift:.3g} m is more than the {limit:.3g} m that are allowed: scale alone"
     return ""
 
 
 def _too_flat(line: Line, y: Array, settings: FitSettings) -> str:
-    """Why agreeing samples at these depths (or inverse depths) do not tell the shift; empty if they do."""
+    """Return why agreeing samples at these depths (or inverse depths) do not tell the shift; empty if they do."""
     near, far = np.percentile(y[line.inliers], (10, 90)) if line.inliers.any() else (1.0, 1.0)
     if far < settings.min_spread * near:
-        return f"depths spread by a factor of {far / near:.2f}, and {settings.min_spread:g} is needed to tell the shift"
+        return f"depths spread by a factor of {far / near:.2f}; {settings.min_spread:g} is needed to tell the shift"
     error = line.shift_error / float(np.median(y))
     if error > settings.max_shift_error:
-        return f"the shift is uncertain by {error:.0%} of depth, and {settings.max_shift_error:.0%} is allowed"
+        return f"the shift is uncertain by {error:.0%} of depth; {settings.max_shift_error:.0%} is allowed"
     return ""
 
 
 def _root_mean_squares(off_m: Array, depth_m: Array) -> tuple[float, float]:
-    """Of errors in metres, and of errors as a share of depth; infinite for none."""
+    """Return the root mean square of errors in metres, and as a share of depth; infinite without any."""
     if not off_m.size:
         return math.inf, math.inf
     return math.sqrt(np.mean(off_m**2)), math.sqrt(np.mean((off_m / depth_m) ** 2))

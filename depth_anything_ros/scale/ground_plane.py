@@ -1,8 +1,8 @@
-"""Scale of metric depth from the ground: how high the camera is above it is known.
+"""Fit the scale of metric depth to the ground, of which the camera's height is known.
 
-A plane that does not go through the camera is `m . p = 1` for the points p on it; its distance is 1 / |m|. For a
-point at depth z on a ray with z = 1, `m . p - 1` is how far the depth is off the plane, as a share of the plane's depth
-there: what a network gets wrong grows with depth, too. RANSAC over three points each, then least squares.
+A plane that does not go through the camera is `m . p = 1` for its points p, at the distance 1 / |m|. For any point,
+`m . p - 1` is how far its depth is off the plane, as a share of the plane's depth on that ray. That is the right error
+to fit, because a network's error grows with depth. RANSAC over planes through three points, then least squares.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def fit_ground_plane(
     pitch_rad: float = 0.0,
     roll_rad: float = 0.0,
 ) -> ScaleFit:
-    """Fit the scale that puts the ground where it is.
+    """Fit the scale that puts the ground `height_m` below the camera.
 
     Args:
         depth: (H, W), metres, as the model gives it.
-        height_m: of the camera's optical centre above the ground, along the ground's normal.
-        pitch_rad, roll_rad: how the camera is mounted (REP 103, body frame): positive pitch looks down,
-            positive roll turns it clockwise as seen from behind.
+        height_m: height of the camera's optical centre above the ground, along the ground's normal.
+        pitch_rad, roll_rad: how the camera is mounted (REP 103, body frame). Positive pitch looks down, positive roll
+            is clockwise as seen from behind.
 
     Raises:
-        FitRefused: no plane near the expected direction that enough points of the lower half lie on.
+        FitRefused: no plane near the expected direction holds enough points of the picture's lower half.
         SettingsError: a height that is not a positive number, or angles that are not finite.
         CameraError: depth of another size than the camera's pictures.
     """
@@ -53,7 +53,7 @@ def fit_ground_plane(
     m = _refined(points, _best_plane(points, down, settings), settings)
     tilt = math.degrees(math.acos(min(1.0, float(down @ m) / float(np.linalg.norm(m)))))
     if tilt > settings.max_tilt_deg:
-        raise FitRefused(f"the plane found is tilted by {tilt:.0f} degrees; allowed are {settings.max_tilt_deg:g}")
+        raise FitRefused(f"the plane found is tilted by {tilt:.0f} degrees; {settings.max_tilt_deg:g} are allowed")
     off = points @ m - 1
     on_plane = np.abs(off) <= settings.fit.tolerance
     scale, share = height_m * float(np.linalg.norm(m)), float(on_plane.mean())
@@ -72,19 +72,19 @@ def down_direction(pitch_rad: float, roll_rad: float) -> Array:
 
 
 def _lower_half(depth: NDArray[np.floating[Any]], camera: CameraModel, settings: GroundPlaneSettings) -> Array:
-    """Points (N, 3) of the picture's lower half, evenly thinned; those without depth left out."""
+    """Return points (N, 3) of the picture's lower half, evenly thinned, without those that have no depth."""
     half = camera.height // 2
     step = max(1, math.ceil(math.sqrt((camera.height - half) * camera.width / settings.max_points)))
     thin = camera.back_project(np.where(np.isfinite(depth) & (depth > 0), depth, np.nan), stride=step)
     points = thin[math.ceil(half / step) :].reshape(-1, 3).astype(np.float64)
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) < max(3, settings.fit.min_samples):
-        raise FitRefused(f"only {len(points)} points in the lower half; needed are {max(3, settings.fit.min_samples)}")
+        raise FitRefused(f"only {len(points)} points in the lower half; {max(3, settings.fit.min_samples)} are needed")
     return points
 
 
 def _best_plane(points: Array, down: Array, settings: GroundPlaneSettings) -> Array:
-    """Of planes through three points each that lie below the camera, the one with the least truncated square error."""
+    """Return the plane m with the least truncated square error, of planes through three points below the camera."""
     rng = np.random.default_rng(settings.fit.seed)
     triples = points[rng.integers(len(points), size=(settings.fit.trials, 3))]
     normals = np.cross(triples[:, 1] - triples[:, 0], triples[:, 2] - triples[:, 0])

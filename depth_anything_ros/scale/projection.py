@@ -1,4 +1,4 @@
-"""Points -> pixels: where a camera sees them."""
+"""Project points to the pixels where a camera sees them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from depth_anything_ros.camera import MAX_RAY_SLOPE, CameraModel
 Array = NDArray[np.float64]
 
 MIN_DEPTH_M = 0.05
-# How far a point's direction may be off the ray of the pixel it falls on, in pixels: a lens polynomial can fold
-# what is outside the picture back into it.
+# How far a point's direction may be off the ray of its pixel, in pixels: a lens polynomial can fold what is outside
+# the picture back into it.
 MAX_RAY_ERROR_PX = 2.0
 
 
 class Samples(NamedTuple):
-    """Measured depth at places in the picture: (N,) each, pixels and metres along the optical axis."""
+    """Measured depth at pixels of a picture: (N,) each; metres along the optical axis."""
 
     u: Array
     v: Array
@@ -27,10 +27,10 @@ class Samples(NamedTuple):
 
 
 def project(points: NDArray[Any], camera: CameraModel) -> Samples:
-    """Return where points (N, 3), metres, optical frame, are seen, lens distortion included.
+    """Return the pixels of points (N, 3), metres, optical frame, lens distortion included.
 
-    Those that are not are left out: behind the camera or closer than `MIN_DEPTH_M`, outside the picture, or
-    in a direction that no pixel looks at. Whether something stands in front is not known.
+    Leaves out points behind the camera or closer than `MIN_DEPTH_M`, outside the picture, or in a direction that no
+    pixel looks at. Whether something stands in front of a point is not known.
     """
     points = np.asarray(points, np.float64)
     z = points[:, 2]
@@ -47,7 +47,7 @@ def project(points: NDArray[Any], camera: CameraModel) -> Samples:
 
 
 def _distorted(slopes: Array, camera: CameraModel) -> Array:
-    """Directions (N, 2), x/z and y/z -> pixels (N, 2)."""
+    """Return the pixels (N, 2) of directions (N, 2), x/z and y/z."""
     f, c = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
     if not camera.distortion_model or not len(slopes):
         return np.asarray(slopes * f + c, np.float64)
@@ -60,7 +60,7 @@ def _distorted(slopes: Array, camera: CameraModel) -> Array:
 
 
 def _looked_at(u: Array, v: Array, slopes: Array, camera: CameraModel) -> NDArray[np.bool_]:
-    """Whether the pixel that a point falls on looks in the point's direction."""
+    """Return whether each point's pixel looks in the point's direction."""
     if not camera.distortion_model:
         return np.ones(u.shape, np.bool_)
     row, column = nearest_pixels(u, v, (camera.height, camera.width))

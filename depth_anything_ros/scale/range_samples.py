@@ -1,9 +1,9 @@
-"""Readings of a range sensor beside the depth that a picture was given: pairs for `scale_fit`.
+"""Pair readings of a range sensor with the depth that was predicted at the same places: what `scale.fit` takes.
 
     pairs = compare(scan, depth, T_camera_sensor, camera)
     fit = fit_scale(pairs.predicted, pairs.measured)
 
-Depth is (H, W), the camera's picture size. The camera's frame is its optical one, pixels are `(u, v)`.
+Depth is (H, W), the size of the camera's pictures. The camera's frame is its optical frame, pixels are `(u, v)`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from depth_anything_ros.scale.transform import Transform
 FloatArray = NDArray[np.float32]
 Array = NDArray[np.float64]
 
-MAX_POINTS = 20_000  # of one message; of more, every n-th
-# Neighbours that differ by more than this share of depth (or, for relative depth, of the map's largest value) are an
-# edge: a pixel there is neither foreground nor background.
+MAX_POINTS = 20_000  # of one message; of a larger one, every n-th point is used
+# A pixel whose neighbours differ by more than this share of depth is at an edge, neither foreground nor background.
+# For relative depth it is a share of the map's largest value.
 EDGE = 0.1
 RELATIVE_EDGE = 0.05
-# The nearest thing in a cone is where this share of its pixels is nearer: one noisy pixel must not decide.
+# This share of a cone's pixels may be nearer than its nearest thing: one noisy pixel must not decide.
 NEAREST_SHARE = 0.05
-CONE_COLUMNS = 160  # a cone is looked at in at most about this many columns of the whole picture
+CONE_COLUMNS = 160  # a cone is searched in a picture of about this many columns
 MIN_CONE_PIXELS = 9
 RIM_POINTS = 16
 
 
 class Pairs(NamedTuple):
-    """What the model predicted (metres, or relative) and what was measured there (metres): (N,) each."""
+    """What the model predicted (metres, or without a unit) and what was measured there (metres): (N,) each."""
 
     predicted: Array
     measured: Array
@@ -79,12 +79,12 @@ def compare_image(
     """Pair a depth camera's image with what was predicted.
 
     Args:
-        reference: (h, w), metres, NaN for none, as `range_messages.depth_of` reads it.
-        reference_camera, T_camera_reference: where it was taken from, as both optical frames; without them it
-            is the same picture's, perhaps at another size.
+        reference: (h, w), metres, NaN for none, as `messages.ranges.depth_of` reads it.
+        reference_camera, T_camera_reference: the depth camera, and its optical frame seen from the camera's. Without
+            them, `reference` is depth of the same picture, perhaps at another size.
 
     Raises:
-        CameraError: sizes that do not fit the cameras, or that are not one picture at two scales.
+        CameraError: a size that is not its camera's, or sizes that are not one picture at two scales.
     """
     samples = _grid_samples(reference)
     if reference_camera is None or T_camera_reference is None:
@@ -100,7 +100,7 @@ def compare_image(
 
 
 def pairs_at(samples: Samples, depth: NDArray[np.floating[Any]], kind: Kind = "metric") -> Pairs:
-    """Pair measured depth with what was predicted there; places without a value, and edges, are left out."""
+    """Pair measured depth with the prediction at the same place, without edges and places that have no value."""
     predicted = sample_depth(depth, samples.u, samples.v, kind)
     good = np.isfinite(predicted) & np.isfinite(samples.depth_m)
     return Pairs(predicted[good], samples.depth_m[good])
@@ -110,7 +110,7 @@ def pairs_at(samples: Samples, depth: NDArray[np.floating[Any]], kind: Kind = "m
 
 
 def sample_depth(depth: NDArray[np.floating[Any]], u: Array, v: Array, kind: Kind = "metric") -> Array:
-    """Return depth (H, W) at pixels (N,): the nearest pixel's, NaN where it has none or is at a strong edge."""
+    """Return depth (H, W) at pixels (N,): that of the nearest pixel, NaN where it has none or is at an edge."""
     row, column = nearest_pixels(u, v, depth.shape)
     value = depth[row, column].astype(np.float64)
     low, high = value.copy(), value.copy()
@@ -127,13 +127,13 @@ def sample_depth(depth: NDArray[np.floating[Any]], u: Array, v: Array, kind: Kin
 
 def _is_edge(low: Array, high: Array, depth: NDArray[np.floating[Any]], kind: Kind) -> NDArray[np.bool_]:
     with np.errstate(invalid="ignore"):  # infinity next to infinity
-        if kind == "metric":
-            return np.asarray(high > (1 + EDGE) * low)
-        return np.asarray(high - low > RELATIVE_EDGE * np.fmax.reduce(depth, axis=None))
+        if kind == "relative":
+            return np.asarray(high - low > RELATIVE_EDGE * np.fmax.reduce(depth, axis=None))
+        return np.asarray(high > (1 + EDGE) * low)
 
 
 def _grid_samples(reference: NDArray[np.floating[Any]]) -> Samples:
-    """At most about `MAX_POINTS` pixels of a depth image that have a value and are at no edge."""
+    """Return about `MAX_POINTS` pixels of a depth image at most, of those that have a value and are at no edge."""
     height, width = reference.shape
     step = max(1, math.ceil(math.sqrt(height * width / MAX_POINTS)))
     columns, rows = (np.arange(0, size, step, dtype=np.float64) for size in (width, height))
@@ -153,12 +153,13 @@ def _thinned(points: FloatArray) -> FloatArray:
 def cone_pair(
     msg: Range, depth: NDArray[np.floating[Any]], T_camera_sensor: Transform, camera: CameraModel, kind: Kind
 ) -> Pairs:
-    """Pair a Range with the nearest thing predicted in its cone; none if it has no reading, or is not wholly seen.
+    """Pair a Range with the nearest thing predicted in its cone.
 
-    A reading says that the nearest surface in the cone (x forward, `field_of_view` across) touches the sphere of
-    that radius. Each pixel's ray meets the sphere at a depth of its own; the pixel whose predicted depth is the
-    smallest share of that is where they touch. It is taken where `NEAREST_SHARE` of the pixels are nearer still.
-    A cone of fewer than `MIN_CONE_PIXELS` is a single beam along x.
+    The cone looks along x and is `field_of_view` wide. A reading says that the nearest surface in it touches the
+    sphere of that radius. Each pixel's ray meets the sphere at a depth of its own. Where the predicted depth is the
+    smallest share of that depth, surface and sphere touch; `NEAREST_SHARE` of the pixels may be nearer. A cone of
+    fewer than `MIN_CONE_PIXELS` is a single beam along x. There is no pair without a reading, or where the picture
+    does not show the whole cone.
 
     Raises:
         RangeError: impossible limits or field of view.
@@ -179,7 +180,7 @@ def cone_pair(
     if np.count_nonzero(good) < MIN_CONE_PIXELS:
         return NO_PAIRS
     predicted, on_sphere = predicted[good], on_sphere[good]
-    nearness = predicted / on_sphere if kind == "metric" else 1 / (predicted * on_sphere)
+    nearness = 1 / (predicted * on_sphere) if kind == "relative" else predicted / on_sphere
     rank = int(NEAREST_SHARE * nearness.size)
     touching = np.argpartition(nearness, rank)[rank]
     return Pairs(predicted[touching, None], on_sphere[touching, None])
@@ -188,13 +189,13 @@ def cone_pair(
 def _beam_pair(
     radius_m: float, depth: NDArray[np.floating[Any]], T_camera_sensor: Transform, camera: CameraModel, kind: Kind
 ) -> Pairs:
-    """Pair a reading of a cone too narrow to hold pixels, as a laser's, with the depth where its axis ends."""
+    """Pair the reading of a cone too narrow to hold pixels, such as a laser's, with the depth where its axis ends."""
     end = T_camera_sensor.apply(np.array([[radius_m, 0.0, 0.0]]))
     return pairs_at(project(end, camera), depth, kind)
 
 
 def _is_seen(radius_m: float, half_angle: float, T_camera_sensor: Transform, camera: CameraModel) -> bool:
-    """Whether the cone's rim at this distance is in the picture, all around."""
+    """Whether the whole rim of the cone at this distance is in the picture."""
     around = np.linspace(0, 2 * math.pi, RIM_POINTS, endpoint=False)
     side, ahead = radius_m * math.sin(half_angle), radius_m * math.cos(half_angle)
     rim = np.stack([np.full(RIM_POINTS, ahead), side * np.cos(around), side * np.sin(around)], axis=-1)
@@ -202,7 +203,7 @@ def _is_seen(radius_m: float, half_angle: float, T_camera_sensor: Transform, cam
 
 
 def _sphere_depth(rays: Array, center: Array, radius_m: float) -> Array:
-    """Depth (N,) at which rays (N, 3) with z = 1 leave a sphere; NaN where they miss it."""
+    """Return the depth (N,) at which rays (N, 3) with z = 1 leave a sphere; NaN where they miss it."""
     along, square = rays @ center, (rays * rays).sum(axis=-1)
     root = along**2 - square * (center @ center - radius_m**2)
     return np.asarray((along + np.sqrt(np.where(root >= 0, root, np.nan))) / square, np.float64)

@@ -1,7 +1,7 @@
-"""The line that most samples agree on, found among outliers: RANSAC, then reweighted least squares.
+"""Find the line that most samples agree on, among outliers: RANSAC, then reweighted least squares.
 
-Candidates are scored as in MSAC (Torr and Zisserman 2000): the sum of squared residuals, each cut off at its
-sample's tolerance. The best is refined with Tukey's biweight, whose width follows the residuals' median.
+Candidates are scored as in MSAC (Torr and Zisserman 2000): by the sum of squared residuals, each cut off at its
+sample's tolerance. The best candidate is refined with Tukey's biweight, whose width follows the median residual.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from depth_anything_ros.settings import FitSettings
 
 Array = NDArray[np.float64]
 
-SCORED_SAMPLES = 1000  # enough to tell lines apart; the winner is fitted to all
+SCORED_SAMPLES = 1000  # enough to tell candidates apart; the best one is fitted to all samples
 STEPS = 8
 TUKEY = 4.685  # standard deviations at which the biweight reaches zero: 95 % efficient for normal errors
 MAD_TO_SIGMA = 1.4826
-MIN_WIDTH = 0.05  # of the tolerance: what is closer counts as exact
+MIN_WIDTH = 0.05  # share of the tolerance: residuals below it count as exact
 
 
 @dataclass(frozen=True)
 class LineSamples:
-    """Points on a line, but for noise and outliers: float64 (N,) each, N >= 2; `tolerance` is of y, positive."""
+    """Points on a line with noise and outliers: float64 (N,) each, N >= 2. `tolerance` is that of y, positive."""
 
     x: Array
     y: Array
     tolerance: Array
 
     def off(self, scale: float, shift: float) -> Array:
-        """How far each is off a line, in tolerances."""
+        """Return how far each sample is off a line, in tolerances."""
         return (scale * self.x + shift - self.y) / self.tolerance
 
 
@@ -42,7 +42,7 @@ class Line:
 
     Attributes:
         shift_error: standard error of the shift; infinite where it was not fitted.
-        inliers: bool (N,), samples within their tolerance.
+        inliers: bool (N,), true for samples within their tolerance.
     """
 
     scale: float
@@ -52,12 +52,15 @@ class Line:
 
     @property
     def inlier_share(self) -> float:
-        """Share of the samples that agree, in [0, 1]."""
+        """Share of samples that agree, in [0, 1]."""
         return float(self.inliers.mean())
 
 
 def fit_line(samples: LineSamples, settings: FitSettings) -> Line:
-    """Try lines through pairs of samples, one from the lower half and one from the upper: close ones tell no slope."""
+    """Fit scale and shift: candidates go through one sample of the lower half and one of the upper half.
+
+    Two close samples would say little about the slope.
+    """
     rng = np.random.default_rng(settings.seed)
     order, half = np.argsort(samples.x, kind="stable"), samples.x.size // 2
     low, high = order[rng.integers(half, size=settings.trials)], order[-1 - rng.integers(half, size=settings.trials)]
@@ -67,14 +70,14 @@ def fit_line(samples: LineSamples, settings: FitSettings) -> Line:
 
 
 def fit_slope(samples: LineSamples, settings: FitSettings, shift: float) -> Line:
-    """The same with a known shift: through single samples."""
+    """Fit the scale alone, with a known shift: candidates go through single samples."""
     chosen = np.random.default_rng(settings.seed).integers(samples.x.size, size=settings.trials)
     scales = (samples.y[chosen] - shift) / samples.x[chosen]
     return _refined(samples, *_best(samples, scales, np.full_like(scales, shift)), free_shift=False)
 
 
 def _best(samples: LineSamples, scales: Array, shifts: Array) -> tuple[float, float]:
-    """Of (T,) lines, the one with the least truncated square error."""
+    """Return the scale and shift of the line, of (T,), that has the least truncated square error."""
     every = slice(None, None, math.ceil(samples.x.size / SCORED_SAMPLES))
     x, y, tolerance = samples.x[every], samples.y[every], samples.tolerance[every]
     off = (scales[:, None] * x + shifts[:, None] - y) / tolerance
@@ -83,7 +86,7 @@ def _best(samples: LineSamples, scales: Array, shifts: Array) -> tuple[float, fl
 
 
 def _refined(samples: LineSamples, scale: float, shift: float, *, free_shift: bool) -> Line:
-    """Least squares, reweighted: the closer the samples lie, the narrower what counts."""
+    """Refine a line by reweighted least squares: the closer the samples lie to it, the narrower the weights."""
     error = math.inf
     for _ in range(STEPS):
         weights = biweight(samples.off(scale, shift)) / samples.tolerance**2
@@ -98,7 +101,7 @@ def _refined(samples: LineSamples, scale: float, shift: float, *, free_shift: bo
 
 
 def biweight(off: Array) -> Array:
-    """Tukey's weights for residuals in tolerances: zero at 1, or nearer where most are much closer."""
+    """Return Tukey's weights for residuals in tolerances: zero at 1, or below where most residuals are much smaller."""
     size = np.abs(off)
     near = size[size <= 1]
     sigma = MAD_TO_SIGMA * float(np.median(near)) if near.size else 1.0
@@ -106,11 +109,11 @@ def biweight(off: Array) -> Array:
 
 
 def _weighted_line(samples: LineSamples, weights: Array, total: float) -> tuple[float, float, float]:
-    """Scale, shift and the shift's standard error."""
+    """Return scale, shift and the shift's standard error."""
     x, y = samples.x, samples.y
     middle_x, middle_y = float(weights @ x / total), float(weights @ y / total)
     spread = float(weights @ (x - middle_x) ** 2)
-    if spread <= 1e-12 * total * middle_x**2:  # all at one depth: only the scale can be told
+    if spread <= 1e-12 * total * middle_x**2:  # all at one depth: they tell the scale alone
         return middle_y / middle_x, 0.0, math.inf
     scale = float(weights @ ((x - middle_x) * (y - middle_y)) / spread)
     shift = middle_y - scale * middle_x

@@ -1,4 +1,4 @@
-"""Pairs of predicted and measured values, kept for some seconds."""
+"""Pairs of predicted and measured values of the last seconds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class SamplePool:
-    """Pairs of the last seconds, for sensors with few readings each and for calibration; for any threads.
+    """Keeps pairs for sensors with few readings a message, and for calibration. May be used by several threads.
 
     Args:
         window_s: older pairs are dropped, by the images' stamps,
         min_pairs: unless there would be fewer than this: a sensor of one beam has one pair a message.
         longest_s: beyond this, they are dropped whatever is left.
-        max_samples: of one `add`; of more, an even choice is kept.
+        max_samples: kept of one `add`; of a larger one, every n-th.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class SamplePool:
         self._lock = threading.Lock()
 
     def add(self, stamp_s: float, predicted: ArrayLike, measured: ArrayLike) -> None:
-        """Add pairs (N,); a stamp that goes back empties the pool first."""
+        """Add pairs (N,). A stamp before the last one, as when a bag starts over, empties the pool first."""
         pairs = np.stack([np.asarray(predicted, np.float64), np.asarray(measured, np.float64)])
         pairs = pairs[:, :: max(1, math.ceil(pairs.shape[1] / self._max_samples))]
         with self._lock:

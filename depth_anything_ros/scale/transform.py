@@ -1,4 +1,4 @@
-"""Where a sensor is, seen from the camera."""
+"""The pose of a sensor, seen from the camera."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class TransformMessage(Protocol):
 class Transform:
     """`T_camera_sensor`: `p_camera = rotation p_sensor + translation`.
 
-    Sensor frames follow REP 103 (x forward, y left, z up). The camera's is its *optical* frame (x right,
-    y down, z along the axis), so that a sensor that looks where the camera looks is turned, too.
+    Sensor frames follow REP 103 (x forward, y left, z up). The camera's frame is its *optical* frame (x right, y down,
+    z along the axis). So even a sensor that looks the same way as the camera has a rotation.
 
     Attributes:
         rotation: float64 (3, 3). translation: float64 (3,), metres.
@@ -38,9 +38,9 @@ class Transform:
 
     @classmethod
     def from_xyz_rpy(cls, numbers: Sequence[float]) -> Transform:
-        """Make it of `[x, y, z, roll, pitch, yaw]`: metres and radians, about fixed axes x, then y, then z (REP 103).
+        """Read `[x, y, z, roll, pitch, yaw]`: metres and radians, about the fixed axes x, then y, then z (REP 103).
 
-        `[0, 0, 0, pi/2, -pi/2, 0]` is a sensor in the camera's place that looks the same way.
+        `[0, 0, 0, pi/2, -pi/2, 0]` is a sensor at the camera's place that looks the same way.
 
         Raises:
             SettingsError: not six finite numbers.
@@ -57,7 +57,7 @@ class Transform:
 
     @classmethod
     def from_quaternion(cls, xyz: Sequence[float], xyzw: Sequence[float]) -> Transform:
-        """Make it of a translation in metres and a quaternion, which need not be of unit length.
+        """Read a translation in metres and a quaternion, which need not have unit length.
 
         Raises:
             SettingsError: numbers that are not finite, or a quaternion of length zero.
@@ -78,7 +78,7 @@ class Transform:
 
     @classmethod
     def from_message(cls, msg: TransformMessage) -> Transform:
-        """Read a geometry_msgs/Transform, such as tf2's lookup with the camera's optical frame as target gives.
+        """Read a geometry_msgs/Transform, such as tf2 gives for the camera's optical frame as target.
 
         Raises:
             SettingsError: as `from_quaternion`.
@@ -87,7 +87,7 @@ class Transform:
         return cls.from_quaternion((t.x, t.y, t.z), (q.x, q.y, q.z, q.w))
 
     def apply(self, points: NDArray[Any]) -> Array:
-        """Take points (..., 3) in metres from the sensor's frame into the camera's."""
+        """Return points (..., 3) of the sensor's frame in the camera's frame, in metres."""
         return np.asarray(points @ self.rotation.T + self.translation, np.float64)
 
 

@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import ImageError, OutOfMemory
-from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.preprocess import network_size
+from depth_anything_ros.estimator import DepthEstimator, Focal
 from depth_anything_ros.model.registry import encoder_spec
 
 logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
-EstimateBatch = Callable[[Sequence[Image], Sequence[float | None]], list[DepthMap]]
+EstimateBatch = Callable[[Sequence[Image], Sequence[float | None], Sequence[Focal | None]], list[DepthMap]]
 WORTH_IT = 1.05  # a batch twice as large has to bring so many times the images a second
 MEASURED_SIZE = (480, 640)  # of images whose batches are measured; what the network gets hardly depends on it
 MEASURED_RUNS = 5
@@ -51,6 +50,7 @@ class Executor(Protocol):
 class _Request:
     image: Image
     max_depth: float | None
+    focal_px: Focal | None
     arrived_s: float
     future: Future[DepthMap] = field(default_factory=Future)
 
@@ -94,9 +94,11 @@ class Batcher:
         self._is_running = False
         self.max_batch = plan.max_batch
 
-    def submit(self, image_bgr: Image, max_depth: float | None = None) -> Future[DepthMap]:
+    def submit(
+        self, image_bgr: Image, max_depth: float | None = None, focal_px: Focal | None = None
+    ) -> Future[DepthMap]:
         """Ask for an image's depth; arguments and errors as `DepthEstimator.estimate`."""
-        request = _Request(image_bgr, max_depth, self._clock())
+        request = _Request(image_bgr, max_depth, focal_px, self._clock())
         with self._arrival:
             self._waiting.append(request)
             self._arrival.notify()
@@ -136,7 +138,7 @@ class Batcher:
 
     def _run(self, batch: list[_Request]) -> None:
         try:
-            found = self._estimate([r.image for r in batch], [r.max_depth for r in batch])
+            found = self._estimate([r.image for r in batch], [r.max_depth for r in batch], [r.focal_px for r in batch])
         except BaseException as error:
             self._try_smaller(batch, error)
         else:
@@ -197,7 +199,7 @@ def measure_plan(estimator: DepthEstimator, limit: int) -> BatchPlan:
     if estimator.device.type != "cuda":
         return BatchPlan()
     try:
-        network_size(*MEASURED_SIZE, estimator.input_size, estimator.limits)
+        estimator.network_size(*MEASURED_SIZE)
     except ImageError as error:
         logger.info("%s: one image at once, for batches cannot be measured: %s", estimator.key, error)
         return BatchPlan()

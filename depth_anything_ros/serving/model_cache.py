@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import OutOfMemory
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, Focal
 from depth_anything_ros.runtime.device import available_devices, free_unused_memory
 from depth_anything_ros.serving.batcher import Batcher, BatchPlan, measure_plan
 from depth_anything_ros.settings import CacheSettings, ModelSettings
@@ -101,7 +101,11 @@ class ModelCache:
             yield entry.future.result()
 
     def submit(
-        self, settings: ModelSettings, image_bgr: NDArray[np.uint8], max_depth: float | None = None
+        self,
+        settings: ModelSettings,
+        image_bgr: NDArray[np.uint8],
+        max_depth: float | None = None,
+        focal_px: Focal | None = None,
     ) -> Future[DepthMap]:
         """Ask the model of these settings for an image's depth, loading it first if need be.
 
@@ -115,8 +119,8 @@ class ModelCache:
             entry = stack.enter_context(self._in_use(settings))
             estimator = entry.future.result()
             if entry.batcher is None:
-                return _done(estimator, image_bgr, max_depth)
-            future = entry.batcher.submit(image_bgr, max_depth)
+                return _done(estimator, image_bgr, max_depth, focal_px)
+            future = entry.batcher.submit(image_bgr, max_depth, focal_px)
             hold = stack.pop_all()
         future.add_done_callback(lambda _: hold.close())
         return future
@@ -127,7 +131,7 @@ class ModelCache:
         with self._lock:
             device = self._choose_device(settings.device)
             self._in_flight[device] = self._in_flight.get(device, 0) + 1
-            concrete = replace(settings, device=device)
+            concrete = replace(settings, device=device, input_size=settings.network_input_size)
             entry, is_mine = self._entry(concrete)
         try:
             if is_mine:
@@ -225,11 +229,13 @@ def _is_gpu(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def _done(estimator: DepthEstimator, image_bgr: NDArray[np.uint8], max_depth: float | None) -> Future[DepthMap]:
+def _done(
+    estimator: DepthEstimator, image_bgr: NDArray[np.uint8], max_depth: float | None, focal_px: Focal | None
+) -> Future[DepthMap]:
     """Estimate now, and return the outcome as a future."""
     future: Future[DepthMap] = Future()
     try:
-        future.set_result(estimator.estimate(image_bgr, max_depth))
+        future.set_result(estimator.estimate(image_bgr, max_depth, focal_px))
     except Exception as error:
         future.set_exception(error)
     return future

@@ -35,8 +35,9 @@ from depth_anything_ros.errors import (
     SettingsError,
 )
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_search import cache_folder
-from depth_anything_ros.model.dpt import DepthAnythingV2, build_model
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.settings import ModelSettings
 
@@ -55,8 +56,8 @@ has_bf16 = pytest.mark.skipif(
 )
 
 
-def network(weights: Weights) -> DepthAnythingV2:
-    built = build_model("toy", "metric").eval().requires_grad_(False)
+def network(weights: Weights) -> DepthNetwork:
+    built = build_model("toy", "hypersim").eval().requires_grad_(False)
     built.load_state_dict(weights)
     return built
 
@@ -108,7 +109,7 @@ def test_torch_runs_linear_layers_another_way_but_says_the_same(toy_weights: Wei
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert running.state_dict().keys() == plain.state_dict().keys()
     pair = create_backend("torch", running, CPU, "fp32")(x.repeat(2, 1, 1, 1))
-    torch.testing.assert_close(pair, expected.repeat(2, 1, 1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(pair["depth"], expected["depth"].repeat(2, 1, 1), rtol=0, atol=1e-5)
 
 
 @has_bf16
@@ -118,7 +119,7 @@ def test_bfloat16_moves_a_calm_network_by_less_than_a_hundredth(precision: str) 
     x = parity.probe_image(112, 154)
     found, expected = backend(x), parity.reference(network(calm_weights()), x)
     assert backend.precision == "bf16"
-    assert found.dtype == torch.float32
+    assert found["depth"].dtype == torch.float32
     off = parity.difference(found, expected)
     assert 0 < off.max <= 0.01
     assert off.mean <= 0.001
@@ -161,15 +162,17 @@ def test_a_conversion_that_says_something_else_is_refused_with_the_numbers(
     backend: str, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = network({name: 1.1 * tensor for name, tensor in toy_weights.items()})
-    monkeypatch.setattr(parity, "reference", lambda _, x: other(x))
+    monkeypatch.setattr(parity, "reference", lambda _, x: other.named(other(x)))
     wrong = create_backend(backend, network(toy_weights), CPU, "fp32")
     with pytest.raises(BackendError, match=r"departs from torch by 0\.\d+ \(mean 0\.\d+\) .* allowed is 0\.001"):
         wrong(parity.probe_image(*SIZE))
 
 
 def test_a_result_that_is_no_number_is_not_within_any_limit() -> None:
-    expected = torch.rand(1, 4, 4)
-    assert not parity.difference(torch.full((1, 4, 4), torch.nan), expected).within(parity.HALF_LIMIT)
+    expected = {"depth": torch.rand(1, 4, 4), "sky": torch.rand(1, 4, 4)}
+    for name in expected:
+        found = expected | {name: torch.full((1, 4, 4), torch.nan)}
+        assert not parity.difference(found, expected).within(parity.HALF_LIMIT), name
 
 
 @both
@@ -222,7 +225,7 @@ def test_auto_falls_back_to_torch_for_good_where_openvino_fails(
     class Failing(OpenVinoBackend):
         calls = 0
 
-        def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        def __call__(self, x: torch.Tensor) -> Outputs:
             Failing.calls += 1
             raise BackendError("openvino departs from torch by 1")
 
@@ -232,7 +235,7 @@ def test_auto_falls_back_to_torch_for_good_where_openvino_fails(
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(backend, [x] * 8))
     for found in results:
-        assert torch.allclose(found, parity.reference(network(toy_weights), x), atol=1e-5)
+        torch.testing.assert_close(found, parity.reference(network(toy_weights), x), rtol=0, atol=1e-5)
     assert (backend.name, backend.precision, backend.device) == ("torch", "fp32", CPU)
     assert caplog.text.count("backend torch from here on: openvino departs") == 1
     seen = Failing.calls
@@ -296,7 +299,7 @@ def test_the_second_start_loads_what_the_first_compiled(
     [file] = compiled_files()
     monkeypatch.setattr(OpenVinoBackend, "_convert", None)  # not needed any more
     second = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
-    assert torch.equal(first, second)
+    assert torch.equal(first["depth"], second["depth"])
     assert "openvino loaded for 56x70" in caplog.text
     assert compiled_files() == {file}
 
@@ -306,11 +309,13 @@ def test_the_second_start_does_not_ask_torch_again_but_compares_all_the_same(
 ) -> None:
     x = parity.probe_image(*SIZE)
     first = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
-    monkeypatch.setattr(parity, "reference", None)
-    caplog.set_level(logging.INFO)
-    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x), first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "reference", None)
+        caplog.set_level(logging.INFO)
+        again = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    assert torch.equal(again["depth"], first["depth"])
     assert "off by" in caplog.text
-    monkeypatch.setattr(openvino_backend.Executor, "__call__", lambda _, x: 1 - first)
+    monkeypatch.setattr(openvino_backend.Executor, "__call__", lambda _, x: {"depth": 1 - first["depth"]})
     with pytest.raises(BackendError, match="departs from torch"):
         OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
 
@@ -318,8 +323,8 @@ def test_the_second_start_does_not_ask_torch_again_but_compares_all_the_same(
 def test_what_torch_said_is_kept_for_these_weights_and_this_picture_only(toy_weights: Weights, tmp_path: Path) -> None:
     kept, asked, x = BlobCache(tmp_path), network(toy_weights), parity.probe_image(*SIZE)
     expected = parity.cached_reference(asked, x, kept, "weights")
-    assert torch.equal(parity.cached_reference(asked, x, kept, "weights"), expected)
-    assert not torch.equal(parity.cached_reference(asked, x + 0.1, kept, "weights"), expected)
+    assert torch.equal(parity.cached_reference(asked, x, kept, "weights")["depth"], expected["depth"])
+    assert not torch.equal(parity.cached_reference(asked, x + 0.1, kept, "weights")["depth"], expected["depth"])
     assert len(list(tmp_path.glob("*.blob"))) == 2
     parity.cached_reference(asked, x, kept, "other weights")
     assert len(list(tmp_path.glob("*.blob"))) == 3
@@ -333,7 +338,7 @@ def test_a_conversion_after_a_kept_reference_has_the_right_position_embedding(to
     again = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(
         x
     )  # compiled anew, the reference is there
-    assert torch.equal(again, first)
+    assert torch.equal(again["depth"], first["depth"])
 
 
 @has_bf16
@@ -357,8 +362,7 @@ def test_a_precision_that_was_too_far_off_is_not_tried_at_the_next_start(
 
 
 def test_other_weights_sizes_and_precisions_get_files_of_their_own(toy_weights: Weights) -> None:
-    others = {name: tensor.clone() for name, tensor in toy_weights.items()}
-    others["depth_head.scratch.output_conv2.2.bias"] += 1e-3  # less than the comparison with torch would notice
+    others = other_weights(toy_weights)
     runs: list[tuple[Weights, tuple[int, int], str]] = [
         (toy_weights, SIZE, "fp32"),
         (others, SIZE, "fp32"),
@@ -378,9 +382,65 @@ def test_a_damaged_file_is_made_anew(toy_weights: Weights, caplog: pytest.LogCap
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x), first)
-    assert "is damaged; made anew" in caplog.text
-    assert hashlib.sha256(file.read_bytes()[32:]).digest() == file.read_bytes()[:32]
+    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)["depth"], first["depth"])
+    assert "is damaged or another network's; made anew" in caplog.text
+    caplog.clear()
+    assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)["depth"], first["depth"])
+    assert "made anew" not in caplog.text
+
+
+def other_weights(weights: Weights) -> Weights:
+    """The same, but depth is a little farther: less than the comparison with torch would notice."""
+    return {name: tensor + 1e-3 if name.endswith("output_conv2.2.bias") else tensor for name, tensor in weights.items()}
+
+
+def test_what_was_kept_for_other_weights_is_not_taken_under_another_name(
+    toy_weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = parity.probe_image(*SIZE)
+    others = other_weights(toy_weights)
+    expected = OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)
+    mine = {folder: next((cache_folder() / folder).iterdir()) for folder in ("openvino", "parity")}
+    OpenVinoBackend(network(others), CPU, "fp32", cache_folder())(x)
+    for folder, file in mine.items():
+        [other] = [path for path in (cache_folder() / folder).iterdir() if path != file]
+        file.write_bytes(other.read_bytes())
+    assert torch.equal(
+        OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)["depth"], expected["depth"]
+    )
+    assert caplog.text.count("is damaged or another network's; made anew") == 1
+
+
+@both
+def test_a_kept_network_that_does_not_load_or_departs_from_torch_is_made_anew(
+    backend: str, toy_weights: Weights, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = parity.probe_image(28, 42)
+    expected = create_backend(backend, network(toy_weights), CPU, "fp32", cache_folder())(x)
+    kept_for_others = {
+        "departs": made_by(backend, {name: 1.1 * tensor for name, tensor in toy_weights.items()}, (28, 42)),
+        "does not load": b"not a network",
+    }
+    load = BlobCache.load
+    for number, blob in enumerate(kept_for_others.values(), 1):
+        with pytest.MonkeyPatch.context() as patch:
+
+            def load_other(cache: BlobCache, *key: object, blob: bytes = blob) -> bytes | None:
+                return load(cache, *key) if "reference" in key else blob
+
+            patch.setattr(BlobCache, "load", load_other)
+            found = create_backend(backend, network(toy_weights), CPU, "fp32", cache_folder())(x)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        assert caplog.text.count(" anew") == number
+
+
+def made_by(backend: str, weights: Weights, size: tuple[int, int]) -> bytes:
+    """What a backend keeps of a network."""
+    kept: list[bytes] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BlobCache, "store", lambda _, blob, *key: None if "reference" in key else kept.append(blob))
+        create_backend(backend, network(weights), CPU, "fp32", cache_folder())(parity.probe_image(*size))
+    return kept[0]
 
 
 def test_the_cache_is_bounded_and_does_without_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -456,9 +516,8 @@ def test_an_exported_file_takes_as_many_images_as_it_says(
     x = parity.probe_image(28, 28).repeat(batch, 1, 1, 1)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     [found] = session.run(None, {"image": x.numpy()})
-    assert parity.difference(torch.from_numpy(found), parity.reference(network(toy_weights), x)).within(
-        parity.FP32_LIMIT
-    )
+    expected = parity.reference(network(toy_weights), x)
+    assert parity.difference({"depth": torch.from_numpy(found)}, expected).within(parity.FP32_LIMIT)
 
 
 def test_a_wrong_file_is_refused(exported: Path, tmp_path: Path) -> None:
@@ -505,8 +564,17 @@ def test_a_file_whose_weights_were_changed_is_found_out_where_it_runs(exported: 
 
 
 def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "no folder" / "toy.onnx"
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "toy.onnx"
     arguments = ["--height=28", "--width=28", "--input-size=28", f"--checkpoint={UNTRAINED}"]
     assert main(["export", "toy", "hypersim", f"--out={path}", *arguments]) == 1
-    assert "cannot be written: No such file or directory" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    assert "toy.onnx cannot be written: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_file_of_an_encoder_that_takes_small_images_runs_on_the_images_it_was_exported_for(tmp_path: Path) -> None:
+    path = tmp_path / "vitt.onnx"
+    assert main(["export", "vitt", "synthetic", f"--out={path}", "--height=120", "--width=160"]) == 0
+    estimator = DepthEstimator.load("vitt", "synthetic", path, device="cpu")
+    picture = stand_in_image(120, 160, seed=4)
+    assert estimator.estimate(picture).values.shape == (120, 160)

@@ -152,7 +152,7 @@ class HeldEstimator:
         self.started = threading.Semaphore(0)
         self.released = threading.Event()
 
-    def estimate(self, image_bgr: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
+    def estimate(self, image_bgr: NDArray[np.uint8], max_depth: float | None = None, _: object = None) -> DepthMap:
         self.started.release()
         assert self.released.wait(60)
         return DepthMap(np.full(image_bgr.shape[:2], max_depth, np.float32), "metric", "held_hypersim_56")

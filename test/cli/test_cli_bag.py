@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -203,6 +204,90 @@ def test_named_cameras_only_and_depth_only(tmp_path: Path, out: Path) -> None:
     assert not on(written, "/lone/depth_anything/points")
 
 
+def deep(index: int) -> NDArray[np.uint16]:
+    """Picture `index` as a camera of 10 bits sends it, grey, in the low end of 16 bits."""
+    return picture(index)[..., 1].astype(np.uint16) * 4
+
+
+def packed(index: int, pixels: NDArray[Any], format_: str) -> Any:
+    done, data = cv2.imencode(".png", pixels)
+    assert done
+    return make("sensor_msgs/msg/CompressedImage", header=header(index), format=format_, data=data)
+
+
+@pytest.mark.parametrize(
+    "depth_image",
+    [
+        pytest.param(lambda: image(0, deep(0), "mono16"), id="mono16"),
+        pytest.param(lambda: image(0, deep(0), "16UC1"), id="16UC1"),
+        pytest.param(lambda: image(0, deep(0).astype(np.float32), "32FC1"), id="32FC1"),
+        pytest.param(lambda: packed(0, deep(0), "16UC1; png compressed "), id="png"),
+        pytest.param(lambda: packed(0, deep(0), "png"), id="png that does not say it"),
+        pytest.param(lambda: packed(0, deep(0), "16UC1; compressedDepth png"), id="compressedDepth"),
+    ],
+)
+def test_a_depth_camera_is_no_camera_unless_it_is_named(
+    depth_image: Callable[[], Any], tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = front_camera(1)
+    recording.add("/depth/image", 0, depth_image())
+    recording.add("/depth/camera_info", 0, camera_info(0))
+    assert bag(recording.save(tmp_path / "in"), out) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["cameras"].keys() == {FRONT}
+    assert "/depth/image is left out" in printed.err
+
+
+def test_levels_of_16_bits_are_found_or_given(
+    tmp_path: Path, out: Path, estimator: DepthEstimator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = Recording()
+    recording.add("/c/image", 0, image(0, deep(0), "mono16"))
+    source = recording.save(tmp_path / "in")
+    assert bag(source, out, "--camera", "/c/image") == 0
+    assert "1023 for white" in capsys.readouterr().err
+    grey = np.repeat((deep(0) >> 2).astype(np.uint8)[..., None], 3, axis=2)
+    [depth] = (message.read() for message in on(messages_of(out), "/c/depth_anything/depth/image"))
+    assert depth.data.tobytes() == estimator.estimate(grey).values.tobytes()
+    assert bag(source, tmp_path / "set", "--camera", "/c/image", "--white-level", "4095") == 0
+    [darker] = (message.read() for message in on(messages_of(tmp_path / "set"), "/c/depth_anything/depth/image"))
+    assert darker.data.tobytes() == estimator.estimate((grey >> 2).astype(np.uint8)).values.tobytes()
+
+
+def test_a_ros_1_bag_becomes_a_ros_2_bag_with_depth(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = front_camera(2)
+    source = recording.save_ros1(tmp_path / "in.bag")
+    assert bag(source, out, "--cloud") == 0
+    assert summary(capsys)["max_depth_m"] == 20
+    assert bag(recording.save(tmp_path / "in"), tmp_path / "same", "--cloud") == 0
+    # The index of a ROS 1 bag does not keep the order of messages of one time.
+    assert sorted(messages_of(out)) == sorted(messages_of(tmp_path / "same"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "in.bag", "out", "same"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "no such file"),
+        (b"", "as a bag of ROS 1"),
+        (b"#ROSBAG V2.0\nabc", "as a bag of ROS 1"),
+    ],
+)
+def test_a_damaged_ros_1_bag_is_an_error_that_leaves_nothing(
+    content: bytes | None, words: str, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in.bag"
+    if content is not None:
+        source.write_bytes(content)
+    assert bag(source, out) == 1
+    said = capsys.readouterr().err
+    assert f"{source} " in said
+    assert words in said
+    assert [path.name for path in tmp_path.iterdir()] == ([] if content is None else ["in.bag"])
+
+
 def test_millimetres_stride_and_max_depth(tmp_path: Path, out: Path, estimator: DepthEstimator) -> None:
     source = front_camera(1).save(tmp_path / "in")
     options = ("--depth-encoding", "16UC1", "--cloud", "--cloud-stride", "3", "--max-depth", "10")
@@ -267,7 +352,7 @@ def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(
     source, out = front_camera(5).save(tmp_path / "in"), tmp_path / "a/out"
     stopped = process(STOPPED, int(number), "bag", source, out, "--cloud")
     assert stopped.returncode == status, stopped.stderr
-    assert ("the same command goes on from here" in stopped.stderr) == (number == signal.SIGINT)
+    assert ("the same command continues from here" in stopped.stderr) == (number == signal.SIGINT)
     assert not out.exists()
     assert bag(source, out, "--cloud") == 0
     assert summary(capsys)["cameras"][FRONT]["estimated"] == 3
@@ -378,7 +463,7 @@ def test_nothing_but_a_bag_is_overwritten(tmp_path: Path, out: Path, capsys: pyt
     out.mkdir()
     (out / "precious").touch()
     for target, words in (
-        (out, "no bag's folder"),
+        (out, "is not a bag"),
         (source, "holds the bag that is read"),
         (tmp_path, "holds the bag that is read"),
         (tmp_path / "out.mcap", "names a file"),
@@ -394,7 +479,9 @@ def test_depth_of_an_earlier_run_is_not_mixed_with_new_one(
 ) -> None:
     assert bag(front_camera(1).save(tmp_path / "in"), out) == 0
     assert bag(out, tmp_path / "again") == 1
-    assert f"{DEPTH} would hold the depth of {FRONT}, and is a topic of the bag itself" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{DEPTH} would hold the depth of {FRONT}, but is already a topic of the bag itself" in said
+    assert "or leave the originals out with --only-depth" in said
     assert bag(out, tmp_path / "again", "--only-depth") == 0
 
 
@@ -406,7 +493,9 @@ def test_two_topics_of_one_camera_are_a_choice(tmp_path: Path, out: Path, capsys
     recording.add("/front/image_rect", 0, image(0, picture(0)))
     source = recording.save(tmp_path / "rect")
     assert bag(source, tmp_path / "no") == 1
-    assert "choose with --camera" in capsys.readouterr().err
+    assert "Choose cameras with --camera, or leave the originals out" in capsys.readouterr().err
+    assert bag(source, tmp_path / "no", "--only-depth") == 1
+    assert "Choose cameras with --camera\n" in capsys.readouterr().err
     assert bag(source, tmp_path / "yes", "--camera", "/front/image_rect", "--camera", "/front/image_rect") == 0
 
 
@@ -534,7 +623,10 @@ def test_there_has_to_be_a_camera_with_images(tmp_path: Path, out: Path, capsys:
     silent = (("/c/image", "sensor_msgs/msg/Image"), ("/c/camera_info", "sensor_msgs/msg/CameraInfo"))
     without, empty = talk.save(tmp_path / "talk"), talk.save(tmp_path / "silent", empty=silent)
     for arguments, words in (
-        ((without,), "no image topic with a camera_info beside it. --camera takes one without; topics: /chatter"),
+        (
+            (without,),
+            "no image topic has a camera_info beside it and holds no depth. Name one",
+        ),
         ((without, "--camera", "/c/image"), "no images on /c/image in"),
         ((empty,), "no frames in"),
         ((empty, "--camera", "/d/image"), "topics with images: /c/image"),
@@ -576,7 +668,8 @@ def test_a_place_that_cannot_be_written_is_an_error(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--max-depth", "0"), "max_depth must be a positive number"),
+        (("--max-depth", "0"), "--max-depth must be a positive number"),
+        (("--white-level", "70000"), "white_level must be from 0 to 65535"),
         (("--cloud", "--cloud-stride", "0"), "stride must be 1 or more"),
         (("--dataset", "indoor"), "unknown dataset 'indoor'"),
     ],

@@ -108,7 +108,7 @@ def test_a_bad_fit_is_refused_and_leaves_the_file_alone(
     assert "only 0 samples" in refused(capsys, *folders, "--out", out, "--camera", "front")  # edges everywhere
     for index in range(3):
         np.save(folders[1] / f"{index}.npy", np.full((120, 160), 30.0))
-    assert "samples agree; needed are 50%" in refused(capsys, *folders, "--out", out, "--camera", "front")
+    assert "samples agree; 50% are needed" in refused(capsys, *folders, "--out", out, "--camera", "front")
     assert not out.exists()
 
 

@@ -142,6 +142,27 @@ def test_exif_rotation_is_applied(tmp_path: Path, out: Path) -> None:
     assert np.abs(bgr.astype(int) - upright).mean() < 4
 
 
+def test_the_focal_length_of_exif_makes_the_cloud_unless_another_is_given(tmp_path: Path, out: Path) -> None:
+    exif = PillowImage.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 18  # FocalLengthIn35mmFilm
+    path = tmp_path / "phone.jpg"
+    PillowImage.fromarray(stand_in_image(48, 72, seed=3)).save(path, exif=exif)
+    assert predict(path, picture(tmp_path / "plain.png"), "--out", out, "--formats", "npy,ply") == 0
+    assert predict(path, "--out", tmp_path / "given", "--formats", "ply", "--fov", "60") == 0
+    assumed_px, exif_px, given_px = 32 / np.tan(np.radians(30)), 36.0, 36 / np.tan(np.radians(30))
+    for ply, npy, focal_px in (
+        (out / "ply/phone.ply", "phone", exif_px),
+        (out / "ply/plain.ply", "plain", assumed_px),
+        (tmp_path / "given/ply/phone.ply", "phone", given_px),
+    ):
+        depth = np.load(out / f"npy/{npy}.npy")
+        height, width = depth.shape
+        camera = CameraModel(focal_px, focal_px, (width - 1) / 2, (height - 1) / 2, width, height)
+        vertices = read_ply(ply.read_bytes())
+        found = np.stack([vertices[axis] for axis in "xyz"], axis=-1).reshape(height, width, 3)
+        np.testing.assert_allclose(found, camera.back_project(depth), rtol=1e-5)
+
+
 def test_relative_models_make_what_needs_no_metres_and_say_so(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,7 +182,7 @@ def test_relative_models_make_what_needs_no_metres_and_say_so(
 def test_what_may_surprise_is_said(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(picture(tmp_path / "a.png"), "--out", out, "--dataset", "vkitti") == 0
     said = capsys.readouterr().err
-    assert "60 degrees along the longer side is assumed" in said
+    assert "60 degrees along the longer side are assumed" in said
     assert "65.535 m" in said
     assert "blue is 80 m" in said
     assert "max_depth: 80 m at the network's full output (that of vkitti" in said
@@ -183,6 +204,26 @@ def test_predictions_evaluated_against_themselves_are_perfect(
     assert result["mean"]["abs_rel"] < 1e-3
     assert main(["evaluate", str(out), str(out / "npy"), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["mean"]["abs_rel"] == 0
+
+
+def test_levels_of_16_bits_are_found_in_each_picture_or_given(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = np.repeat(stand_in_image(48, 64, 1)[..., :1], 3, axis=2)
+    same = tmp_path / "same.png"
+    same.write_bytes(encode_png(grey))
+    deep = [tmp_path / "ten.png", tmp_path / "sixteen.png"]  # bits of the sensor
+    for path, factor in zip(deep, (4, 257), strict=True):
+        path.write_bytes(encode_png(grey[..., 0].astype(np.uint16) * factor))
+    assert predict(*deep, same, "--out", out, "--formats", "npy") == 0
+    assert "1023 for white" in capsys.readouterr().err
+    depths = {path.stem: np.load(out / f"npy/{path.stem}.npy") for path in (*deep, same)}
+    np.testing.assert_array_equal(depths["ten"], depths["same"])
+    np.testing.assert_array_equal(depths["sixteen"], depths["same"])
+    assert predict(*deep, "--out", out, "--formats", "npy", "--white-level", "4095") == 1
+    assert "white_level was None, now it is 4095" in capsys.readouterr().err
+    assert predict(deep[0], "--out", tmp_path / "set", "--formats", "npy", "--white-level", "4095") == 0
+    assert not np.array_equal(np.load(tmp_path / "set/npy/ten.npy"), depths["same"])
 
 
 # ---- inputs
@@ -501,7 +542,7 @@ def test_overwrite_does_the_named_inputs_again_and_leaves_the_others(
         (("--dataset", "vkitti"), "key was toy_hypersim_28, now it is toy_vkitti_28"),
         (("--precision", "bf16"), "precision was auto, now it is bf16"),
         (("--stride", "2"), "cloud stride was 1, now it is 2"),
-        (("--fov", "90"), "cloud fov_deg was 60.0, now it is 90.0"),
+        (("--fov", "90"), "cloud fov_deg was None, now it is 90.0"),
         (("--fx", "90"), "cloud fx was None, now it is 90.0"),
     ],
 )

@@ -38,7 +38,7 @@ def still_depth(seed: int) -> Tensor:
     colors, _ = render(scenes, *camera.way.pose(1.0), camera_rays(camera.model))
     colors = colors.reshape(3, HEIGHT, WIDTH)
     pictures = [expose(colors, torch.Generator().manual_seed(i)).numpy() for i in range(STILL_FRAMES)]
-    return torch.stack([model().estimate_tensor(picture) for picture in pictures])
+    return torch.stack([model().estimate_tensors([picture]).depth[0] for picture in pictures])
 
 
 @lru_cache
@@ -56,7 +56,7 @@ def truth(seed: int) -> Tensor:
 @lru_cache
 def moving_depth(seed: int) -> Tensor:
     """The demonstration model's depth (N, H, W) of the same."""
-    return torch.stack([model().estimate_tensor(frame.image_bgr) for frame in moving_frames(seed)])
+    return torch.stack([model().estimate_tensors([frame.image_bgr]).depth[0] for frame in moving_frames(seed)])
 
 
 def noisy(depth: Tensor, sigma: float) -> Tensor:

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from stand_in import GOLDEN, Weights, official_layout, save_hf, save_official, stand_in_image, stand_in_weights
 
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.model.dpt import build_model
-from depth_anything_ros.model.preprocess import network_size, preprocess
+from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.preprocess import ResizeOnce
 from depth_anything_ros.model.registry import NATIVE_SIZE
 from depth_anything_ros.model.weights import load_model
 from depth_anything_ros.runtime.transfer import upload
-from depth_anything_ros.settings import InputLimits
 
 # For values in 0..1. Other summation orders, SDPA and channels-last move them by 1e-5, preprocessing
 # on the device by 1e-4.
@@ -65,8 +64,7 @@ def picture(case: dict[str, Any]) -> NDArray[np.uint8]:
 @each_case
 def test_preprocessed_tensor_is_the_official_one(case: dict[str, Any]) -> None:
     golden = np.load(GOLDEN / f"{case['name']}.npz")
-    size = network_size(case["height"], case["width"], case["input_size"], InputLimits())
-    x = preprocess(upload([picture(case)], torch.device("cpu")), size)
+    x = ResizeOnce()(upload([picture(case)], torch.device("cpu")), case["input_size"])
     assert tuple(x.shape) == tuple(golden["tensor_shape"])
     assert x.dtype == torch.float32
     np.testing.assert_allclose(x[0, :, ::7, ::7].numpy(), golden["tensor"], rtol=0, atol=MAX_TENSOR_DIFFERENCE)
@@ -94,7 +92,7 @@ def test_depth_is_the_official_one(case: dict[str, Any], layout: str, checkpoint
 @pytest.mark.parametrize("encoder", ["vits", "vitb", "vitl"])
 def test_parameters_are_those_of_the_official_checkpoint(encoder: str) -> None:
     with torch.device("meta"):
-        network = build_model(encoder, "metric")
+        network = build_model(encoder, "hypersim")
     assert {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()} == official_layout(encoder)
 
 
@@ -114,10 +112,10 @@ def test_network_agrees_with_transformers(encoder: str, kind: str, checkpoint_of
     """At the native size only: elsewhere transformers interpolates the position embedding another way."""
     folder = checkpoint_of(encoder, kind, "hf")
     image = upload([stand_in_image(NATIVE_SIZE, NATIVE_SIZE, seed=11)], torch.device("cpu"))
-    x = preprocess(image, (NATIVE_SIZE, NATIVE_SIZE))
+    x = ResizeOnce()(image, NATIVE_SIZE)
     estimator = DepthEstimator.load(encoder, DATASETS[kind], folder, device="cpu", precision="fp32", backend="torch")
     with torch.inference_mode():
-        ours = estimator.backend(x)
+        ours = estimator.backend(x)["depth"]
         theirs = transformers_model(folder)(x).predicted_depth
     difference = (ours - theirs).abs()
     assert ours.std() > 0.01, "a constant picture would agree with anything"

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from stand_in import stand_in_image
 
 from depth_anything_ros.errors import ImageError
-from depth_anything_ros.model.preprocess import MEAN, STD, network_size, preprocess
+from depth_anything_ros.model.preprocess import MEAN, STD, ResizeOnce
 from depth_anything_ros.model.registry import PATCH_SIZE
 from depth_anything_ros.settings import InputLimits
 
 LIMITS = InputLimits()
+network_size = ResizeOnce().network_size
 NO_LIMITS = InputLimits(max_aspect_ratio=math.inf, max_tokens=10**12)
 
 
@@ -126,7 +127,7 @@ def official_tensor(image_bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDAr
 def test_pixels_are_the_official_ones(height: int, width: int, input_size: int) -> None:
     image = stand_in_image(height, width, seed=3)
     size = network_size(height, width, input_size, LIMITS)
-    x = preprocess(torch.from_numpy(image[None]), size)
+    x = ResizeOnce()(torch.from_numpy(image[None]), input_size)
     assert (x.shape, x.dtype) == ((1, 3, *size), torch.float32)
     np.testing.assert_allclose(x[0].numpy(), official_tensor(image, size), rtol=0, atol=1e-3)
 
@@ -134,5 +135,5 @@ def test_pixels_are_the_official_ones(height: int, width: int, input_size: int) 
 def test_the_callers_image_is_not_changed() -> None:
     image = stand_in_image(14, 14, seed=3)
     before = image.copy()
-    preprocess(torch.from_numpy(image[None]), (14, 14))
+    ResizeOnce()(torch.from_numpy(image[None]), 14)
     assert (image == before).all()

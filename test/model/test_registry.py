@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_search import checkpoint_name, hub_repository
-from depth_anything_ros.model.dpt import build_model
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import (
+    DATASETS,
+    ENCODERS,
+    dataset_spec,
+    encoder_for,
+    encoder_spec,
+    license_of,
+    network_spec,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,10 @@ from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, 
             "depth_anything_v2_metric_vkitti_vits.pth",
             "depth-anything/Depth-Anything-V2-Metric-VKITTI-Small",
         ),
+        ("vitl", "da3metric", "DA3METRIC-LARGE/model.safetensors", "depth-anything/DA3METRIC-LARGE"),
+        ("vitl", "da3mono", "DA3MONO-LARGE/model.safetensors", "depth-anything/DA3MONO-LARGE"),
+        ("vits", "da3", "DA3-SMALL/model.safetensors", "depth-anything/DA3-SMALL"),
+        ("vitb", "da3", "DA3-BASE/model.safetensors", "depth-anything/DA3-BASE"),
     ],
 )
 def test_official_files_and_repositories(encoder: str, dataset: str, file: str, repository: str) -> None:
@@ -51,7 +63,7 @@ def test_unknown_names_are_refused_with_all_that_are_known() -> None:
     with pytest.raises(SettingsError, match=f"unknown dataset 'nyu'; known: {', '.join(DATASETS)}"):
         dataset_spec("nyu")
     with pytest.raises(SettingsError, match="unknown encoder"):
-        build_model("vitg", "metric")
+        build_model("vitg", "hypersim")
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -62,11 +74,30 @@ def test_the_head_reads_four_blocks_of_the_encoder(encoder: str) -> None:
     assert spec.embed_dim % spec.num_heads == 0
 
 
-@pytest.mark.parametrize("kind", ["metric", "relative"])
-def test_network_gives_one_value_a_pixel_in_the_kinds_range(kind: str) -> None:
-    network = build_model("toy", "metric" if kind == "metric" else "relative")
+@pytest.mark.parametrize("dataset", ["hypersim", "relative", "da3metric", "da3mono", "da3"])
+def test_network_gives_one_value_a_pixel_in_the_kinds_range(dataset: str) -> None:
+    network = build_model("toy", dataset)
     with torch.inference_mode():
-        out = network(torch.randn(2, 3, 28, 56, generator=torch.Generator().manual_seed(1)))
-    assert out.shape == (2, 28, 56)
-    assert out.min() >= 0
-    assert kind == "relative" or out.max() <= 1
+        found = network.named(network(torch.randn(2, 3, 28, 56, generator=torch.Generator().manual_seed(1))))
+    assert tuple(found) == network_spec(dataset).outputs
+    shapes = {name: (2,) if name == "field_of_view" else (2, 28, 56) for name in found}
+    assert {name: tuple(values.shape[: len(shapes[name])]) for name, values in found.items()} == shapes
+    assert all(values.min() >= 0 for values in found.values())
+    assert dataset != "hypersim" or found["depth"].max() <= 1
+    assert "confidence" not in found or found["confidence"].min() >= 1
+
+
+def test_a_dataset_has_its_own_encoders_and_says_which() -> None:
+    with pytest.raises(SettingsError, match="dataset 'da3metric' has no encoder 'vits'; it has: vitl, toy"):
+        build_model("vits", "da3metric")
+    assert encoder_for("vits", "da3").layers == (5, 7, 9, 11)
+    assert encoder_for("vits", "hypersim").layers == (2, 5, 8, 11)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "dataset", "license_id"),
+    [("vitl", "da3metric", "Apache-2.0"), ("vitb", "da3", "Apache-2.0"), ("vitl", "hypersim", "CC-BY-NC-4.0")],
+)
+def test_licences_follow_from_encoder_and_dataset(encoder: str, dataset: str, license_id: str) -> None:
+    assert license_of(encoder, dataset) == license_id
+    assert license_of("toy", dataset) is None

@@ -331,6 +331,14 @@ def test_weights_that_are_not_finite_are_refused_by_name(
         load(path)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e38])
+def test_weights_that_give_no_depth_are_refused(scale: float, tmp_path: Path, toy_weights: Weights) -> None:
+    name = "depth_head.scratch.output_conv2.2.weight"
+    path = save_official({**toy_weights, name: toy_weights[name] * scale}, tmp_path / "flat.pth")
+    with pytest.raises(CheckpointInvalid, match=r"flat\.pth is damaged: with its weights depth is"):
+        load(path)
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.int64, torch.float8_e4m3fn])
 def test_weights_of_another_kind_of_number_are_refused_by_name(
     dtype: torch.dtype, tmp_path: Path, toy_weights: Weights

@@ -36,6 +36,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.node.lifecycle import DepthAnythingNode
 from depth_anything_ros.settings import ModelSettings
 
@@ -405,15 +406,15 @@ class FakeBackend:
         self.error: BaseException | None = None
         self.calls = 0
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalised image (1, 3, h, w) -> (1, h, w) in units of FAKE_MAX_DEPTH_M."""
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        """Normalised image (1, 3, h, w) -> depth (1, h, w) in units of FAKE_MAX_DEPTH_M."""
         self.calls += 1
         time.sleep(self.delay_s)
         self.hold.wait()
         if self.error is not None:
             raise self.error
         depth = np.broadcast_to(np.asarray(self.depth_m, np.float32), x.shape[2:])
-        return torch.from_numpy(depth / np.float32(FAKE_MAX_DEPTH_M)).unsqueeze(0)
+        return {"depth": torch.from_numpy(depth / np.float32(FAKE_MAX_DEPTH_M)).unsqueeze(0)}
 
 
 def fake_estimator(backend: FakeBackend, settings: ModelSettings, kind: Kind = "metric") -> DepthEstimator:

@@ -187,7 +187,7 @@ def test_a_step_of_0_is_read_where_the_size_leaves_no_doubt(encoding: str) -> No
     np.testing.assert_array_equal(image_to_bgr(msg, remark=said.append), expected)
     assert len(said) == 1
     msg.data = msg.data[:-1]
-    with pytest.raises(ImageError, match="is 0 bytes; needed are"):
+    with pytest.raises(ImageError, match=r"is 0 bytes; .* are needed"):
         image_to_bgr(msg)
 
 
@@ -222,9 +222,9 @@ def test_bgr8_is_a_view_of_the_message(padding: int) -> None:
     [
         ({"width": 0}, "zero size: 0x6"),
         ({"height": 0}, "zero size: 8x0"),
-        ({"step": 23}, "step of a 8 pixels wide bgr8 image is 23 bytes; needed are 24 or more"),
-        ({"step": 25}, "has 144 bytes; needed are 150"),
-        ({"height": 7}, "has 144 bytes; needed are 168"),
+        ({"step": 23}, "step of a 8 pixels wide bgr8 image is 23 bytes; 24 or more are needed"),
+        ({"step": 25}, "has 144 bytes; 150 are needed"),
+        ({"height": 7}, "has 144 bytes; 168 are needed"),
         ({"encoding": "yuv422", "width": 7}, "yuv422 image cannot be 7x6"),
     ],
 )

@@ -38,7 +38,8 @@ from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, DepthTensors, Focal
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.node import diagnostics
 from depth_anything_ros.node.health import FrameCounts
@@ -89,7 +90,7 @@ class Turns(FakeBackend):
         self.alive: set[str] = set()
         self.received: Callable[[str], int] = lambda name: 0
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> Outputs:
         level = 255 * (float(x[:, 0].mean()) * STD[0] + MEAN[0])
         self.depth_m = round(level / 50)
         before = {name: self.received(name) for name in NAMES}
@@ -376,15 +377,19 @@ class FakeGpu(DepthEstimator):
         self.warmed.append((height, width, batch))
 
     def estimate_tensors(
-        self, images_bgr: Sequence[NDArray[np.uint8]], max_depths: Sequence[float | None] | None = None
-    ) -> torch.Tensor:
+        self,
+        images_bgr: Sequence[NDArray[np.uint8]],
+        max_depths: Sequence[float | None] | None = None,
+        focals_px: Sequence[Focal | None] | None = None,
+    ) -> DepthTensors:
         assert len({image.shape for image in images_bgr}) == 1
         assert max_depths is not None
         self.batches.append([int(image[0, 0, 0]) for image in images_bgr])
         assert self.hold.wait(20)
         scales = [(max_depth or self.max_depth) / self.max_depth for max_depth in max_depths]
         pairs = zip(images_bgr, scales, strict=True)
-        return torch.stack([torch.from_numpy(image[..., 0] / np.float32(100)) * scale for image, scale in pairs])
+        depth = [torch.from_numpy(image[..., 0] / np.float32(100)) * scale for image, scale in pairs]
+        return DepthTensors(torch.stack(depth))
 
 
 @pytest.fixture
@@ -449,7 +454,7 @@ def test_an_unreadable_frame_in_a_batch_costs_its_own_camera_only(
         send(talks[0][0], image_message(), counts["front"])
         eventually(lambda: gpu.batches, "an inference under way")
         images = [image_message() for _ in NAMES]
-        images[1].encoding = "nv99"
+        images[1].encoding = "mono12"
         for (camera, _), image, name in zip(talks, images, NAMES, strict=True):
             send(camera, image, counts[name])
         gpu.hold.set()
@@ -459,10 +464,10 @@ def test_an_unreadable_frame_in_a_batch_costs_its_own_camera_only(
         assert [counts[name].failed for name in NAMES] == [0, 1, 0]
         level, message, values = left()
         assert (level, values["frames_failed"]) == (WARN, "1")
-        assert message.startswith("frame dropped: unknown image encoding 'nv99'")
+        assert message.startswith("frame dropped: unknown image encoding 'mono12'")
         camera, depths = talks[1]
         camera.ask(image_message(), depths, camera_info())
-    assert capfd.readouterr().err.count("unknown image encoding 'nv99'") == 1
+    assert capfd.readouterr().err.count("unknown image encoding 'mono12'") == 1
 
 
 def test_on_a_gpu_every_batch_that_can_come_is_warmed_up(host: Host, gpu: FakeGpu) -> None:

@@ -158,7 +158,7 @@ def silence_infos(it: Rig) -> None:
 
 
 def send_unreadable(it: Rig) -> None:
-    it.image = lambda: image_message(encoding="nv99")
+    it.image = lambda: image_message(encoding="mono12")
 
 
 def send_a_foreign_info(it: Rig) -> None:
@@ -202,7 +202,7 @@ Act = Callable[[Rig], None]
 WRONGS: dict[str, tuple[Act, Act, int, str]] = {
     "no image comes": (silence_camera, send_all_again, WARN, "/image for "),
     "no CameraInfo comes": (silence_infos, send_all_again, WARN, "/camera_info for "),
-    "an unreadable image": (send_unreadable, send_all_again, WARN, "frame dropped: unknown image encoding 'nv99'"),
+    "an unreadable image": (send_unreadable, send_all_again, WARN, "frame dropped: unknown image encoding 'mono12'"),
     "inference fails": (
         raise_in_the_network,
         heal_the_network,

@@ -224,9 +224,9 @@ def test_a_burst_beyond_the_queue_loses_its_oldest_and_counts_them(host: Host, p
 # Frames that cannot be used
 
 MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
-    "wrong step": ({"step": 100}, "step of a 84 pixels wide bgr8 image is 100 bytes; needed are 252 or more"),
-    "short data": ({"height": HEIGHT + 1}, "84x57 bgr8 image with step 252 has 14112 bytes; needed are 14364"),
-    "unknown encoding": ({"encoding": "nv99"}, "unknown image encoding 'nv99'"),
+    "wrong step": ({"step": 100}, "step of a 84 pixels wide bgr8 image is 100 bytes; 252 or more are needed"),
+    "short data": ({"height": HEIGHT + 1}, "84x57 bgr8 image with step 252 has 14112 bytes; 14364 are needed"),
+    "unknown encoding": ({"encoding": "mono12"}, "unknown image encoding 'mono12'"),
     "zero size": ({"width": 0, "height": 0}, "image of zero size: 0x0"),
     "too elongated": ({"width": 1, "height": HEIGHT}, "an aspect ratio of 56.0:1; allowed is up to 8:1"),
 }

@@ -153,7 +153,7 @@ class Models:
             raise RuntimeError("the driver is unwell")
         assert self.gate.wait(20)
         self.loaded.append(settings)
-        return fake_estimator(FakeBackend(depth_m=settings.input_size / 100), settings)
+        return fake_estimator(FakeBackend(depth_m=settings.network_input_size / 100), settings)
 
 
 def test_frames_go_on_while_another_model_loads_and_then_come_from_it(host: Host, peer: Peer) -> None:

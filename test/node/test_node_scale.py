@@ -494,7 +494,7 @@ def test_without_tf_the_reason_says_what_to_do(host: Start, peer: Peer, monkeypa
             it.show(RAMP, of_scanner)
             return report()[1]
 
-        expected = "nobody says where the range sensor is: set range_extrinsics, or install tf2_ros"
+        expected = "the pose of the range sensor is not known: set range_extrinsics, or install tf2_ros"
         eventually(lambda: said() == f"alignment is waiting: {expected}", expected)
 
 

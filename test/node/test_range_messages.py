@@ -171,7 +171,7 @@ def test_our_own_clouds_are_read_without_what_is_not_finite() -> None:
         ({"width": 2**32 - 1}, "does not fit into rows"),
         ({"data": array.array("B", [0] * 7)}, "does not fit into rows"),
         ({"fields": []}, "without x, y, z; it has no fields"),
-        ({"fields": [PointField(name="x", datatype=7, count=1)]}, "without y, z; it has x"),
+        ({"fields": [PointField(name="x", datatype=7, count=1)]}, "without y, z; it has 'x'"),
         ({"fields": [PointField(name=n, datatype=9, count=1) for n in "xyz"]}, "datatype 9"),
         ({"fields": [PointField(name=n, datatype=7, count=3) for n in "xyz"]}, "count 3"),
         ({"fields": [PointField(name=n, datatype=7, count=1, offset=2**32 - 1) for n in "xyz"]}, "does not fit"),

@@ -17,7 +17,7 @@ from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings
 
 CONFIGURED = DepthScale(1.1, 0.05)
-REFUSED = FitRefused("only 3 samples; needed are 20")
+REFUSED = FitRefused("only 3 samples; 20 are needed")
 QUICK = AlignmentSettings(time_constant_s=0.0, hold_s=2.0)
 
 
@@ -143,9 +143,9 @@ def test_the_state_describes_itself_for_diagnostics() -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
-    with pytest.raises(InputError, match="InverseFit is no fit for a metric model"):
+    with pytest.raises(InputError, match="InverseFit is not a fit for a metric model"):
         Alignment("metric").update(inverse(1.0, 0.0), 0.0)
-    with pytest.raises(InputError, match="ScaleFit is no fit for a relative model"):
+    with pytest.raises(InputError, match="ScaleFit is not a fit for a relative model"):
         Alignment("relative").update(fit(1.0), 0.0)
     with pytest.raises(InputError, match="must be finite"):
         Alignment("metric").update(None, math.nan)

@@ -81,7 +81,7 @@ def test_without_a_frame_it_says_so_and_without_evidence_why() -> None:
 def test_evidence_that_tells_nothing_is_refused() -> None:
     run = Run()
     run.run.add_pairs(1.0, NO_PAIRS)
-    assert str(run.result()) == "only 0 samples; needed are 20"
+    assert str(run.result()) == "only 0 samples; 20 are needed"
     run = Run()
     run.run.add_pairs(1.0, Pairs(RANDOM.uniform(1, 8, 400), RANDOM.uniform(1, 8, 400)))
     assert isinstance(run.result(), FitRefused)

@@ -83,16 +83,16 @@ def test_a_wall_is_no_ground() -> None:
 def test_noise_does_not_let_a_plane_in_that_is_tilted_too_far() -> None:
     """Some of its points make planes within the angle; all of them together do not."""
     noise = 1 + 0.01 * np.random.default_rng(0).standard_normal((120, 160))
-    with pytest.raises(FitRefused, match="tilted by 21 degrees; allowed are 20"):
+    with pytest.raises(FitRefused, match="tilted by 21 degrees; 20 are allowed"):
         fit_ground_plane(floor_depth(math.radians(20.7), 0.0, 1.0) * noise, LEVEL, 1.0)
 
 
 def test_too_little_ground_is_refused() -> None:
     rng = np.random.default_rng(0)
     clutter = rng.uniform(0.5, 6, (120, 160)).astype(np.float32)
-    with pytest.raises(FitRefused, match=r"agree; needed are 30%|degrees"):
+    with pytest.raises(FitRefused, match=r"agree; 30% are needed|degrees"):
         fit_ground_plane(clutter, LEVEL, 1.0)
-    with pytest.raises(FitRefused, match="only 0 points in the lower half; needed are 200"):
+    with pytest.raises(FitRefused, match="only 0 points in the lower half; 200 are needed"):
         fit_ground_plane(np.full((120, 160), np.nan, np.float32), LEVEL, 1.0)
 
 

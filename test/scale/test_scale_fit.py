@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.scale.fit import DepthScale, InverseScale, fit_inverse, fit_scale
+from depth_anything_ros.scale.fit import DepthScale, InverseScale, fit_factor, fit_inverse, fit_scale
 from depth_anything_ros.settings import FitSettings
 
 Array = NDArray[np.float64]
@@ -126,7 +126,7 @@ def test_the_scale_alone_is_fitted_where_that_is_asked() -> None:
 
 
 def test_too_few_samples_are_refused() -> None:
-    with pytest.raises(FitRefused, match="only 19 samples; needed are 20"):
+    with pytest.raises(FitRefused, match="only 19 samples; 20 are needed"):
         fit_scale(np.ones(19), np.ones(19))
     with pytest.raises(FitRefused, match="only 0 samples"):
         fit_scale([], [])
@@ -145,13 +145,13 @@ def test_values_that_are_none_do_not_count() -> None:
 @given(seed=seeds)
 def test_samples_that_have_nothing_to_do_with_each_other_are_refused(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    with pytest.raises(FitRefused, match=r"agree; needed are 50%|the scale would be"):
+    with pytest.raises(FitRefused, match=r"agree; 50% are needed|the scale would be"):
         fit_scale(rng.uniform(1, 8, 200), rng.uniform(0.5, 12, 200))
 
 
 def test_a_scale_beyond_reason_or_upside_down_is_refused() -> None:
     true_m = np.linspace(1, 8, 100)
-    with pytest.raises(FitRefused, match=r"scale would be 20; allowed is more than 0\.1 and less than 10"):
+    with pytest.raises(FitRefused, match=r"scale would be 20; it must be between 0\.1 and 10"):
         fit_scale(true_m / 20, true_m)
     with pytest.raises(FitRefused, match="scale would be -"):
         fit_scale(4.2 - 0.5 * true_m, true_m, FitSettings(max_shift=10))
@@ -162,13 +162,13 @@ def test_a_scale_beyond_reason_or_upside_down_is_refused() -> None:
 def test_agreement_that_is_too_loose_is_refused() -> None:
     rng = np.random.default_rng(2)
     true_m = rng.uniform(1, 8, 500)
-    with pytest.raises(FitRefused, match=r"off by .* of depth; allowed are 3\.0%"):
+    with pytest.raises(FitRefused, match=r"off by .* of depth; 3\.0% are allowed"):
         fit_scale(true_m, true_m * rng.uniform(0.9, 1.1, 500), FitSettings(max_residual=0.03))
 
 
 def test_relative_depth_of_one_wall_is_refused() -> None:
     true_m = np.linspace(2.9, 3.1, 100)
-    with pytest.raises(FitRefused, match=r"spread by a factor of .* with both only"):
+    with pytest.raises(FitRefused, match=r"spread by a factor of .* needs scale and shift"):
         fit_inverse(1 / true_m, true_m)
 
 
@@ -221,3 +221,18 @@ def test_relative_values_at_or_behind_infinity_have_no_depth(make: Any) -> None:
     metres = InverseScale(0.5, -0.25).apply(relative)
     assert metres.dtype == relative.dtype
     np.testing.assert_allclose(np.asarray(metres), [4 / 3, 4.0, np.nan, np.nan, np.nan])
+
+
+# ---- depth up to a factor
+
+
+@pytest.mark.parametrize("factor", [1e-4, 0.03, 1.0, 250.0])
+def test_depth_up_to_a_factor_of_any_size_is_fitted_by_its_scale_alone(factor: float) -> None:
+    rng = np.random.default_rng(0)
+    true_m = rng.uniform(1, 8, 1000)
+    measured = true_m * rng.normal(1, 0.02, 1000)
+    measured[:300] = rng.uniform(0.5, 12, 300)
+    fit = fit_factor(true_m / factor, measured)
+    assert fit.scale == pytest.approx(factor, rel=0.015)
+    assert fit.shift_m == 0.0
+    np.testing.assert_allclose(fit.apply(np.array([2.0 / factor])), [2.0], rtol=0.015)

@@ -68,7 +68,7 @@ class Bench:
         while self._work:
             self._work.pop(0)()
 
-    def _estimate(self, images: Sequence[Image], max_depths: Sequence[float | None]) -> list[DepthMap]:
+    def _estimate(self, images: Sequence[Image], max_depths: Sequence[float | None], _: object) -> list[DepthMap]:
         values = [int(image[0, 0, 0]) for image in images]
         assert len({image.shape for image in images}) == 1
         self.batches.append(values)
@@ -212,7 +212,7 @@ def test_an_image_that_does_not_fit_alone_is_out_of_memory() -> None:
 
 
 def test_threads_are_all_answered_and_an_unused_batcher_ends() -> None:
-    def estimate(images: Sequence[Image], max_depths: Sequence[float | None]) -> list[DepthMap]:
+    def estimate(images: Sequence[Image], max_depths: Sequence[float | None], _: object) -> list[DepthMap]:
         return [DepthMap(np.full((1, 1), m, np.float32), "metric", "key") for m in max_depths]
 
     before = threading.active_count()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.errors import CheckpointNotFound, ImageError, OutOfMemory
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.runtime.device import available_devices
 from depth_anything_ros.serving.batcher import BatchPlan
 from depth_anything_ros.serving.model_cache import ModelCache
@@ -33,8 +34,8 @@ class FakeBackend:
     def __init__(self, weight_bytes: int) -> None:
         self.weight_bytes = weight_bytes
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.zeros(1, *x.shape[2:])
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        return {"depth": torch.zeros(1, *x.shape[2:])}
 
 
 @dataclass
@@ -327,11 +328,11 @@ class HeldBackend(FakeBackend):
         self.begun, self.go = threading.Semaphore(0), threading.Event()
         self.batches: list[int] = []
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: torch.Tensor) -> Outputs:
         self.batches.append(x.shape[0])
         self.begun.release()
         assert self.go.wait(WAIT_S)
-        return torch.zeros(x.shape[0], *x.shape[2:])
+        return {"depth": torch.zeros(x.shape[0], *x.shape[2:])}
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error_of_the_request(photo: NDArray[np.uint8]) -> None:

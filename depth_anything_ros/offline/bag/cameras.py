@@ -1,23 +1,29 @@
-"""Which topics of a bag are cameras, and where their depth goes.
+"""Which topics of a bag are cameras, and the topics of their depth.
 
-The depth of `/front/image_raw` and of `/front/image_raw/compressed` lies in `/front/depth_anything/`, as that of
-a node `depth_anything` in the camera's namespace.
+Depth of `/front/image_raw` and of `/front/image_raw/compressed` is written below `/front/depth_anything/`, as a node
+`depth_anything` in the camera's namespace would do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rosbags.interfaces import Connection
 
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import DamagedMessage, InputError, SettingsError
+from depth_anything_ros.errors import DamagedMessage, ImageError, InputError, SettingsError
+from depth_anything_ros.io.image_header import ALL_FORMATS, read_header
 from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, Bag
 from depth_anything_ros.settings import BagSettings
 
 COMPRESSED = "/compressed"  # what image_transport puts behind a topic
 DEPTH_ENCODINGS = ("32FC1", "16UC1")
+# What depth cameras send; a camera with one grey channel of 16 bits can be named.
+MAYBE_DEPTH = ("16uc1", "16sc1", "32fc1", "64fc1", "mono16")
+PNG_COLOR_TYPE, PNG_GREY = 25, 0  # offset of the byte, and its value
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,11 @@ class Camera:
         return {**topics, "points": (f"{prefix}/points", POINT_CLOUD)} if settings.cloud else topics
 
 
-def choose_cameras(bag: Bag, wanted: Sequence[str] = ()) -> list[Camera]:
-    """Return the cameras of these topics; without any, all that have a CameraInfo beside them and are no depth.
+def choose_cameras(bag: Bag, wanted: Sequence[str], say: Callable[[str], None]) -> list[Camera]:
+    """Return the cameras of these topics; without any, all that have a CameraInfo beside them and hold no depth.
+
+    Args:
+        say: told which topics are left out because they may hold depth.
 
     Raises:
         InputError: no such image topic, none at all, or no image on any of them.
@@ -57,24 +66,30 @@ def choose_cameras(bag: Bag, wanted: Sequence[str] = ()) -> list[Camera]:
     if unknown:
         known = ", ".join(there) or f"none, but {everything}"
         raise InputError(f"no images on {', '.join(unknown)} in {bag.path}; topics with images: {known}")
-    topics = list(dict.fromkeys(wanted)) or [topic for topic in there if _is_camera(bag, topic, there)]
+    topics = list(dict.fromkeys(wanted)) or _find_cameras(bag, there, say)
     if not topics:
         raise InputError(
-            f"no camera in {bag.path}: no image topic with a camera_info beside it. "
-            f"--camera takes one without; topics: {everything}"
+            f"no camera in {bag.path}: no image topic has a camera_info beside it and holds no depth. "
+            f"Name one with --camera; topics: {everything}"
         )
     if all(_first_image(bag, topic) is None for topic in topics):
         raise InputError(f"no frames in {bag.path} on {', '.join(topics)}")
     return [Camera(topic) for topic in topics]
 
 
-def _is_camera(bag: Bag, topic: str, images: Sequence[str]) -> bool:
-    """Whether a topic has a CameraInfo, is not another one's compressed twin, and no depth camera's."""
-    raw = topic.removesuffix(COMPRESSED)
-    if raw != topic and raw in images:
-        return False
-    has_info = any(connection.topic == Camera(topic).info_topic for connection in bag.of_type(CAMERA_INFO))
-    return has_info and not _holds_depth(bag, topic)
+def _find_cameras(bag: Bag, images: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """Return the topics with a CameraInfo that are neither another one's compressed twin nor depth."""
+    infos = {connection.topic for connection in bag.of_type(CAMERA_INFO)}
+    cameras = []
+    for topic in images:
+        is_twin = topic.endswith(COMPRESSED) and topic.removesuffix(COMPRESSED) in images
+        if is_twin or Camera(topic).info_topic not in infos:
+            continue
+        if _may_hold_depth(bag, topic):
+            say(f"{topic} is left out: its images have one channel of 16 bits or more, as depth has; --camera takes it")
+        else:
+            cameras.append(topic)
+    return cameras
 
 
 def _first_image(bag: Bag, topic: str) -> tuple[Connection, bytes] | None:
@@ -82,8 +97,8 @@ def _first_image(bag: Bag, topic: str) -> tuple[Connection, bytes] | None:
     return next(((connection, data) for connection, _, data in bag.messages(connections)), None)
 
 
-def _holds_depth(bag: Bag, topic: str) -> bool:
-    """Whether a topic's first message is of a depth camera."""
+def _may_hold_depth(bag: Bag, topic: str) -> bool:
+    """Whether a topic's first message is as a depth camera's: compressedDepth, or one channel of 16 bits or more."""
     first = _first_image(bag, topic)
     if first is None:
         return False
@@ -92,13 +107,23 @@ def _holds_depth(bag: Bag, topic: str) -> bool:
         message = bag.read(connection, data)
     except DamagedMessage:
         return False
-    if connection.msgtype == COMPRESSED_IMAGE:
-        return "compressedDepth" in message.format
-    return message.encoding in DEPTH_ENCODINGS
+    if connection.msgtype != COMPRESSED_IMAGE:
+        return message.encoding.strip().lower() in MAYBE_DEPTH
+    encoding = message.format.partition(";")[0].strip().lower()
+    return "compressedDepth" in message.format or encoding in MAYBE_DEPTH or _is_deep_grey(message.data)
+
+
+def _is_deep_grey(data: NDArray[np.uint8]) -> bool:
+    """Whether an encoded picture is a PNG with one channel of 16 bits, whatever its message calls it."""
+    try:
+        header = read_header(data.tobytes(), ALL_FORMATS)
+    except ImageError:
+        return False
+    return header.format == "png" and header.bits == 16 and int(data[PNG_COLOR_TYPE]) == PNG_GREY
 
 
 def check_outputs(bag: Bag, cameras: Sequence[Camera], kind: Kind, settings: BagSettings) -> None:
-    """See that what is asked for can be written.
+    """Check that what is asked for can be written.
 
     Raises:
         SettingsError: metres of relative depth, a stride below 1, an unknown encoding.
@@ -114,8 +139,9 @@ def check_outputs(bag: Bag, cameras: Sequence[Camera], kind: Kind, settings: Bag
     for camera in cameras:
         for topic, _ in camera.outputs(kind, settings).values():
             if topic in taken:
+                advice = "" if settings.only_depth else ", or leave the originals out with --only-depth"
                 raise InputError(
-                    f"{topic} would hold the depth of {camera.topic}, and is a topic of {taken[topic]}; "
-                    "choose with --camera, or leave the originals out with --only-depth"
+                    f"{topic} would hold the depth of {camera.topic}, but is already a topic of {taken[topic]}. "
+                    f"Choose cameras with --camera{advice}"
                 )
             taken[topic] = camera.topic

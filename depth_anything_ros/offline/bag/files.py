@@ -1,11 +1,12 @@
 """Bags, read and written with `rosbags`: no ROS needed.
 
-Messages that are copied stay the bytes they are; only what is looked into is deserialised. Nothing the
-library raises leaves this module: a bag may come from anywhere, and be damaged anywhere.
+Messages are copied byte for byte; only those that are used are deserialised. The library's own errors end here: a
+bag may come from anywhere, and be damaged anywhere.
 """
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import struct
 from collections.abc import Collection, Iterator
@@ -17,7 +18,8 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefiniti
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer, WriterError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
-from depth_anything_ros.errors import CannotWrite, DamagedMessage, InputError
+from depth_anything_ros.errors import CannotWrite, DamagedMessage, InputError, os_reason
+from depth_anything_ros.files.presence import exists, is_file, is_folder
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -120,7 +122,7 @@ class BagWriter:
     @classmethod
     @contextmanager
     def create(cls, path: Path, storage: str) -> Iterator[BagWriter]:
-        """Write a bag into a folder that is not there yet; it is complete when the context is left without an error.
+        """Write a bag into a new folder. It is complete when the context ends without an error.
 
         Raises:
             CannotWrite: the folder cannot be made, or takes no more.
@@ -143,7 +145,7 @@ class BagWriter:
                 self._copies[_identity(connection)] = self._add_copy(connection)
 
     def copy(self, connection: Connection, time_ns: int, data: bytes) -> None:
-        """Write a message of another bag as it is; `copy_topics` has seen its connection."""
+        """Write a message of another bag as it is. Call `copy_topics` with its connection before."""
         self._write(self._copies[_identity(connection)], time_ns, data)
 
     def add_topic(self, topic: str, type_: str) -> Connection:
@@ -180,28 +182,42 @@ class BagWriter:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a folder is a bag, as far as one can see from outside."""
-    return (path / METADATA).is_file()
+    """Whether a folder looks like a bag: it has a metadata file."""
+    return is_file(path / METADATA)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that a bag, given as folder or file, consists of."""
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    """Return the files of a bag that is given as a folder or a file. Raises InputError: the folder cannot be read."""
+    if not is_folder(path):
+        return [path]
+    try:
+        return sorted(file for file in path.iterdir() if is_file(file))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {os_reason(error)}") from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, if it is there. Raises CannotWrite."""
+    try:
+        if exists(folder):
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise CannotWrite(f"{folder} cannot be removed: {os_reason(error)}") from error
 
 
 def _storage(reader: Reader) -> str:
-    """Name of the storage, by the suffix of the first file; a folder without any counts as the default, MCAP."""
+    """Return the name of the storage, by the suffix of the first file; `mcap`, the default, if there is no file."""
     files = [storage.path for storage in getattr(reader.storage, "storages", [reader.storage])]
     return "sqlite3" if files and files[0].suffix == ".db3" else "mcap"
 
 
 def _identity(connection: Connection) -> tuple[str, str, str]:
-    """What makes two connections the same to the writer."""
+    """Return what the writer tells connections apart by."""
     return connection.topic, connection.msgtype, repr(connection.ext)
 
 
 def _definition(connection: Connection) -> tuple[str, str]:
-    """Return the definition of a type and its hash: the bag's own, else ROS 2's; nobody's is empty."""
+    """Return the definition of a type and its hash: the bag's own, else ROS 2's, else an empty one."""
     store = get_typestore(STORE)
     definition = connection.msgdef.data
     if not definition and connection.msgtype in store.fielddefs:
@@ -236,4 +252,5 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, WriterError, OverflowError, struct.error) as error:
-        raise CannotWrite(f"{path} cannot be written: {error}") from error
+        reason = os_reason(error) if isinstance(error, OSError) else error
+        raise CannotWrite(f"{path} cannot be written: {reason}") from error

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection
-from tqdm import tqdm
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
@@ -28,6 +27,7 @@ from depth_anything_ros.offline.bag.cameras import Camera
 from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, Bag, BagWriter, files_of
 from depth_anything_ros.offline.bag.work import WorkFolder
 from depth_anything_ros.offline.prediction_folder import Source
+from depth_anything_ros.offline.progress import Progress, say
 from depth_anything_ros.settings import BagSettings
 
 FLOAT32 = 7  # of sensor_msgs/PointField
@@ -39,9 +39,9 @@ class Tally:
 
     Attributes:
         frames: images of the topic.
-        estimated: those the network ran on now; the others' depth was there from a run that was stopped.
+        estimated: images that the network ran on now; depth of the others is from a run that was stopped.
         skipped: reason -> how many could not be read.
-        without_camera: reason -> how many have depth only, because no CameraInfo is true for them.
+        without_camera: reason -> how many have depth only, because no CameraInfo fits them.
     """
 
     frames: int = 0
@@ -73,11 +73,11 @@ class BagRun:
         self.cameras = {camera.topic: camera for camera in cameras}
         self.settings = settings
         self.work = work
-        self.max_depth = max_depth
+        self.max_depth = estimator.max_depth if max_depth is None else max_depth
         set_levels = settings.black_level, settings.white_level
         self.tallies = {camera.topic: Tally() for camera in cameras}
         self.messages = 0
-        self._remark = SayOnce(lambda text: tqdm.write(text, file=sys.stderr))
+        self._remark = SayOnce(say)
         self._levels = {topic: LevelFinder(*set_levels, self._remark) for topic in self.cameras}
         self._images = [one for one in bag.images() if one.topic in self.cameras]
         self._frame_ms: list[float] = []
@@ -85,11 +85,10 @@ class BagRun:
     def run(self) -> None:
         """Write the bag to its place in the work folder, in one pass and in recorded order.
 
-        An image that cannot be read is reported, counted and left out. Progress goes to stderr, the bar only if
-        that is a terminal.
+        An image that cannot be read is reported, counted and left out.
 
         Raises:
-            InputError: the bag is damaged. CannotWrite: there is no room for the result.
+            InputError: the bag is damaged. CannotWrite: the disk takes no more.
             DepthAnythingError: the network cannot run.
         """
         originals = [] if self.settings.only_depth else self.bag.connections
@@ -97,13 +96,13 @@ class BagRun:
         with BagWriter.create(self.work.bag, self.settings.storage or self.bag.storage) as writer:
             writer.copy_topics(originals)
             outputs = self._outputs(writer)
-            with tqdm(total=frames, unit="frame", disable=None) as bar:
+            with Progress(frames, "frame") as progress:
                 for connection, time_ns, data in self.bag.messages(originals or self._images):
                     if originals:
                         writer.copy(connection, time_ns, data)
                     if connection in self._images:
                         self._frame(outputs[connection.topic], connection, time_ns, data)
-                        bar.update()
+                        progress.advance()
             self.messages = writer.messages
 
     @property
@@ -130,7 +129,7 @@ class BagRun:
             try:
                 infos[connection.topic].add(self.bag.read(connection, data), time_ns)
             except DamagedMessage as error:
-                tqdm.write(f"skipped: a CameraInfo on {connection.topic}: {error}", file=sys.stderr)
+                say(f"skipped: a CameraInfo on {connection.topic}: {error}")
         return {camera.topic: infos[camera.info_topic] for camera in self.cameras.values()}
 
     def _frame(self, output: CameraOutput, connection: Connection, time_ns: int, data: bytes) -> None:
@@ -156,7 +155,7 @@ class BagRun:
     def _count(self, reasons: dict[str, int], what: str, reason: str) -> None:
         """Count a reason, and say it the first time."""
         if reason not in reasons:
-            tqdm.write(f"{what}: {reason}", file=sys.stderr)
+            say(f"{what}: {reason}")
         reasons[reason] = reasons.get(reason, 0) + 1
 
     def _depth(self, tally: Tally, topic: str, index: int, image: BgrImage) -> NDArray[np.float32]:
@@ -201,7 +200,14 @@ class CameraOutput:
             return None
         height, width = depth.shape
         try:
-            info, camera = self._infos.match(header, time_ns, width, height, rectified=self._settings.rectified)
+            info, camera = self._infos.match(
+                header,
+                time_ns,
+                width,
+                height,
+                rectified=self._settings.rectified,
+                any_frame=self._settings.camera_info_any_frame,
+            )
         except CameraError as error:
             return str(error)
         self._write_info(header, time_ns, fields_for(info, camera), info)
@@ -248,9 +254,9 @@ class CameraOutput:
         )
 
 
-def describe_source(bag: Bag) -> list[list[Any]]:
-    """Return what tells a bag from another one, or from itself after a change: its files' names, sizes and times."""
-    sources = [Source.of(file) for file in files_of(bag.path)]
+def describe_source(path: Path) -> list[list[Any]]:
+    """Return names, sizes and times of a bag's files: they differ for another bag, and for this one after a change."""
+    sources = [Source.of(file) for file in files_of(path)]
     return [[Path(source.path).name, source.size_bytes, source.modified_ns] for source in sources]
 
 

@@ -59,7 +59,7 @@ def between_calls(url: str) -> None:
     clients = [DepthClient(url) for _ in range(CLIENTS)]
 
     def work(child: int) -> None:
-        asked = [client.metric_depth(image(child), max_depth=20.0) for client in clients for _ in range(REQUESTS)]
+        asked = [client.metric_depth(image(child)) for client in clients for _ in range(REQUESTS)]
         report(child, [depth.values.shape[0] for depth in asked])
 
     for client in clients:
@@ -71,7 +71,7 @@ def between_calls(url: str) -> None:
 
 
 async def use(clients: list[AsyncDepthClient], child: int) -> None:
-    asked = [await client.metric_depth(image(child), max_depth=20.0) for client in clients for _ in range(REQUESTS)]
+    asked = [await client.metric_depth(image(child)) for client in clients for _ in range(REQUESTS)]
     report(child, [depth.values.shape[0] for depth in asked])
 
 

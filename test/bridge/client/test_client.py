@@ -28,7 +28,7 @@ from bridge.client.functions import (
     predict_pointcloud,
     predict_relative_depth,
 )
-from bridge.codec import encode_depth_png16, encode_raw
+from bridge.codec import encode_array_base64, encode_depth_png16, encode_raw
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
@@ -153,7 +153,8 @@ def test_every_kind_of_image_is_sent_as_what_it_is(ask: Ask, tmp_path: Path, pho
     path.write_bytes(as_png(photo))
     answers = Answers(good())
     client = answers.client(model="vits_vkitti_518", api_key="k1")
-    for image, kind in ((path, "png"), (str(path), "png"), (jpeg, "jpeg"), (photo, "png")):
+    url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+    for image, kind in ((path, "png"), (str(path), "png"), (jpeg, "jpeg"), (photo, "png"), (url, "jpeg")):
         ask("metric_depth", image, max_depth=80.0, client=client)
         request = answers.requests[-1]
         assert request.headers["content-type"] == f"image/{kind}"
@@ -187,6 +188,8 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
         ask("metric_depth", b"GIF89a", max_depth=1.0, client=answers.client())
     with pytest.raises(FileNotFoundError):
         ask("metric_depth", tmp_path / "none.png", max_depth=1.0, client=answers.client())
+    with pytest.raises(ImageError, match="no file name"):
+        ask("metric_depth", "a\0b.png", client=answers.client())
     with pytest.raises(SettingsError, match="vits_hypersim_518"):
         ask("relative_depth", as_png(np.zeros((2, 2, 3), np.uint8)), client=answers.client(model="../../x"))
     assert answers.requests == []
@@ -242,6 +245,42 @@ def test_what_a_server_says_is_bounded_and_on_one_line(ask: Ask) -> None:
     assert all(text.isprintable() and len(text) < 600 for text in told)
 
 
+def test_several_images_are_answered_in_their_order_each_with_its_own_error(ask: Ask) -> None:
+    depth = {
+        "depth_map": encode_array_base64(DEPTH).decode(),
+        "shape": [2, 2],
+        "model_key": "toy_hypersim_56",
+        "max_depth": 20,
+    }
+    error = {"message": "it is empty", "code": "image_size", "request_id": "abc-1"}
+    answers = Answers(httpx.Response(200, json={"results": [depth, {"error": error, "status": 422}, depth]}))
+    images = [JPEG, "http://photos.test/a.jpg", np.zeros((2, 2, 3), np.uint8)]
+    first, second, third = ask("metric_depths", images, max_depth=20.0, client=answers.client(model="toy_hypersim_56"))
+    for got in (first, third):
+        np.testing.assert_array_equal(got.values, DEPTH)
+        assert (got.kind, got.model_key, got.max_depth) == ("metric", "toy_hypersim_56", 20)
+    assert isinstance(second, BridgeError)
+    assert (str(second), second.status, second.code) == ("422: it is empty", 422, "image_size")
+    (request,) = answers.requests
+    sent = json.loads(request.content)
+    assert [base64.b64decode(sent[0]["image"]), sent[1]["image_url"]] == [JPEG, "http://photos.test/a.jpg"]
+    common = {"encoder": "toy", "dataset": "hypersim", "model_input_size": 56, "max_depth": 20.0}
+    assert all(common.items() <= item.items() for item in sent)
+
+
+@pytest.mark.parametrize("body", [{}, {"results": 3}, {"results": [3]}, {"results": [{"shape": [2, 2]}]}, []])
+def test_several_answers_that_cannot_be_read_are_an_error(ask: Ask, body: Any) -> None:
+    with pytest.raises(BridgeError, match="cannot be read"):
+        ask("metric_depths", [JPEG], client=Answers(httpx.Response(200, json=body)).client())
+
+
+def test_the_server_is_told_how_long_its_answer_is_waited_for(ask: Ask) -> None:
+    answers = Answers(refusal(503), good())
+    ask("metric_depth", JPEG, client=answers.client(timeout_s=10.0, retry=RetryPolicy(base_s=0.2)))
+    first, second = (int(request.headers["x-deadline-ms"]) for request in answers.requests)
+    assert 0 < second <= first <= 10_000
+
+
 def test_results_of_the_json_api_are_decoded() -> None:
     points = np.arange(12, dtype=np.float32).reshape(4, 3)
     cloud, depth = (base64.b64encode(encode_raw(array)).decode() for array in (points, DEPTH))
@@ -280,6 +319,31 @@ def test_depth_from_a_bridge_is_the_estimators(
     assert (depth.kind, depth.unit, depth.model_key) == ("metric", "m", "toy_hypersim_56")
 
 
+def test_several_images_of_several_kinds_come_back_in_one_answer(
+    ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8], estimator: DepthEstimator
+) -> None:
+    images = [photo, JPEG, as_png(np.zeros((9, 900, 3), np.uint8))]
+    first, second, third = ask("metric_depths", images, client={"base_url": running_bridge.url})
+    np.testing.assert_allclose(first.values, estimator.estimate(photo).values, atol=1e-5)
+    assert (first.kind, first.model_key, first.max_depth) == ("metric", "toy_hypersim_56", 20.0)
+    assert second.values.shape == (48, 64)
+    assert isinstance(third, BridgeError)
+    assert (third.status, third.code) == (422, "image_size")
+    (alone,) = ask("metric_depths", [photo], max_depth=5.0, client={"base_url": running_bridge.url})
+    assert alone.max_depth == 5.0
+
+
+def test_the_server_says_which_max_depth_it_used(ask: Ask, running_bridge: RunningBridge) -> None:
+    for model, asked, used in (("toy_hypersim_56", None, 20.0), ("toy_vkitti_56", None, 80.0), (None, 7.5, 7.5)):
+        client = {"base_url": running_bridge.url, "model": model}
+        assert ask("metric_depth", JPEG, max_depth=asked, client=client).max_depth == used
+    assert ask("relative_depth", JPEG, client={"base_url": running_bridge.url}).max_depth is None
+
+
+def test_the_models_of_a_bridge_are_told(ask: Ask, running_bridge: RunningBridge) -> None:
+    assert ask("models", client={"base_url": running_bridge.url})["default"] == "toy_hypersim_56"
+
+
 def test_relative_depth_comes_from_a_relative_model(
     ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
 ) -> None:
@@ -292,7 +356,7 @@ def test_a_cloud_made_here_is_the_bridges_within_the_rounding_of_the_png(
     ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
 ) -> None:
     client = {"base_url": running_bridge.url}
-    for max_depth, step_m in ((20.0, 1e-3), (80.0, 1 / 819)):
+    for max_depth, step_m in ((20.0, 1e-3), (80.0, 1 / 819), (None, 1e-6)):
         result = predict_pointcloud(
             encode_image(photo),
             camera_intrinsics=INTRINSICS,
@@ -314,12 +378,12 @@ def test_the_function_api_gives_what_the_json_api_gives(
     toy: dict[str, Any] = {"base_url": running_bridge.url, "encoder": "toy", "model_input_size": 56}
     image = encode_image(photo)
     metric = predict_metric_depth(image, max_depth=20.0, **toy)
-    assert set(metric) == {"depth_map", "shape", "min", "max"}
+    assert set(metric) == {"depth_map", "shape", "min", "max", "max_depth"}
     np.testing.assert_allclose(decode_depth_map(metric), estimator.estimate(photo, 20.0).values, atol=1e-5)
     relative = predict_relative_depth(image, **toy)
     np.testing.assert_allclose(decode_depth_map(relative), estimator.estimate(photo, 1.0).values, atol=1e-6)
     cloud = predict_pointcloud(image, camera_intrinsics=INTRINSICS, max_depth=20.0, **toy)
-    assert set(cloud) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max"}
+    assert set(cloud) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max", "max_depth"}
     assert decode_pointcloud(cloud).shape == (photo.shape[0] * photo.shape[1], 3)
     np.testing.assert_array_equal(decode_depth_map(cloud), decode_depth_map(metric))
     assert "toy_hypersim_56" in get_health(running_bridge.url)["models_loaded"]

@@ -131,9 +131,9 @@ def test_a_named_server_has_its_own_model_and_the_scale_is_said(
 ) -> None:
     servers = tmp_path / "servers.yaml"
     servers.write_text(f"lab: {{base_url: '{running_bridge.url}', model: toy_vkitti_56}}")
-    status, said, errors = run(photo_file, "--server", "lab", "--servers-file", servers, "--max-depth", 80)
+    status, said, errors = run(photo_file, "--server", "lab", "--servers-file", servers)
     assert status == 0, errors
-    assert "toy_vkitti_56" in said
+    assert "(toy_vkitti_56, max_depth 80 m)" in said
     assert "metres x 819" in said
     assert "fx 55.4" in said  # 60 degrees over 64 pixels
 
@@ -146,7 +146,7 @@ def test_photographs_of_one_name_do_not_overwrite_each_other_and_a_bad_one_does_
     bad = tmp_path / "b" / "bad.jpg"
     bad.write_bytes(b"\xff\xd8\xff")
     elongated = picture_file(tmp_path / "b" / "long.png", 900, 9)  # the server refuses it
-    status, said, errors = run(bad, elongated, first, second, first, "--url", running_bridge.url, "--max-depth", 20)
+    status, said, errors = run(bad, elongated, first, second, first, "--url", running_bridge.url)
     assert status == 1
     assert [line.partition(": ")[2].partition(": ")[0] for line in errors.splitlines()] == [str(bad), str(elongated)]
     assert "aspect ratio" in errors
@@ -171,7 +171,7 @@ def test_a_photograph_whose_camera_is_not_known_is_not_sent(
     tmp_path: Path, run: Run, running_bridge: RunningBridge
 ) -> None:
     small, wide = picture_file(tmp_path / "s.png", 64, 48), picture_file(tmp_path / "w.png", 64, 36)
-    options = ("--url", running_bridge.url, "--max-depth", 20, "--intrinsics", *INTRINSICS.values())
+    options = ("--url", running_bridge.url, "--intrinsics", *INTRINSICS.values())
     status, said, errors = run(small, wide, *options)
     assert (status, errors.count("\n")) == (1, 1)
     assert "w.png: it is 64x36" in errors

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,23 @@ def test_an_answer_that_broke_off_is_asked_for_again(ask: Ask) -> None:
     breaking = [breaks_off(whole[:length]) for length in (0, 20, len(whole) - 1)]
     with raw_host(*breaking, breaks_off(whole)) as url:
         assert ask("health", client={"base_url": url, "retry": FAST}) == {}
+
+
+def test_the_proxy_that_the_environment_names_is_used_but_for_hosts_that_it_excepts(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(f"{handler.path} {handler.headers.get('proxy-authorization', '')}".strip())
+        healthy(handler)
+
+    with host(reply) as (url, _):
+        monkeypatch.setenv("HTTP_PROXY", url.replace("://", "://me:word@"))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert ask("health", client={"base_url": "http://robot.test:8000"}) == {}
+        assert ask("health", client={"base_url": url}) == {}
+    assert asked == ["http://robot.test:8000/health Basic bWU6d29yZA==", "/health"]
 
 
 def test_an_async_client_works_in_one_loop_after_another() -> None:

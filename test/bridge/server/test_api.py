@@ -22,12 +22,13 @@ from bridge.server import fetching
 from bridge.server.app import create_app
 from bridge.server.image_url import ImageHostFailed, UrlRefused
 from bridge.server.models import model_settings
-from bridge.server.settings import load_settings
+from bridge.server.settings_sources import load_settings
 from bridge.server.worker import create_cache
 from depth_anything_ros.errors import OutOfMemory, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, checkpoint_name
 from depth_anything_ros.serving.model_cache import ModelCache
+from depth_anything_ros.settings import ModelSettings
 
 Json = dict[str, Any]
 ERROR_FIELDS = {"message", "type", "code", "param", "request_id"}
@@ -63,7 +64,8 @@ def test_metric_depth_is_the_networks_output_times_max_depth(
     http: httpx.Client, metric_request: Json, expected: NDArray[np.float32]
 ) -> None:
     body = http.post("/metric_depth", json=metric_request).json()
-    assert set(body) == {"depth_map", "shape", "min", "max"}
+    assert set(body) == {"depth_map", "shape", "min", "max", "max_depth"}
+    assert body["max_depth"] == 20
     depth = floats(body["depth_map"], body["shape"])
     np.testing.assert_allclose(depth, 20 * expected, rtol=1e-4)
     assert (body["min"], body["max"]) == (pytest.approx(depth.min()), pytest.approx(depth.max()))
@@ -71,7 +73,7 @@ def test_metric_depth_is_the_networks_output_times_max_depth(
 
 def test_points_are_the_depth_back_projected_row_by_row(http: httpx.Client, cloud_request: Json) -> None:
     body = http.post("/pc", json=cloud_request).json()
-    assert set(body) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max"}
+    assert set(body) == {"pointcloud", "pointcloud_shape", "depth_map", "depth_shape", "min", "max", "max_depth"}
     assert body["pointcloud_shape"] == [48 * 64, 3]
     z = floats(body["depth_map"], body["depth_shape"])
     v, u = np.mgrid[:48, :64]
@@ -102,13 +104,30 @@ def test_an_image_may_be_base64_or_a_data_url(http: httpx.Client, metric_request
 
 
 @pytest.mark.parametrize("path", ["/metric_depth", "/pc"])
-def test_a_missing_max_depth_is_a_400_with_a_plain_string(http: httpx.Client, cloud_request: Json, path: str) -> None:
-    body = {name: value for name, value in cloud_request.items() if name != "max_depth"}
-    assert assert_error(http.post(path, json=body), 400, "bad_request", "max_depth") == "max_depth is required"
+@pytest.mark.parametrize(("dataset", "own"), [("hypersim", 20.0), ("vkitti", 80.0)])
+def test_without_max_depth_the_datasets_own_is_taken_and_said(
+    http: httpx.Client, cloud_request: Json, path: str, dataset: str, own: float
+) -> None:
+    asked = {**cloud_request, "dataset": dataset}
+    given, absent, null = (
+        http.post(path, json={**asked, "max_depth": own}),
+        http.post(path, json={name: value for name, value in asked.items() if name != "max_depth"}),
+        http.post(path, json={**asked, "max_depth": None}),
+    )
+    for answer in (given, absent, null):
+        assert answer.json() == given.json()
+        assert answer.json()["max_depth"] == own
+        assert float(answer.headers["x-max-depth"]) == own
 
 
-def test_the_default_model_is_vitl_hypersim_518() -> None:
-    assert model_settings(load_settings([])).key == "vitl_hypersim_518"
+def test_an_answer_without_metres_says_no_max_depth(http: httpx.Client, metric_request: Json) -> None:
+    answer = http.post("/rel_depth", json=metric_request)
+    assert "max_depth" not in answer.json()
+    assert "x-max-depth" not in answer.headers
+
+
+def test_the_default_model_is_the_nodes() -> None:
+    assert model_settings(load_settings([])).key == ModelSettings().key == "vits_hypersim_518"
 
 
 def test_health_needs_no_key_and_names_the_models(http: httpx.Client, metric_request: Json) -> None:
@@ -226,7 +245,9 @@ def test_a_request_id_is_echoed_where_it_is_plain_and_replaced_where_not(running
 def test_the_documentation_describes_every_endpoint(http: httpx.Client) -> None:
     assert http.get("/docs").status_code == 200
     document = http.get("/openapi.json").json()
-    assert {"/pc", "/metric_depth", "/rel_depth", "/health", "/livez", "/readyz", "/metrics"} == set(document["paths"])
+    assert {"/pc", "/metric_depth", "/rel_depth", "/health", "/livez", "/readyz", "/metrics", "/models"} == set(
+        document["paths"]
+    )
     text = json.dumps(document)
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):
         assert name in document["components"]["schemas"]
@@ -263,7 +284,8 @@ def test_nesting_up_to_the_limit_is_taken(http: httpx.Client, metric_request: Js
     nested: Any = 0
     for _ in range(99):
         nested = [nested]
-    assert http.post("/metric_depth", json={**metric_request, "extra": nested}).status_code == 200
+    taken = http.post("/metric_depth", json={**metric_request, "extra": nested})
+    assert_error(taken, 422, "invalid_value", "extra")  # its depth is none of its faults
     assert_error(http.post("/metric_depth", json={**metric_request, "extra": [nested]}), 400, "bad_request")
 
 
@@ -310,7 +332,7 @@ def test_an_infinite_number_in_a_query_is_refused(http: httpx.Client, jpeg: byte
 
 def test_a_parameter_given_twice_is_refused(http: httpx.Client, jpeg: bytes) -> None:
     answer = http.post("/metric_depth?max_depth=1&max_depth=2", content=jpeg, headers=headers("image/jpeg"))
-    assert_error(answer, 400, "bad_request")
+    assert_error(answer, 400, "bad_request", "max_depth")
 
 
 def test_a_png_that_cannot_hold_the_depth_is_refused(http: httpx.Client, jpeg: bytes) -> None:
@@ -335,7 +357,7 @@ def test_unknown_paths_methods_and_content_types_have_their_status(http: httpx.C
     answer = http.get("/pc")
     assert_error(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "POST"
-    for content_type in ("image/svg+xml", "text/plain", "application/x-www-form-urlencoded", ""):
+    for content_type in ("image/svg+xml", "text/plain", "application/x-www-form-urlencoded"):
         answer = http.post("/metric_depth", content=jpeg, headers=headers(content_type))
         assert_error(answer, 415, "unsupported_media_type", "Content-Type")
     packed = {**headers("image/jpeg"), "Content-Encoding": "gzip"}
@@ -344,15 +366,14 @@ def test_unknown_paths_methods_and_content_types_have_their_status(http: httpx.C
     )
 
 
-def test_forms_have_one_image_and_few_fields(http: httpx.Client, jpeg: bytes) -> None:
-    too_many = [("image", ("a.jpg", jpeg))] * 2
-    assert_error(http.post("/metric_depth", files=too_many), 400, "bad_request")
-    assert_error(http.post("/metric_depth", files={"other": ("a.jpg", jpeg)}), 400, "bad_request")
+def test_forms_have_few_images_and_few_fields(http: httpx.Client, jpeg: bytes) -> None:
+    too_many = [("image", ("a.jpg", jpeg))] * 17
+    assert_error(http.post("/metric_depth", files=too_many), 400, "bad_request", "image")
     assert_error(http.post("/metric_depth", files={"max_depth": (None, "1")}), 400, "bad_request", "image")
     fields = {f"field{index}": "1" for index in range(10_000)}
     assert_error(http.post("/metric_depth", files={"image": ("a.jpg", jpeg)}, data=fields), 400, "bad_request")
     broken = headers("multipart/form-data")
-    assert_error(http.post("/metric_depth", content=b"--x", headers=broken), 400, "bad_request")
+    assert_error(http.post("/metric_depth", content=b"--x", headers=broken), 400, "bad_request", "Content-Type")
 
 
 def test_an_image_that_would_make_too_many_tokens_is_refused(http: httpx.Client) -> None:
@@ -404,8 +425,13 @@ def test_a_url_that_is_refused_is_a_403_and_a_failing_host_a_424(serve_app: Call
 
 def test_nothing_is_fetched_for_a_request_that_is_refused_anyway(serve_app: Callable[..., str]) -> None:
     url = serve_app(StubFetcher(AssertionError("fetched")))
-    for body, status in (({}, 400), ({"max_depth": -1}, 422), ({"max_depth": 1, "dataset": "relative"}, 422)):
-        answer = httpx.post(f"{url}/metric_depth", json={"image_url": "http://camera/a.jpg", **body})
+    cases: tuple[tuple[str, Json, int], ...] = (
+        ("/pc", {}, 400),
+        ("/metric_depth", {"max_depth": -1}, 422),
+        ("/metric_depth", {"max_depth": 1, "dataset": "relative"}, 422),
+    )
+    for path, body, status in cases:
+        answer = httpx.post(f"{url}{path}", json={"image_url": "http://camera/a.jpg", **body})
         assert answer.status_code == status
 
 
@@ -532,14 +558,17 @@ def test_missing_and_corrupt_checkpoints_are_a_503_that_names_no_path(
             answer = client.post("/metric_depth", json=request)
             assert_error(answer, 503, code)
             assert str(tmp_path) not in answer.text
-            assert int(answer.headers["retry-after"]) > 0
+            assert "encoder toy with dataset vkitti" in answer.json()["detail"]
+            assert "retry-after" not in answer.headers  # weights do not come by themselves
         file.write_bytes((toy_folder / file.name).read_bytes())
         assert client.post("/metric_depth", json=request).status_code == 200
 
 
 def test_a_request_cannot_name_a_checkpoint(http: httpx.Client, metric_request: Json) -> None:
-    body = {**metric_request, "checkpoint": "/etc/passwd", "device": "cuda:9", "download": True}
-    assert http.post("/metric_depth", json=body).status_code == 200
+    for option in ("checkpoint", "device", "download"):
+        body = {**metric_request, option: "/etc/passwd"}
+        message = assert_error(http.post("/metric_depth", json=body), 422, "invalid_value", option)
+        assert "unknown option" in message
 
 
 def test_an_unknown_default_model_is_refused_at_start() -> None:

@@ -15,11 +15,11 @@ import pytest
 from pydantic import SecretStr
 from running_bridge import RunningBridge, eventually, toy_settings
 
-from bridge import __main__ as command
-from bridge.__main__ import main
+from bridge.server import command
 from bridge.server.auth import KeyRing, RateLimiter, make_key, read_keys
+from bridge.server.command import main
 from bridge.server.errors import RateLimited, Unauthorized
-from bridge.server.settings import load_settings
+from bridge.server.settings_sources import load_settings
 from depth_anything_ros.errors import SettingsError
 
 KEY = "k3y-for-tests"
@@ -121,10 +121,16 @@ def test_a_bad_key_file_leaves_the_keys_as_they_were(tmp_path: Path, caplog: pyt
     assert "stay as they were" in caplog.text
 
 
-def test_make_key_prints_a_key_and_the_line_with_its_hash(capsys: pytest.CaptureFixture[str]) -> None:
+def test_make_key_prints_a_key_and_a_line_that_goes_into_the_file_as_it_is(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["make-key", "robot"]) == 0
-    key, line = (text.partition(":")[2].strip() for text in capsys.readouterr().out.splitlines())
-    assert line == f"robot {hashlib.sha256(key.encode()).hexdigest()}"
+    shown = capsys.readouterr()
+    key = next(line for line in shown.err.splitlines() if line and not line.endswith(":"))
+    assert shown.out == f"robot {hashlib.sha256(key.encode()).hexdigest()}\n"
+    file = tmp_path / "keys"
+    file.write_text(shown.out)  # as `make-key robot >> keys` does
+    assert read_keys(file) == {"robot": hashlib.sha256(key.encode()).digest()}
     for arguments in (["make-key"], ["make-key", "a b"], ["make-key", "a", "b"], ["make-key", "--help"]):
         with pytest.raises(SystemExit) as refusal:
             main(arguments)
@@ -188,6 +194,8 @@ def test_keys_images_and_queries_never_reach_the_log(
     raw = {**bearer(KEY), "Content-Type": "image/jpeg"}
     with httpx.Client(base_url=running.url, headers=bearer(KEY)) as client:
         assert client.post("/metric_depth", json=metric_request).status_code == 200
+        assert client.post("/metric_depth", params=query, content=jpeg, headers=raw).status_code == 422
+        query.pop("note")
         assert client.post("/metric_depth", params=query, content=jpeg, headers=raw).status_code == 200
         url = "http://user:private-pass@127.0.0.1/a.jpg?private-query"
         assert client.post("/metric_depth", json={"image_url": url, "max_depth": 1}).status_code == 403
@@ -236,39 +244,48 @@ class OneRun:
         return 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "env", "said"),
-    [
-        (["--prot=1"], {}, "--prot"),
-        ([], {"DEPTH_BRIDGE_PROT": "1"}, "DEPTH_BRIDGE_PROT"),
-        (["--port=x"], {}, "'port'"),
-        (["--max-depth=1"], {}, "--max-depth"),
-        (["--precision=fp8"], {}, "known: auto, fp32, bf16, fp16"),
-        (["--backend=foo"], {}, "known: auto, torch"),
-        (["--default-input-size=5000"], {}, "max_input_size (1036)"),
-        (["--min-input-size=600"], {}, "min_input_size (600)"),
-        (["--config=none.yaml"], {}, "none.yaml"),
-        (["--config=bad.yaml"], {}, "'prot'"),
-        (["--config=broken.yaml"], {}, "broken.yaml"),
-        (["--api-keys-file=none"], {}, "key file none"),
-        (["--host=192.0.2.1", "--api-key=k"], {}, "192.0.2.1"),
-    ],
-)
+BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
+    (["--prot=1"], {}, "unknown option --prot; did you mean --port?"),
+    (["--maxwaiting", "3"], {}, "unknown option --maxwaiting; did you mean --max-waiting?"),
+    ([], {"DEPTH_BRIDGE_PROT": "1"}, "DEPTH_BRIDGE_PROT; did you mean DEPTH_BRIDGE_PORT?"),
+    (["--port=x"], {}, "'port'"),
+    (["--max-depth=1"], {}, "unknown option --max-depth"),
+    (["--precision=fp8"], {}, "known: auto, fp32, bf16, fp16"),
+    (["--backend=foo"], {}, "known: auto, torch"),
+    (["--default-input-size=5000"], {}, "max_input_size (1036)"),
+    (["--min-input-size=600"], {}, "min_input_size (600)"),
+    (["--root-path=depth/"], {}, "'root_path'"),
+    (["--config=none.yaml"], {}, "none.yaml"),
+    (["--config=bad.yaml"], {}, "unknown setting prot; did you mean port?"),
+    (["--config=broken.yaml"], {}, "broken.yaml"),
+    (["--api-keys-file=none"], {}, "key file none"),
+    (["--host=192.0.2.1", "--api-key=k"], {}, "192.0.2.1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "env", "said"), BAD_SETTINGS)
 def test_a_setting_that_cannot_be_used_ends_the_start_with_a_line(
-    arguments: list[str], env: dict[str, str], said: str, tmp_path: Path
+    arguments: list[str], env: dict[str, str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bad.yaml").write_text("prot: 1\n")
     (tmp_path / "broken.yaml").write_text("port: [1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "configure_logging", lambda level: None)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as refusal:
+        main(arguments)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize("arguments", [["--prot=1"], ["--help"]])
+def test_what_is_asked_of_the_program_ends_it_without_a_traceback(arguments: list[str]) -> None:
+    env = os.environ | {"DEPTH_BRIDGE_PROT": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "bridge", *arguments],
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-m", "bridge", *arguments], check=False, env=env, capture_output=True, text=True
     )
-    assert done.returncode != 0
-    assert said in done.stderr
+    assert (done.returncode == 0) == (arguments == ["--help"])
+    assert ("usage" in done.stdout) == (arguments == ["--help"])
     assert "Traceback" not in done.stderr
 
 

@@ -218,6 +218,45 @@ def test_a_request_that_is_not_done_in_time_is_a_504(serve_app: Callable[..., st
     held.released.set()
 
 
+def test_a_client_says_itself_how_long_it_waits(serve_app: Callable[..., str], metric_request: Json) -> None:
+    held = HeldEstimator()
+    url = serve_app(None, held.cache())
+    for _ in range(3):  # the first is in work, the others wait for their turn
+        answer = httpx.post(f"{url}/metric_depth", json=metric_request, headers={"X-Deadline-Ms": "400"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline")
+        assert 0.3 < answer.elapsed.total_seconds() < 3
+    assert held.started.acquire(timeout=1)
+    held.released.set()
+    generous = {"X-Deadline-Ms": "60000"}
+    assert httpx.post(f"{url}/metric_depth", json=metric_request, headers=generous).status_code == 200
+    assert held.started.acquire(timeout=1)
+    assert not held.started.acquire(timeout=0.1)  # nothing was computed for those that had given up
+
+
+def test_a_body_that_outlasts_the_clients_own_deadline_is_a_408(serve_app: Callable[..., str]) -> None:
+    with connected(serve_app()) as connection:
+        connection.sendall(f"{HEAD}X-Deadline-Ms: 200\r\nContent-Length: 100\r\n\r\n".encode() + b"{")
+        assert_refused(read_all(connection), 408, "too_slow")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "soon", "", "1e3", "\u0663"])
+def test_a_deadline_that_is_no_number_of_milliseconds_is_refused(serve_app: Callable[..., str], text: str) -> None:
+    answer = httpx.get(f"{serve_app()}/livez", headers=[(b"X-Deadline-Ms", text.encode())])
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "X-Deadline-Ms")
+
+
+def test_answers_that_nobody_takes_make_others_wait_and_are_dropped(
+    serve_app: Callable[..., str], cloud_request: Json
+) -> None:
+    url = serve_app(body_timeout_s=1.0, max_answer_bytes=100_000_000)
+    with connected(url) as first, connected(url) as second:
+        unread_cloud(first, cloud_request)
+        start_s = time.monotonic()
+        unread_cloud(second, cloud_request)  # waits until the first was cut off
+        assert time.monotonic() - start_s > 0.5
+        assert httpx.post(f"{url}/pc", json=cloud_request).status_code == 200
+
+
 def test_a_turn_that_does_not_come_in_time_is_a_504(serve_app: Callable[..., str], metric_request: Json) -> None:
     held = HeldEstimator()
     url = serve_app(None, held.cache(), queue_timeout_s=0.3)

@@ -7,10 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, ClassVar
@@ -181,6 +182,45 @@ def test_terminating_under_load_loses_no_accepted_request(
     assert running.process.wait(20) == 0
 
 
+def test_stalled_uploads_do_not_hold_up_the_end(start_bridge: Callable[..., RunningBridge]) -> None:
+    running = start_bridge()
+    with ExitStack() as stack:
+        uploads = []
+        for path in ("/metric_depth", "/nowhere"):
+            upload = stack.enter_context(socket.create_connection(("127.0.0.1", running.port), timeout=20))
+            upload.sendall(f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{{".encode())
+            uploads.append(upload)
+        eventually(lambda: metric(running.url, "depth_bridge_in_flight") == 1)
+        start_s = time.monotonic()
+        assert running.end() == 0
+        assert time.monotonic() - start_s < 8
+        assert {upload.recv(65536)[:13] for upload in uploads} == {b"HTTP/1.1 503 "}
+    assert "did not end in time" not in running.log.read_text()
+
+
+def test_what_is_in_work_when_the_time_to_drain_is_over_is_given_up(
+    start_bridge: Callable[..., RunningBridge], metric_request: Json
+) -> None:
+    running = start_bridge("--drain-timeout-s=4", "--request-timeout-s=100", "--queue-timeout-s=100")
+    body = {**metric_request, "encoder": "vits", "model_input_size": 1036}  # seconds of work each
+    with waiting_clients(running.url, body, 12) as accepted:
+        eventually(lambda: metric(running.url, "depth_bridge_in_flight") == 12)
+        start_s = time.monotonic()
+        assert running.end() == 0
+        assert time.monotonic() - start_s < 5
+        statuses = Counter(outcome_of(future) for future in accepted)
+    assert statuses[503] >= 8
+    assert set(statuses) <= {200, 503, None}
+
+
+def outcome_of(future: Future[httpx.Response]) -> int | None:
+    """The status, or None where the connection was closed without an answer."""
+    try:
+        return future.result().status_code
+    except httpx.TransportError:
+        return None
+
+
 def unready(probe: httpx.Client) -> httpx.Response | None:
     answer = probe.get("/readyz")
     return answer if answer.status_code == 503 else None
@@ -231,7 +271,7 @@ from running_bridge import toy_settings
 
 class Lost:
     weight_bytes = 0
-    def estimate(self, image, max_depth=None):
+    def estimate(self, image, max_depth=None, focal_px=None):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 worker.create_cache = lambda settings, devices: ModelCache(devices=devices, load=lambda _: Lost())

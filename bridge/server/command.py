@@ -1,0 +1,56 @@
+"""`depth_anything_bridge`: start the server, or make a key for it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from bridge.server.auth import KeyRing, make_key
+from bridge.server.logs import configure_logging
+from bridge.server.settings import BridgeSettings
+from bridge.server.settings_sources import load_settings
+from bridge.server.supervisor import Supervisor, open_listener
+from depth_anything_ros.errors import DepthAnythingError
+
+logger = logging.getLogger("bridge")
+
+USAGE = "usage: depth_anything_bridge make-key NAME"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if arguments[:1] == ["make-key"]:
+            return print_key(arguments[1:])
+        return serve(load_settings(arguments))
+    except DepthAnythingError as error:
+        raise SystemExit(f"depth_anything_bridge: {error}") from None
+
+
+def print_key(arguments: Sequence[str]) -> int:
+    """Make a key. Its line goes to standard output, so `>> FILE` adds it; the key itself is shown on standard error."""
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise SystemExit(USAGE)
+    key, line = make_key(arguments[0])
+    print(f"The key, shown only now:\n\n{key}\n\nThe line for the key file:\n", file=sys.stderr, flush=True)
+    print(line)
+    return 0
+
+
+def serve(settings: BridgeSettings) -> int:
+    """Listen, and keep the workers running until a signal comes."""
+    configure_logging(settings.log_level)
+    KeyRing(settings)  # refuses a bad key file before anything is started
+    host = settings.listen_host
+    try:
+        listener = open_listener(host, settings.port)
+    except OSError as error:
+        raise SystemExit(f"depth_anything_bridge: cannot listen on {host}:{settings.port}: {error.strerror}") from None
+    logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, listener.getsockname()[1])
+    for warning in settings.warnings:
+        logger.warning(warning)
+    if settings.host is None and not settings.has_keys:
+        logger.info("this machine alone can connect; set a key (make-key, --api-keys-file) or --host to open it")
+    return Supervisor(settings, listener).run()

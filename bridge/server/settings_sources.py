@@ -1,0 +1,99 @@
+"""The bridge's settings from all their sources: command line > `DEPTH_BRIDGE_*` > YAML file > defaults (`settings`)."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, CliApp, InitSettingsSource, PydanticBaseSettingsSource
+
+from bridge.server.names import nearest, shown
+from bridge.server.settings import PREFIX, BridgeSettings
+from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.io.yaml_files import read_yaml
+
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+HELP = ("-h", "--help")
+
+
+def load_settings(arguments: Sequence[str]) -> BridgeSettings:
+    """Read the settings from all their sources.
+
+    Raises:
+        SystemExit: with a message, for an unknown or bad setting or an unreadable file; also `--help`.
+    """
+    if not set(arguments) & set(HELP):
+        _refuse_unknown_arguments(arguments)
+        _refuse_unknown_variables()
+    path = _config_path(arguments)
+
+    class Configured(BridgeSettings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **named_sources: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            above_the_file = super().settings_customise_sources(settings_cls, *sources, **named_sources)
+            return *above_the_file, InitSettingsSource(settings_cls, _file_settings(path))
+
+    try:
+        loaded = CliApp.run(Configured, cli_args=list(arguments))
+    except ValidationError as error:
+        raise SystemExit("\n".join(_explain(problem) for problem in error.errors())) from None
+    except (ValueError, TypeError) as error:  # SettingsError is a ValueError, the library's own as well
+        raise SystemExit(f"the settings cannot be read: {error}") from None
+    # Worker processes unpickle the settings, and find a class by its name in this module.
+    return BridgeSettings.model_construct(**dict(loaded))
+
+
+def _file_settings(path: Path | None) -> dict[str, Any]:
+    """Read the YAML file. Raises SettingsError: it cannot be used."""
+    content = None if path is None else read_yaml(path)
+    if content is not None and not isinstance(content, dict):
+        raise SettingsError(f"{path} must be a table of settings, got {reprlib.repr(content)}")
+    return content or {}
+
+
+def _config_path(arguments: Sequence[str]) -> Path | None:
+    """Find the YAML file before anything else is read: `--config FILE`, `--config=FILE` or the variable."""
+    path = os.environ.get(CONFIG_VARIABLE)
+    for index, argument in enumerate(arguments):
+        if argument == "--config":
+            path = next(iter(arguments[index + 1 :]), None)
+        elif argument.startswith("--config="):
+            path = argument.partition("=")[2]
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise SystemExit(f"there is no configuration file {path}")
+    return Path(path)
+
+
+def _refuse_unknown_arguments(arguments: Sequence[str]) -> None:
+    names = [name.replace("_", "-") for name in BridgeSettings.model_fields]
+    known = [f"--{prefix}{name}" for name in names for prefix in ("", "no-")]
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name.startswith("--") and not any(option.startswith(name) for option in known):  # may be shortened
+            raise SystemExit(f"depth_anything_bridge: unknown option {name}{nearest(name, known)}")
+
+
+def _refuse_unknown_variables() -> None:
+    known = {f"{PREFIX}{name.upper()}" for name in BridgeSettings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SystemExit(f"unknown setting in the environment: {_with_nearest(unknown, known)}")
+
+
+def _with_nearest(names: Iterable[str], known: Iterable[str]) -> str:
+    return ", ".join(f"{shown(name)}{nearest(name, known)}" for name in names)
+
+
+def _explain(problem: Any) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {shown(name)}{nearest(name, BridgeSettings.model_fields)}"
+    return f"setting {name!r}: {problem['msg']}" if name else f"settings: {problem['msg']}"
