@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from rclpy.utilities import remove_ros_args
 
-from depth_anything_ros.errors import quoted
+from depth_anything_ros.errors import plain_line, quoted
 from depth_anything_ros.node.parameter_table import Parameter, allowed_values, ros_default
 
 WIDTH = 110
@@ -103,7 +103,7 @@ def explain_start_error(error: Exception) -> str:
     if found := FILE_PROBLEM.search(text):
         file = found["file"]
         reason = found["why"] if Path(file).is_file() else "there is no such file"
-        return f"the parameter file {quoted(file)} cannot be read: {reason}"
+        return f"the parameter file '{plain_line(file)}' cannot be read: {reason}"
     if found := RULE_PROBLEM.search(text):
         return f"{quoted(found['rule'])} cannot be read; write {RULES[found['what']]}"
     if type(error).__name__ == "UnknownROSArgsError":
