@@ -56,7 +56,7 @@ class RangeError(InputError):
 
 
 class FitRefused(InputError):
-    """Samples that do not tell the scale of depth: too few, too far apart, or telling something absurd."""
+    """Samples that do not determine the scale of depth: too few, in disagreement, or with an absurd result."""
 
 
 class SettingsError(InputError):
@@ -100,15 +100,15 @@ class BackendError(DepthAnythingError):
 
 
 class CannotWrite(InputError):
-    """The folder takes no more: nothing that follows would arrive either."""
+    """The folder cannot be written to, so nothing that follows can be either."""
 
 
 class OtherRun(InputError):
-    """The folder holds what another model, another camera or another program made."""
+    """The folder holds results of another model, another camera or another program."""
 
 
 class DamagedMessage(InputError):
-    """A message that is not what its type says."""
+    """A message in a bag that cannot be read as its type says."""
 
 
 def os_reason(error: OSError | ValueError) -> str:
@@ -117,7 +117,7 @@ def os_reason(error: OSError | ValueError) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Return an error's words; those that were not raised on purpose need their class to be understood."""
+    """Return an error's message, shortened, with its class where it was not raised on purpose."""
     if isinstance(error, DepthAnythingError):
         return shortened(str(error))
     return shortened(f"{type(error).__name__}: {error}")
