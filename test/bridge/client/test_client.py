@@ -246,7 +246,12 @@ def test_what_a_server_says_is_bounded_and_on_one_line(ask: Ask) -> None:
 
 
 def test_several_images_are_answered_in_their_order_each_with_its_own_error(ask: Ask) -> None:
-    depth = {"depth_map": encode_array_base64(DEPTH), "shape": [2, 2], "model_key": "toy_hypersim_56", "max_depth": 20}
+    depth = {
+        "depth_map": encode_array_base64(DEPTH).decode(),
+        "shape": [2, 2],
+        "model_key": "toy_hypersim_56",
+        "max_depth": 20,
+    }
     error = {"message": "it is empty", "code": "image_size", "request_id": "abc-1"}
     answers = Answers(httpx.Response(200, json={"results": [depth, {"error": error, "status": 422}, depth]}))
     images = [JPEG, "http://photos.test/a.jpg", np.zeros((2, 2, 3), np.uint8)]
