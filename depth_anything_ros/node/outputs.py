@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float32, Header
 from torch import Tensor
@@ -30,6 +29,7 @@ from depth_anything_ros.node.conversions import (
     mask_to_image,
 )
 from depth_anything_ros.node.frame import Frame, FrameDepth
+from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.settings import CameraSettings
 
@@ -82,7 +82,7 @@ class Outputs:
             kind,
             topic,
             OUTPUT_QUEUE,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(),
             event_callbacks=self._qos_watch.of_publisher(topic),
         )
 
@@ -172,8 +172,7 @@ class Outputs:
             return
         with frame.watch.time("back_projection"):
             metres = mark_flying(depth.metres) if settings.edge_filter else depth.metres
-            if settings.min_range_m is not None or settings.max_range_m is not None or depth.sky is not None:
-                metres = torch.where(torch.isfinite(metres), metres, torch.nan)
+            metres = _without_infinite(metres, settings, has_sky=depth.sky is not None)
             if settings.min_confidence is not None and depth.confidence is not None:
                 metres = torch.where(depth.confidence < settings.min_confidence, torch.nan, metres)
             message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
@@ -191,6 +190,15 @@ class Outputs:
         steady = now_s - self._next_cloud_s < period_s
         self._next_cloud_s = (self._next_cloud_s if steady else now_s) + period_s
         return True
+
+
+def _without_infinite(metres: Tensor, settings: CameraSettings, *, has_sky: bool) -> Tensor:
+    """Points outside the limits and of the sky: none, or at the farther limit where those beyond it are kept."""
+    if settings.cloud_keeps_far and settings.max_range_m is not None:
+        metres = torch.where(metres == torch.inf, settings.max_range_m, metres)
+    if settings.min_range_m is not None or settings.max_range_m is not None or has_sky:
+        metres = torch.where(torch.isfinite(metres), metres, torch.nan)
+    return metres
 
 
 def _listened_to(publisher: Any) -> bool:
