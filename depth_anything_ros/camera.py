@@ -208,7 +208,7 @@ class CameraModel:
     def from_camera_info(
         cls, info: CameraInfo, *, rectified: bool = False, size: tuple[int, int] = (0, 0)
     ) -> CameraModel:
-        """Read a CameraInfo: K and D for a raw image, P for a rectified one.
+        """Read a CameraInfo: K and D for a raw image, P for a rectified one (K where P is all zero and D is none).
 
         Region of interest and binning are applied, so the result describes the image as it is
         sent: `fx / binning_x`, `(cx - x_offset) / binning_x` (sensor_msgs/CameraInfo, REP 104). R is not applied:
@@ -222,14 +222,15 @@ class CameraModel:
             CameraError: uncalibrated (`K[0] == 0`, or `P[0] == 0` for a rectified image), or a
                 number that `CameraModel` refuses.
         """
-        name, matrix = ("P", info.p) if rectified else ("K", info.k)
-        fx, cx = float(matrix[0]), float(matrix[2])
-        fy, cy = (float(matrix[5]), float(matrix[6])) if rectified else (float(matrix[4]), float(matrix[5]))
+        lens = read_lens(info.distortion_model, info.d)
+        is_p_left_out = not any(info.p) and info.k[0] != 0 and lens == ("", ())
+        columns, matrix = (4, info.p) if rectified and not is_p_left_out else (3, info.k)
+        fx, cx, fy, cy = (float(matrix[i]) for i in (0, 2, columns + 1, columns + 2))
         if fx == 0.0:
-            raise CameraError(f"the camera is uncalibrated: {name}[0] of its CameraInfo is 0")
+            raise CameraError(f"the camera is uncalibrated: {'K' if columns == 3 else 'P'}[0] of its CameraInfo is 0")
+        distortion_model, distortion = ("", ()) if rectified else lens
         binning_x, binning_y = binning(info)
         width, height = image_size(info, size)
-        distortion_model, distortion = ("", ()) if rectified else read_lens(info.distortion_model, info.d)
         return cls(
             fx=fx / binning_x,
             fy=fy / binning_y,

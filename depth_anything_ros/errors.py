@@ -7,8 +7,11 @@
     │   ├── ImageError             image or image message: shape, dtype, encoding, size caps
     │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
     │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
-    │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
-    │   └── SettingsError          a setting or parameter: unknown name, value out of range
+    │   ├── FitRefused             samples that do not determine the scale: too few, or in disagreement
+    │   ├── SettingsError          a setting or parameter: unknown name, value out of range
+    │   ├── CannotWrite            a folder that cannot be written to: full, read-only, gone
+    │   ├── OtherRun               a folder that holds another run's results
+    │   └── DamagedMessage         a message in a bag that is not what its type says
     ├── CheckpointError            weights
     │   ├── CheckpointNotFound     no file in any of the places searched
     │   ├── CheckpointInvalid      not a checkpoint, truncated, damaged
@@ -51,7 +54,7 @@ class RangeError(InputError):
 
 
 class FitRefused(InputError):
-    """Samples that do not tell the scale of depth: too few, too far apart, or telling something absurd."""
+    """Samples that do not determine the scale of depth: too few, in disagreement, or with an absurd result."""
 
 
 class SettingsError(InputError):
@@ -95,15 +98,15 @@ class BackendError(DepthAnythingError):
 
 
 class CannotWrite(InputError):
-    """The folder takes no more: nothing that follows would arrive either."""
+    """The folder cannot be written to, so nothing that follows can be either."""
 
 
 class OtherRun(InputError):
-    """The folder holds what another model, another camera or another program made."""
+    """The folder holds results of another model, another camera or another program."""
 
 
 class DamagedMessage(InputError):
-    """A message that is not what its type says."""
+    """A message in a bag that cannot be read as its type says."""
 
 
 def os_reason(error: OSError | ValueError) -> str:
@@ -112,7 +115,7 @@ def os_reason(error: OSError | ValueError) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Return an error's words; those that were not raised on purpose need their class to be understood."""
+    """Return an error's message, with its class where it was not raised on purpose."""
     return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
 
 

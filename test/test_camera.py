@@ -372,6 +372,13 @@ def test_p_describes_a_rectified_image_and_has_no_distortion() -> None:
     assert CameraModel.from_camera_info(info, rectified=True) == CameraModel(450, 455, 310, 235, 640, 480)
 
 
+def test_k_describes_a_rectified_image_where_p_is_left_out_and_there_is_no_distortion() -> None:
+    no_p = Info(p=(0.0,) * 12)
+    assert CameraModel.from_camera_info(no_p, rectified=True) == CameraModel(500, 510, 320, 240, 640, 480)
+    with pytest.raises(CameraError, match=r"uncalibrated: P\[0\]"):
+        CameraModel.from_camera_info(replace(no_p, d=(-0.1, 0.01, 0.0, 0.0, 0.0)), rectified=True)
+
+
 @pytest.mark.parametrize("model", ["plumb_bob", "", "some_other"])
 def test_coefficients_that_are_all_zero_are_no_distortion(model: str) -> None:
     for d in ((), (0.0,) * 5):

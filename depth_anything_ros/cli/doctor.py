@@ -1,7 +1,7 @@
-"""Say what a node needs, what of it is here, and what to do about the rest.
+"""Say what each use needs, what of it is here, and what to do about the rest.
 
-Exit status 0 only when a node could run. Libraries are imported in processes of their own, because a
-broken installation may crash on import. This file needs nothing but Python itself.
+Uses: predict (the command line), node, bridge, client, export. Libraries that may be broken are imported in
+processes of their own, because a broken installation may crash on import. This file needs nothing but Python itself.
 """
 
 from __future__ import annotations
@@ -13,13 +13,26 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 HELP = "say what is here, what is missing, and what to do about it"
+
+ESTIMATING = ("predict", "node", "bridge", "export")
+USES = (*ESTIMATING, "client")
+# Libraries that one use needs, by their distributions, and the extra of setup.py that holds them.
+EXTRAS = {
+    "bridge": (
+        "fastapi", "uvicorn", "python-multipart", "orjson", "prometheus_client", "pydantic", "pydantic-settings",
+        "httpx", "httpcore", "PyYAML",
+    ),
+    "client": ("httpx", "httpcore", "PyYAML"),
+    "export": ("onnx", "onnxruntime", "onnxscript"),
+}  # fmt: skip
+EXTRA_NAMES = {"bridge": "bridge", "client": "client", "export": "onnx"}
 
 MIN_PYTHON = (3, 10)
 IMPORT_TIMEOUT_S = 120
@@ -46,12 +59,13 @@ CV_BRIDGE = "import cv_bridge; cv_bridge.CvBridge(); facts = ['works']"
 
 @dataclass(frozen=True)
 class Finding:
-    """One row. `missing` keeps a node from running, `optional` does not; the advice says what to do."""
+    """One row. What is `missing` keeps the `uses` from running, what is `optional` does not; advice says what to do."""
 
     name: str
     state: Literal["ok", "missing", "optional"]
     detail: str
     advice: str = ""
+    uses: tuple[str, ...] = USES
 
 
 @dataclass(frozen=True)
@@ -63,35 +77,49 @@ class Probe:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare nothing: the preflight takes no arguments."""
+    """Declare `[USE]`."""
+    parser.add_argument(
+        "use", metavar="USE", nargs="?", choices=USES, help=f"look at one use alone: {', '.join(USES)}; default: all"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one row a finding. Returns 0 when a node could run, else 1."""
-    missing = []
-    for finding in examine():
+    """Print one row a finding, then one a use. Returns 0 when the use, or without one any use, can run; else 1."""
+    uses = (args.use,) if args.use else USES
+    missing: dict[str, list[str]] = {use: [] for use in uses}
+    for finding in examine(uses):
         print(f"{finding.state:9} {finding.name:16} {finding.detail}", flush=True)
         if finding.advice:
             print(f"{'':26} -> {finding.advice}", flush=True)
-        if finding.state == "missing":
-            missing.append(finding.name)
-    print(f"A node cannot run: {', '.join(missing)} missing." if missing else "A node can run.")
-    return 1 if missing else 0
+        for use in missing:
+            if finding.state == "missing" and use in finding.uses:
+                missing[use].append(finding.name)
+    print()
+    for use, names in missing.items():
+        print(f"{use:9} {'cannot run: ' + ', '.join(names) if names else 'can run'}")
+    return 0 if any(not names for names in missing.values()) else 1
 
 
-def examine() -> Iterator[Finding]:
-    """Look at everything a node uses, the most basic first."""
+def examine(uses: Sequence[str] = USES) -> Iterator[Finding]:
+    """Look at everything that one of the uses needs, the most basic first."""
     yield check_python()
-    core = list(check_core())
-    yield from core
-    yield check_library("OpenVINO", "openvino", "on a CPU networks run on torch, which is slower")
-    yield check_library("ONNX Runtime", "onnxruntime", "only backend onnxruntime and .onnx files need it")
-    yield check_library("rosbags", "rosbags", "only `depth_anything bag` needs it")
-    yield check_rclpy()
-    yield check_cv_bridge()
-    if all(finding.state != "missing" for finding in core):
-        yield check_checkpoints()
-    yield check_shared_memory()
+    yield required("NumPy", probe(VERSION_OF.format("numpy")), pip("numpy"))
+    yield required("OpenCV", probe(VERSION_OF.format("cv2")), pip("opencv-python-headless"))
+    if set(uses) & set(ESTIMATING):
+        core = list(check_core())
+        yield from core
+        yield check_library("OpenVINO", "openvino", "on a CPU networks run on torch, which is slower")
+        yield check_library("ONNX Runtime", "onnxruntime", "only backend onnxruntime and .onnx files need it")
+        yield check_library("rosbags", "rosbags", "only `depth_anything bag` needs it")
+        if all(finding.state != "missing" for finding in core):
+            yield from check_checkpoints()
+    if "node" in uses:
+        yield check_rclpy()
+        yield check_cv_bridge()
+        yield check_shared_memory()
+    for use in EXTRAS:
+        if use in uses:
+            yield check_extra(use)
 
 
 def check_python() -> Finding:
@@ -103,13 +131,11 @@ def check_python() -> Finding:
 
 
 def check_core() -> Iterator[Finding]:
-    """Everything `DepthEstimator` imports, and the GPUs torch sees."""
-    yield required("NumPy", probe(VERSION_OF.format("numpy")), pip("numpy"))
-    yield required("OpenCV", probe(VERSION_OF.format("cv2")), pip("opencv-python-headless"))
-    yield required("safetensors", probe(VERSION_OF.format("safetensors")), pip("safetensors"))
-    yield required("huggingface_hub", probe(VERSION_OF.format("huggingface_hub")), pip("huggingface_hub"))
+    """Everything `DepthEstimator` imports beside NumPy and OpenCV, and the GPUs torch sees."""
+    for name in ("safetensors", "huggingface_hub"):
+        yield required(name, probe(VERSION_OF.format(name)), pip(name), ESTIMATING)
     torch = probe(TORCH)
-    yield required("torch", Probe(torch.facts[:1], torch.error), pip("torch"))
+    yield required("torch", Probe(torch.facts[:1], torch.error), pip("torch"), ESTIMATING)
     if len(torch.facts) > 1:
         yield Finding("CUDA", "ok", ", ".join(torch.facts[1:]))
     else:
@@ -125,6 +151,17 @@ def check_library(name: str, distribution: str, without: str) -> Finding:
     return Finding(name, "ok", version)
 
 
+def check_extra(use: str) -> Finding:
+    """Versions of the libraries that one use needs beside the core's."""
+    versions = {name: installed_version(name) for name in EXTRAS[use]}
+    lacking = [name for name, version in versions.items() if version is None]
+    title = f"for {use}"
+    if lacking:
+        advice = pip(f"depth_anything_ros[{EXTRA_NAMES[use]}]")
+        return Finding(title, "missing", f"not installed: {', '.join(lacking)}", advice, (use,))
+    return Finding(title, "ok", ", ".join(f"{name} {version}" for name, version in versions.items()), "", (use,))
+
+
 def check_rclpy() -> Finding:
     """One ROS, not two, with the messages the node uses and a middleware that loads."""
     sourced, from_pip = sourced_ros(os.environ), installed_version("ros-rclpy")
@@ -134,8 +171,9 @@ def check_rclpy() -> Finding:
             "missing",
             f"two ROS are mixed: {sourced} is sourced, ros-rclpy {from_pip} is installed by pip in {sys.prefix}",
             "use one: a shell without setup.bash, or a virtual environment without the [ros] extra",
+            ("node",),
         )
-    return required("rclpy", probe(RCLPY), rclpy_advice(sourced, ROS_ROOT))
+    return required("rclpy", probe(RCLPY), rclpy_advice(sourced, ROS_ROOT), ("node",))
 
 
 def sourced_ros(environment: Mapping[str, str]) -> Path | None:
@@ -166,18 +204,29 @@ def check_cv_bridge() -> Finding:
     return Finding("cv_bridge", "ok", "imports")
 
 
-def check_checkpoints() -> Finding:
-    """Official files in the search folders."""
+def check_checkpoints() -> Iterator[Finding]:
+    """Official files in the search folders, each read as a model reads it."""
+    from depth_anything_ros.errors import CheckpointError
     from depth_anything_ros.model.checkpoint_search import find_checkpoint, search_folders
-    from depth_anything_ros.model.registry import DATASETS, ENCODERS
+    from depth_anything_ros.model.registry import DATASETS, encoders_of
+    from depth_anything_ros.model.weights import read_checkpoint
+    from depth_anything_ros.settings import ModelSettings
 
-    paths = [find_checkpoint(encoder, dataset) for encoder in ENCODERS for dataset in DATASETS]
-    found = [str(path) for path in paths if path is not None]
-    if found:
-        return Finding("checkpoints", "ok", ", ".join(found))
-    folders = ", ".join(map(str, search_folders()))
-    advice = "depth_anything download vits hypersim; or let the node do it on its first start"
-    return Finding("checkpoints", "optional", f"none in {folders}", advice)
+    models = [(encoder, dataset) for dataset in DATASETS for encoder in encoders_of(dataset)]
+    found = [(*model, path) for model in models if (path := find_checkpoint(*model)) is not None]
+    for encoder, dataset, path in found:
+        try:
+            read_checkpoint(path, encoder, dataset)
+        except CheckpointError as error:
+            advice = f"delete it, then: depth_anything download {encoder} {dataset}"
+            yield Finding("checkpoint", "missing", str(error), advice, ESTIMATING)
+        else:
+            yield Finding("checkpoint", "ok", f"{encoder} {dataset}: {path}", "", ESTIMATING)
+    if not found:
+        default = ModelSettings()
+        folders = ", ".join(map(str, search_folders()))
+        advice = f"depth_anything download {default.encoder} {default.dataset}; or the first start does it"
+        yield Finding("checkpoint", "optional", f"none in {folders}", advice, ESTIMATING)
 
 
 def check_shared_memory() -> Finding:
@@ -193,11 +242,11 @@ def check_shared_memory() -> Finding:
     return Finding("shared memory", "optional", detail, advice)
 
 
-def required(name: str, found: Probe, advice: str) -> Finding:
-    """Row of a library that the node cannot do without."""
+def required(name: str, found: Probe, advice: str, uses: tuple[str, ...] = USES) -> Finding:
+    """Row of a library that these uses cannot do without."""
     if found.error:
-        return Finding(name, "missing", found.error, advice)
-    return Finding(name, "ok", ", ".join(found.facts))
+        return Finding(name, "missing", found.error, advice, uses)
+    return Finding(name, "ok", ", ".join(found.facts), "", uses)
 
 
 def pip(requirement: str) -> str:

@@ -74,11 +74,8 @@ def load_model(
     if checkpoint == UNTRAINED:
         return _untrained(encoder, dataset)
     path = resolve_checkpoint(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
-    check_dataset(path, dataset)
     before = path.stat()
-    state_dict = read_state_dict(path)
-    check_encoder(state_dict, encoder, dataset, path)
-    check_values(state_dict, path)
+    state_dict = read_checkpoint(path, encoder, dataset)
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
     with torch.device("meta"):
@@ -96,6 +93,19 @@ def load_model(
     return LoadedModel(network, str(path), digest)
 
 
+def read_checkpoint(path: Path, encoder: str, dataset: str) -> dict[str, Tensor]:
+    """Read a file as `load_model` does: the weights, memory-mapped, checked to be of this encoder and dataset.
+
+    Raises:
+        CheckpointInvalid, CheckpointMismatch: as `load_model`.
+    """
+    check_dataset(path, dataset)
+    state_dict = read_state_dict(path)
+    check_encoder(state_dict, encoder, dataset, path)
+    check_values(state_dict, path)
+    return state_dict
+
+
 def _check_depth(network: DepthNetwork, path: Path) -> None:
     """Refuse weights that give no depth: NaN, or one value for a whole picture of noise.
 
@@ -103,7 +113,7 @@ def _check_depth(network: DepthNetwork, path: Path) -> None:
     """
     x = torch.randn((1, 3, *CHECK_SIZE), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(False), torch.no_grad():  # what the network keeps of it is an ordinary tensor
-        depth = network.before_activation(x)
+        depth = network.before_activation(x)[:, 0]
     if not varies(depth):
         raise CheckpointInvalid(f"{path} is damaged: with its weights depth is the same everywhere, or NaN")
 

@@ -12,9 +12,12 @@ from depth_anything_ros.errors import FitRefused
 from depth_anything_ros.scale.fit import ScaleFit, fit_scale
 from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
+from depth_anything_ros.settings import FitSettings
 
 FRAMES = 30
 LONGEST_S = 15.0
+# A single beam gives one reading a frame, and a slow network few frames: then it takes longer to have enough.
+LONGEST_FOR_FEW_S = 60.0
 
 
 class CalibrationRun:
@@ -30,8 +33,9 @@ class CalibrationRun:
     ) -> None:
         self._done = done
         self._clock = clock
-        self._until_s = clock() + LONGEST_S
+        self._began_s = clock()
         self._frames = 0
+        self._pairs = 0
         self._pool = SamplePool(math.inf)
         self._fits: list[ScaleFit] = []
         self._problem = "no frame came"
@@ -40,12 +44,18 @@ class CalibrationRun:
     @property
     def has_enough(self) -> bool:
         """Whether enough frames have come."""
-        return self._frames >= FRAMES
+        return self._frames >= FRAMES and not self._has_few_pairs
 
     @property
     def is_overdue(self) -> bool:
         """Whether its time is over."""
-        return self._clock() >= self._until_s
+        longest_s = LONGEST_FOR_FEW_S if self._has_few_pairs else LONGEST_S
+        return self._clock() - self._began_s >= longest_s
+
+    @property
+    def _has_few_pairs(self) -> bool:
+        """Whether pairs have come, but fewer than a fit needs."""
+        return 0 < self._pairs < FitSettings.min_samples
 
     def is_of_another(self, model: object) -> bool:
         """Return whether the frames so far came from another model than this one."""
@@ -55,6 +65,7 @@ class CalibrationRun:
     def add_pairs(self, stamp_s: float, pairs: Pairs) -> None:
         """Add the readings of a frame."""
         self._frames += 1
+        self._pairs += pairs.predicted.size
         self._pool.add(stamp_s, *pairs)
 
     def add_fit(self, fit: ScaleFit) -> None:

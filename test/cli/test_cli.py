@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from depth_anything_ros.cli import doctor
+from depth_anything_ros.cli import doctor, main
 from depth_anything_ros.cli.download import HELP
 
+ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
 EVERY_HELP = """
 import contextlib, pkgutil, sys
@@ -68,10 +69,10 @@ def remove_module(folder: Path, name: str) -> None:
     replace_module(folder, name, f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')")
 
 
-def test_doctor_says_that_a_node_can_run_where_everything_is_here() -> None:
+def test_doctor_says_that_every_use_can_run_where_everything_is_here() -> None:
     done = call("doctor")
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1] == "A node can run."
+    assert done.stdout.splitlines()[-5:] == [f"{use:9} can run" for use in doctor.USES]
     for name in ("Python", "NumPy", "OpenCV", "torch", "rclpy"):
         assert state_of(name, done.stdout) == "ok"
     assert "rmw_" in done.stdout
@@ -93,14 +94,67 @@ def test_doctor_works_where_nothing_is_installed_and_says_how_to_get_each_thing(
 def test_doctor_reports_a_library_that_is_there_but_broken(tmp_path: Path) -> None:
     replace_module(tmp_path, "torch", "raise OSError('libcudart.so.12: cannot open shared object file')")
     done = call("doctor", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
     assert state_of("torch", done.stdout) == "missing"
     assert "libcudart.so.12" in done.stdout
+    assert done.returncode == 0, "the client can run"
+    assert done.stdout.splitlines()[-5:] == [
+        *(f"{use:9} cannot run: torch" for use in doctor.ESTIMATING),
+        "client    can run",
+    ]
+
+
+@pytest.mark.parametrize(("use", "status"), [("client", 0), ("predict", 1)])
+def test_doctor_of_one_use_looks_at_what_it_needs_alone(
+    use: str, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked_at: list[str] = []
+
+    def fake_probe(code: str) -> doctor.Probe:
+        looked_at.append(code)
+        return doctor.Probe(error="No module named 'torch'") if code == doctor.TORCH else doctor.Probe(("1.0",))
+
+    monkeypatch.setattr(doctor, "probe", fake_probe)
+    assert main(["doctor", use]) == status
+    assert not {doctor.RCLPY, doctor.CV_BRIDGE} & set(looked_at)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{use:9} can")
+
+
+@pytest.mark.parametrize("use", doctor.EXTRAS)
+def test_the_libraries_of_an_extra_are_those_of_setup_py(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed_version", {"httpx": "0.27"}.get)
+    found = doctor.check_extra(use)
+    assert (found.state, found.uses) == ("missing", (use,))
+    assert "httpx" not in found.detail
+    assert f"depth_anything_ros[{doctor.EXTRA_NAMES[use]}]" in found.advice
+    setup = (ROOT / "setup.py").read_text()
+    for name in doctor.EXTRAS[use]:
+        assert f'"{name}>=' in setup
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 99\n",
+        b"<!DOCTYPE html><html>404</html>",
+        b"",
+    ],
+    ids=["Git LFS pointer", "web page", "empty"],
+)
+def test_a_file_that_is_no_checkpoint_is_not_called_one(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEPTH_ANYTHING_CHECKPOINTS", str(tmp_path))
+    path = tmp_path / "depth_anything_v2_metric_hypersim_vits.pth"
+    path.write_bytes(content)
+    [found] = doctor.check_checkpoints()
+    assert (found.state, found.uses) == ("missing", doctor.ESTIMATING)
+    assert f"{path} is not a checkpoint" in found.detail
+    assert found.advice == "delete it, then: depth_anything download vits hypersim"
 
 
 def test_doctor_survives_a_library_that_crashes_on_import(tmp_path: Path) -> None:
     replace_module(tmp_path, "rclpy", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    done = call("doctor", PYTHONPATH=str(tmp_path))
+    done = call("doctor", "node", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
     assert state_of("rclpy", done.stdout) == "missing"
     assert "SIGSEGV" in done.stdout
@@ -143,13 +197,17 @@ def test_pip_is_advised_in_a_virtual_environment_only(monkeypatch: pytest.Monkey
     assert "-m venv --system-site-packages" in doctor.pip("torch")
 
 
-def test_checkpoints_in_the_search_folders_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_in_the_search_folders_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_folder: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("DEPTH_ANYTHING_CHECKPOINTS", str(tmp_path))
-    assert doctor.check_checkpoints().state == "optional"
-    path = tmp_path / "depth_anything_v2_metric_vkitti_vitb.pth"
-    path.touch()
-    assert doctor.check_checkpoints() == doctor.Finding("checkpoints", "ok", str(path))
+    [none] = doctor.check_checkpoints()
+    assert none.state == "optional"
+    assert "depth_anything download vits hypersim" in none.advice
+    monkeypatch.setenv("DEPTH_ANYTHING_CHECKPOINTS", str(toy_folder))
+    found = list(doctor.check_checkpoints())
+    assert {finding.state for finding in found} == {"ok"}
+    assert f"toy vkitti: {toy_folder / 'depth_anything_v2_metric_vkitti_toy.pth'}" in [row.detail for row in found]
 
 
 def test_too_little_shared_memory_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +226,17 @@ def test_download_of_unknown_names_lists_the_known_ones(tmp_path: Path) -> None:
     done = call("download", "vits", "indoor")
     assert done.returncode == 1
     assert "hypersim, vkitti, relative" in done.stderr
+
+
+def test_download_without_names_lists_the_models_with_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    repository = "depth-anything/Depth-Anything-V2-Metric-Hypersim-Small"
+    assert ["vits", "hypersim", "metric", "Apache-2.0", repository] in rows
+    assert {row[3] for row in rows if row[:2] == ["vitl", "relative"]} == {"CC-BY-NC-4.0"}
+    assert [row[0] for row in rows if row[1] == "synthetic"] == ["vitt"]
+    assert main(["download", "vits"]) == 1
+    assert "DATASET is missing" in capsys.readouterr().err
 
 
 def test_download_names_the_licence_and_wants_consent_where_it_is_non_commercial(tmp_path: Path) -> None:

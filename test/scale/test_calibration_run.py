@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.scale.calibration_run import FRAMES, LONGEST_S, CalibrationRun
+from depth_anything_ros.scale.calibration_run import FRAMES, LONGEST_FOR_FEW_S, LONGEST_S, CalibrationRun
 from depth_anything_ros.scale.fit import ScaleFit
 from depth_anything_ros.scale.range_samples import NO_PAIRS, Pairs
 
@@ -92,6 +92,29 @@ def test_it_is_overdue_after_its_time() -> None:
     run.now_s = LONGEST_S - 0.01
     assert not run.run.is_overdue
     run.now_s = LONGEST_S
+    assert run.run.is_overdue
+
+
+def test_a_single_beam_is_given_the_time_that_a_fit_needs() -> None:
+    run = Run()
+    for number in range(19):
+        run.run.add_pairs(float(number), Pairs(np.array([2.0]), np.array([2.6])))
+    run.now_s = LONGEST_FOR_FEW_S - 0.01
+    overdue = [run.run.is_overdue]
+    run.run.add_pairs(19.0, Pairs(np.array([2.0]), np.array([2.6])))
+    overdue.append(run.run.is_overdue)
+    assert overdue == [False, True]
+    fit = run.result()
+    assert isinstance(fit, ScaleFit)
+    assert fit.scale == pytest.approx(1.3)
+
+
+def test_frames_in_which_a_beam_saw_nothing_do_not_end_it() -> None:
+    run = Run()
+    for number in range(FRAMES):
+        run.run.add_pairs(float(number), Pairs(np.array([2.0]), np.array([2.6])) if number % 2 else NO_PAIRS)
+    assert not run.run.has_enough
+    run.now_s = LONGEST_FOR_FEW_S
     assert run.run.is_overdue
 
 
