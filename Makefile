@@ -9,20 +9,35 @@ MINUTES ?= 60
 WORKERS ?= 2
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
-.PHONY: help setup demo test check pins bench soak clean
+.PHONY: help setup demo test test-fast check docs pins bench soak clean
 
 help:
-	@echo "make setup | demo [ARGS='photo.jpg ...'] | test [ARGS='-k name'] | check | bench | soak [MINUTES=5] | clean"
+	@echo "make setup      .venv with the tested versions"
+	@echo "make demo       see the whole chain run; ARGS='photo.jpg folder/' for your own pictures"
+	@echo "make check      format, lint, types, who imports whom"
+	@echo "make test       all tests; ARGS='-k name' for some"
+	@echo "make test-fast  the core alone, under a minute"
+	@echo "make docs       the documentation as a site, in build/site"
+	@echo "make pins       whether the pins install on every supported Python"
+	@echo "make bench      measure; ARGS='node' for one benchmark"
+	@echo "make soak       the node under disturbance; MINUTES=5"
+	@echo "make clean      remove everything that these made"
 
 setup: $(READY)
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,test,dev,docs]'
 	touch $@
 
 demo: $(READY)
 	$(BIN)/python -m demo $(ARGS)
+
+# The core alone: no processes, no sockets, no ROS, no large networks.
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --ignore=test/node --ignore=test/bridge \
+		--ignore=test/cli --ignore=test/backends --ignore=test/runtime --ignore=test/model/test_parity.py \
+		--ignore=test/test_floors.py --ignore=test/test_examples.py $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
@@ -37,6 +52,10 @@ check: $(READY)
 pins: $(READY)
 	for python in $(PYTHONS); do echo "Python $$python" && $(BIN)/uv pip compile --quiet --no-python-downloads \
 		--python-version $$python --constraint constraints.txt --all-extras setup.py > /dev/null || exit 1; done
+
+# The site in build/site. Warnings are errors.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -74,6 +74,7 @@ TEST = [
     "colcon-common-extensions>=0.3",
 ]
 DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"]
 
 setup(
     name=NAME,
@@ -105,6 +106,7 @@ setup(
         "client": CLIENT,
         "test": TEST,
         "dev": DEV,
+        "docs": DOCS,
     },
     entry_points={
         "console_scripts": [

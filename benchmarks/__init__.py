@@ -1,4 +1,4 @@
-"""Measurements: `python -m benchmarks [NAME ...] [OPTIONS]`, one JSON line each. See README.md."""
+"""Measurements: `python -m benchmarks [NAME ...] [OPTIONS]`, one JSON line each. docs/benchmarks.md has the results."""
 
 from __future__ import annotations
 

@@ -8,7 +8,10 @@
     │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
     │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
     │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
-    │   └── SettingsError          a setting or parameter: unknown name, value out of range
+    │   ├── SettingsError          a setting or parameter: unknown name, value out of range
+    │   ├── CannotWrite            a folder that takes no more
+    │   ├── OtherRun               a folder with another run's results
+    │   └── DamagedMessage         a message that is not what its type says
     ├── CheckpointError            weights
     │   ├── CheckpointNotFound     no file in any of the places searched
     │   ├── CheckpointInvalid      not a checkpoint, truncated, damaged
@@ -23,9 +26,11 @@ Messages name the thing, the value and what is allowed. They may contain paths, 
 maps the *class* to its own words and never forwards the text.
 """
 
+import math
 import reprlib
 
 MAX_LINE = 2000
+MAX_TEXT = 4000
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -51,7 +56,7 @@ class RangeError(InputError):
 
 
 class FitRefused(InputError):
-    """Samples that do not tell the scale of depth: too few, too far apart, or telling something absurd."""
+    """Samples that do not determine the scale of depth: too few, in disagreement, or with an absurd result."""
 
 
 class SettingsError(InputError):
@@ -95,15 +100,15 @@ class BackendError(DepthAnythingError):
 
 
 class CannotWrite(InputError):
-    """The folder takes no more: nothing that follows would arrive either."""
+    """The folder cannot be written to, so nothing that follows can be either."""
 
 
 class OtherRun(InputError):
-    """The folder holds what another model, another camera or another program made."""
+    """The folder holds results of another model, another camera or another program."""
 
 
 class DamagedMessage(InputError):
-    """A message that is not what its type says."""
+    """A message in a bag that cannot be read as its type says."""
 
 
 def os_reason(error: OSError | ValueError) -> str:
@@ -112,8 +117,23 @@ def os_reason(error: OSError | ValueError) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Return an error's words; those that were not raised on purpose need their class to be understood."""
-    return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
+    """Return an error's message, shortened, with its class where it was not raised on purpose."""
+    if isinstance(error, DepthAnythingError):
+        return shortened(str(error))
+    return shortened(f"{type(error).__name__}: {error}")
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most `MAX_TEXT` characters, without its middle where it is longer."""
+    half = MAX_TEXT // 2
+    return text if len(text) <= MAX_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
+def readable(number: float, digits: int = 3) -> str:
+    """Return a number rounded to so many digits, or to a whole one, and without an exponent: 3983, 12.3, 0.00412."""
+    if not 0 < abs(number) < 10 ** (digits - 1):
+        return f"{number:.0f}"
+    return f"{number:.{digits - 1 - math.floor(math.log10(abs(number)))}f}".rstrip("0").rstrip(".")
 
 
 def quoted(text: object) -> str:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from depth_anything_ros.errors import CheckpointNotFound, os_reason
-from depth_anything_ros.model.registry import dataset_spec, encoder_spec, encoders_of
+from depth_anything_ros.model.registry import DATASETS, dataset_spec, encoder_spec, encoders_of
 
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
 HUB_OWNER = "depth-anything"
@@ -48,7 +48,7 @@ def cache_folder() -> Path:
 def search_folders() -> list[Path]:
     """Folders of `DEPTH_ANYTHING_CHECKPOINTS` (separated like PATH), then the cache folder."""
     listed = os.environ.get(CHECKPOINTS_VARIABLE, "").split(os.pathsep)
-    return [*(Path(folder).expanduser() for folder in listed if folder), cache_folder()]
+    return [*(Path(os.path.expanduser(folder)) for folder in listed if folder), cache_folder()]  # noqa: PTH111 - as below
 
 
 def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
@@ -71,7 +71,8 @@ def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
 
 def find_checkpoint(encoder: str, dataset: str) -> Path | None:
     """Return the first official file, or folder of a repository with a model.safetensors, in the search folders."""
-    return next((path for path in _candidates(encoder, dataset) if os.path.isfile(path)), None)  # noqa: PTH113 - Path's raises for unreadable folders
+    is_file = os.path.isfile  # Path.is_file raises for folders that cannot be read
+    return next((path for path in _candidates(encoder, dataset) if is_file(path)), None)
 
 
 def _candidates(encoder: str, dataset: str) -> list[Path]:
@@ -89,10 +90,20 @@ def how_to_get(encoder: str, dataset: str) -> str:
     tried = "\n".join(f"  {path}" for path in _candidates(encoder, dataset))
     text = f"no checkpoint {name} on this machine. Looked for:\n{tried}\n"
     if repository is None:
-        return text + (
-            f"There are no official weights for encoder {encoder!r} with dataset {dataset!r}: give a checkpoint's path."
+        return (
+            text
+            + f"There are no official weights for encoder {encoder!r} with dataset {dataset!r}. "
+            + (
+                f"Choose dataset {' or '.join(others)}, or give a checkpoint's path."
+                if (others := _datasets_with_weights(encoder))
+                else "Give a checkpoint's path."
+            )
         )
     return text + (
         f"Either run `depth_anything download {encoder} {dataset}` where there is internet, or put {name} "
         f"from {repository} on the Hugging Face Hub into a folder named in {CHECKPOINTS_VARIABLE}."
     )
+
+
+def _datasets_with_weights(encoder: str) -> list[str]:
+    return [name for name in DATASETS if hub_repository(encoder, name) or bundled_checkpoint(encoder, name)]

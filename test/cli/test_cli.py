@@ -228,6 +228,17 @@ def test_download_of_unknown_names_lists_the_known_ones(tmp_path: Path) -> None:
     assert "hypersim, vkitti, relative" in done.stderr
 
 
+def test_download_without_names_lists_the_models_with_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    repository = "depth-anything/Depth-Anything-V2-Metric-Hypersim-Small"
+    assert ["vits", "hypersim", "metric", "Apache-2.0", repository] in rows
+    assert {row[3] for row in rows if row[:2] == ["vitl", "relative"]} == {"CC-BY-NC-4.0"}
+    assert [row[0] for row in rows if row[1] == "synthetic"] == ["vitt"]
+    assert main(["download", "vits"]) == 1
+    assert "DATASET is missing" in capsys.readouterr().err
+
+
 def test_download_names_the_licence_and_wants_consent_where_it_is_non_commercial(tmp_path: Path) -> None:
     done = call("download", "vitl", "hypersim", "--folder", str(tmp_path))
     assert done.returncode == 1

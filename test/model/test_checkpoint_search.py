@@ -89,5 +89,12 @@ def test_missing_checkpoint_lists_every_place_and_both_ways_to_get_it(
 
 
 def test_an_encoder_without_official_weights_says_so() -> None:
-    with pytest.raises(CheckpointNotFound, match="no official weights for encoder 'toy'"):
+    with pytest.raises(CheckpointNotFound, match=r"no official weights for encoder 'toy' .* Give a checkpoint's path"):
         load_model("toy", "hypersim")
+
+
+def test_the_demonstration_encoder_with_another_dataset_names_the_one_it_comes_with() -> None:
+    with pytest.raises(
+        CheckpointNotFound, match=r"encoder 'vitt' with dataset 'hypersim'\. Choose dataset synthetic, or"
+    ):
+        load_model("vitt", "hypersim")
