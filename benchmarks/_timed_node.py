@@ -20,7 +20,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
 from depth_anything_ros.estimator import DepthEstimator, DepthTensors, Focal
 from depth_anything_ros.node.frame_statistics import FrameStatistics
-from depth_anything_ros.node.lifecycle import NODE_NAME, DepthAnythingNode
+from depth_anything_ros.node.lifecycle import PROGRAM, DepthAnythingNode
 from depth_anything_ros.node.process import run_node
 from depth_anything_ros.settings import ModelSettings
 
@@ -102,7 +102,7 @@ def main() -> None:
     path, *ros_arguments = sys.argv[1:]
     notes = Notes(Path(path))
     notes.mark("imported")
-    run_node(NODE_NAME, partial(TimedNode, notes), DepthAnythingNode.start, DepthAnythingNode.stop, ros_arguments)
+    run_node(PROGRAM, partial(TimedNode, notes), DepthAnythingNode.start, DepthAnythingNode.stop, ros_arguments)
 
 
 if __name__ == "__main__":

@@ -203,6 +203,7 @@ class CameraSettings:
         min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
             None does not clip on that side.
         cloud_stride: the cloud takes every n-th row and column.
+        cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
         stale_after_s: input that has not come for so long is reported.
@@ -235,6 +236,7 @@ class CameraSettings:
     min_range_m: float | None = None
     max_range_m: float | None = None
     cloud_stride: int = 1
+    cloud_keeps_far: bool = False
     cloud_rate_hz: float | None = None
     color_max_m: float | None = None
     stale_after_s: float = 3.0

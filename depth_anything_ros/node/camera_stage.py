@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from torch import Tensor
 
@@ -21,6 +23,11 @@ from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Estimate, Scaling
 from depth_anything_ros.settings import CameraSettings
+
+RAW_DEPTH = (
+    "the images are raw, so ~/depth/image is distorted as they are. ~/points is right, but depth_image_proc, rtabmap "
+    "and depthimage_to_laserscan take rectified depth: for them, give this node image_rect and rectified:=true"
+)
 
 
 class CameraStage:
@@ -69,12 +76,15 @@ class CameraStage:
     def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
         height, width = depth.shape
         try:
-            return self._camera_infos.match(
+            matched = self._camera_infos.match(
                 header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
             )
         except CameraError as error:
             self._health.warn(str(error))
             return None
+        if not settings.rectified and is_distorted(matched[0]):
+            self._health.remark(RAW_DEPTH)
+        return matched
 
     def _residual_m(self) -> float | None:
         if self.scaling.state is None:
@@ -91,6 +101,13 @@ class CameraStage:
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
         return self._filter(metres, stamp_s(estimate.header))
+
+
+def is_distorted(info: CameraInfo) -> bool:
+    """Whether rectifying the images of a CameraInfo would change them: by the lens, or by P that is not K."""
+    k, p = (np.array(matrix, np.float64) for matrix in (info.k, info.p))
+    has_another_p = p[0] != 0 and not np.allclose(p.reshape(3, 4)[:, :3], k.reshape(3, 3))
+    return any(info.d) or has_another_p
 
 
 def clip_range(depth: Tensor, settings: CameraSettings) -> Tensor:

@@ -46,22 +46,35 @@ class InferenceWorker:
         self._queue = queue
         self._models = models
         self._on_device_lost = on_device_lost
+        self._lock = threading.Lock()  # starting and stopping
         self._thread: threading.Thread | None = None
+        self._has_ended = False
         self._inferring_since_s: float | None = None
         self.recovery = Recovery()
 
     def start(self) -> None:
-        """Begin, with nothing waiting."""
-        self._queue.open()
-        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
-        self._thread.start()
+        """Begin, with nothing waiting. Does nothing after `end`."""
+        with self._lock:
+            if self._has_ended:
+                return
+            self._queue.open()
+            self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+            self._thread.start()
 
     def stop(self, timeout_s: float | None) -> bool:
-        """End after the frame at hand. Returns False if it is still under way after the time."""
-        self._queue.close()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        return self._thread is None or not self._thread.is_alive()
+        """Stop after the frame at hand. Returns False if it is still under way after the time."""
+        with self._lock:
+            self._queue.close()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+        return thread is None or not thread.is_alive()
+
+    def end(self, timeout_s: float) -> bool:
+        """`stop` for good: the process ends, though another thread may be about to start the worker."""
+        with self._lock:
+            self._has_ended = True
+        return self.stop(timeout_s)
 
     def max_batch(self, estimator: DepthEstimator) -> int:
         """How many cameras' frames are estimated together."""

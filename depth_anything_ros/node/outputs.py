@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float32, Header
 from torch import Tensor
@@ -29,6 +28,7 @@ from depth_anything_ros.node.conversions import (
     depth_to_image,
 )
 from depth_anything_ros.node.frame import Frame, FrameDepth
+from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.settings import CameraSettings
 
@@ -78,7 +78,7 @@ class Outputs:
             kind,
             topic,
             OUTPUT_QUEUE,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(),
             event_callbacks=self._qos_watch.of_publisher(topic),
         )
 
@@ -160,8 +160,7 @@ class Outputs:
         with frame.watch.time("back_projection"):
             if settings.edge_filter:
                 metres = mark_flying(metres)
-            if settings.min_range_m is not None or settings.max_range_m is not None:
-                metres = torch.where(torch.isfinite(metres), metres, torch.nan)
+            metres = _without_infinite(metres, settings)
             message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
         with frame.watch.time("publish"):
             self._points.publish(message)
@@ -177,6 +176,15 @@ class Outputs:
         steady = now_s - self._next_cloud_s < period_s
         self._next_cloud_s = (self._next_cloud_s if steady else now_s) + period_s
         return True
+
+
+def _without_infinite(metres: Tensor, settings: CameraSettings) -> Tensor:
+    """Points of depth outside the limits: none, or at the farther limit where those beyond it are kept."""
+    if settings.cloud_keeps_far and settings.max_range_m is not None:
+        metres = torch.where(metres == torch.inf, settings.max_range_m, metres)
+    if settings.min_range_m is not None or settings.max_range_m is not None:
+        metres = torch.where(torch.isfinite(metres), metres, torch.nan)
+    return metres
 
 
 def _listened_to(publisher: Any) -> bool:
