@@ -40,3 +40,9 @@ class DepthMap:
     def unit(self) -> str:
         """`"m"` for metric depth, `""` for the others."""
         return "m" if self.kind == "metric" else ""
+
+    def sky_at_infinity(self) -> NDArray[np.float32]:
+        """Return `values` with +Inf where the sky is (REP 117: beyond every range); without sky, the same array."""
+        if self.sky is None:
+            return self.values
+        return np.where(self.sky, np.float32(np.inf), self.values)

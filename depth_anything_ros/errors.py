@@ -7,11 +7,11 @@
     │   ├── ImageError             image or image message: shape, dtype, encoding, size caps
     │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
     │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
-    │   ├── FitRefused             samples that do not determine the scale: too few, or in disagreement
+    │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
     │   ├── SettingsError          a setting or parameter: unknown name, value out of range
-    │   ├── CannotWrite            a folder that cannot be written to: full, read-only, gone
-    │   ├── OtherRun               a folder that holds another run's results
-    │   └── DamagedMessage         a message in a bag that is not what its type says
+    │   ├── CannotWrite            a folder that takes no more
+    │   ├── OtherRun               a folder with another run's results
+    │   └── DamagedMessage         a message that is not what its type says
     ├── CheckpointError            weights
     │   ├── CheckpointNotFound     no file in any of the places searched
     │   ├── CheckpointInvalid      not a checkpoint, truncated, damaged
@@ -26,9 +26,11 @@ Messages name the thing, the value and what is allowed. They may contain paths, 
 maps the *class* to its own words and never forwards the text.
 """
 
+import math
 import reprlib
 
 MAX_LINE = 2000
+MAX_TEXT = 4000
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -115,8 +117,23 @@ def os_reason(error: OSError | ValueError) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Return an error's message, with its class where it was not raised on purpose."""
-    return str(error) if isinstance(error, DepthAnythingError) else f"{type(error).__name__}: {error}"
+    """Return an error's message, shortened, with its class where it was not raised on purpose."""
+    if isinstance(error, DepthAnythingError):
+        return shortened(str(error))
+    return shortened(f"{type(error).__name__}: {error}")
+
+
+def shortened(text: str) -> str:
+    """Return a text of at most `MAX_TEXT` characters, without its middle where it is longer."""
+    half = MAX_TEXT // 2
+    return text if len(text) <= MAX_TEXT else f"{text[:half]} ... {text[-half:]}"
+
+
+def readable(number: float, digits: int = 3) -> str:
+    """Return a number rounded to so many digits, or to a whole one, and without an exponent: 3983, 12.3, 0.00412."""
+    if not 0 < abs(number) < 10 ** (digits - 1):
+        return f"{number:.0f}"
+    return f"{number:.{digits - 1 - math.floor(math.log10(abs(number)))}f}".rstrip("0").rstrip(".")
 
 
 def quoted(text: object) -> str:

@@ -185,6 +185,10 @@ class AlignmentSettings:
     hold_s: float = 5.0
 
 
+# Depth in metres at the far end of the colour picture's range, for models whose depth has no end of its own.
+ENDLESS_COLOR_MAX_M = 20.0
+
+
 @dataclass(frozen=True)
 class CameraSettings:
     """What the node does with one camera's images; each camera of a node may have its own.
@@ -203,6 +207,7 @@ class CameraSettings:
         min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
             None does not clip on that side.
         cloud_stride: the cloud takes every n-th row and column.
+        cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
         stale_after_s: input that has not come for so long is reported.
@@ -218,6 +223,7 @@ class CameraSettings:
         camera_height_m: of the optical centre above the ground; None is unknown.
         camera_pitch_rad, camera_roll_rad: how the camera is mounted, as in `ground_plane.fit_ground_plane`.
         temporal_filter_s: time constant of the smoothing over time; None does not smooth.
+        min_confidence: the cloud has no points whose confidence is less, for models that tell it; None takes all.
         edge_filter: no points between a foreground and its background.
     """
 
@@ -235,6 +241,7 @@ class CameraSettings:
     min_range_m: float | None = None
     max_range_m: float | None = None
     cloud_stride: int = 1
+    cloud_keeps_far: bool = False
     cloud_rate_hz: float | None = None
     color_max_m: float | None = None
     stale_after_s: float = 3.0
@@ -252,6 +259,7 @@ class CameraSettings:
     camera_pitch_rad: float = 0.0
     camera_roll_rad: float = 0.0
     temporal_filter_s: float | None = None
+    min_confidence: float | None = None
     edge_filter: bool = False
 
 

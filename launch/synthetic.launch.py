@@ -1,7 +1,7 @@
 """Try the node without a camera: `ros2 launch depth_anything_ros synthetic.launch.py rviz:=true seed:=7`.
 
-Starts the synthetic camera, and depth_anything.launch.py on its topics with the demonstration model. An argument
-that is left empty leaves the parameter to the parameter file, or to its default.
+Starts the synthetic camera, and depth_anything.launch.py on its topics with the demonstration model. An empty
+argument leaves the parameter to the parameter file, or to its default.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ ARGUMENTS = [
         description="parameter file of the camera and of the node",
     ),
     DeclareLaunchArgument("rviz", default_value="false", description="also show image, depth and cloud in RViz"),
+    DeclareLaunchArgument("use_sim_time", default_value="", description="true: take the time from /clock"),
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, (_, text) in PARAMETERS.items()),
 ]
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, start the depth node, and the camera in the environment that this one sets."""
-    passed_on = {name: LaunchConfiguration(name) for name in ("namespace", "params_file", "rviz")}
+    passed_on = {name: LaunchConfiguration(name) for name in ("namespace", "params_file", "rviz", "use_sim_time")}
     depth = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(SHARE / "launch" / "depth_anything.launch.py")),
         launch_arguments={**passed_on, "image": "image", "camera_info": "camera_info", "frame": FRAME}.items(),
@@ -56,6 +57,8 @@ def start_camera(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         for name, (kind, _) in PARAMETERS.items()
         if given[name]
     }
+    if given["use_sim_time"]:
+        chosen["use_sim_time"] = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     return [
         Node(
             package="depth_anything_ros",

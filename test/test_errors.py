@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 
+import pytest
+
 from depth_anything_ros import errors
+from depth_anything_ros.errors import ImageError, describe, readable
 
 
 def drawn_parents() -> dict[str, str]:
@@ -30,3 +34,29 @@ def test_the_tree_in_the_docstring_is_the_real_one() -> None:
 def test_bad_input_is_a_value_error_and_nothing_else_is() -> None:
     for _, kind in inspect.getmembers(errors, inspect.isclass):
         assert issubclass(kind, ValueError) == issubclass(kind, errors.InputError)
+
+
+@pytest.mark.parametrize(
+    ("number", "digits", "text"),
+    [
+        (3983.2, 3, "3983"),
+        (12.345, 3, "12.3"),
+        (99.96, 3, "100"),
+        (0.0041234, 3, "0.00412"),
+        (-3.5, 3, "-3.5"),
+        (0.00001, 3, "0.00001"),
+        (0, 3, "0"),
+        (1e7, 3, "10000000"),
+        (12345, 4, "12345"),
+        (1.39994, 4, "1.4"),
+        (math.nan, 3, "nan"),
+        (math.inf, 3, "inf"),
+    ],
+)
+def test_numbers_are_written_as_people_do(number: float, digits: int, text: str) -> None:
+    assert readable(number, digits) == text
+
+
+@pytest.mark.parametrize("error", [ValueError("x" * 10**6), ImageError("x" * 10**6)])
+def test_the_words_of_an_error_are_shortened(error: Exception) -> None:
+    assert len(describe(error)) < 4100

@@ -49,14 +49,23 @@ class Report:
     without_truth: list[str] = field(default_factory=list)
 
 
-def pairs(predicted: Path, truth: Path, report: Report) -> Iterator[tuple[str, Path, Path]]:
-    """Yield (name, prediction, truth); put what has no partner into the report."""
+def pairs(
+    predicted: Path, truth: Path, report: Report, *, needs_metres: bool = True
+) -> Iterator[tuple[str, Path, Path]]:
+    """Yield (name, prediction, truth); put what has no partner into the report.
+
+    Args:
+        needs_metres: refuse predictions that are known up to a factor only.
+
+    Raises:
+        InputError: paths that do not exist or do not match, or predictions that cannot be compared.
+    """
     for path in (predicted, truth):
         if not exists(path):
             raise InputError(f"{path} does not exist")
     if predicted.is_dir() != truth.is_dir():
         raise InputError(f"{predicted} and {truth} must be two files or two folders")
-    refuse_relative(predicted)
+    refuse_without_metres(predicted, needs_metres=needs_metres)
     if not predicted.is_dir():
         yield truth.stem, predicted, truth
         return
@@ -97,8 +106,8 @@ def depth_folder(folder: Path) -> Path:
     return next((folder / kind for kind in ("npy", "png") if (folder / kind).is_dir()), folder)
 
 
-def refuse_relative(path: Path) -> None:
-    """Raise InputError for what `predict` made with a relative model: it has no metres, and larger is nearer."""
+def refuse_without_metres(path: Path, *, needs_metres: bool = True) -> None:
+    """Raise InputError for depth without metres of `predict`; depth up to a factor passes unless metres are needed."""
     from depth_anything_ros.errors import OtherRun
     from depth_anything_ros.offline.prediction_folder import read_manifest
 
@@ -107,8 +116,13 @@ def refuse_relative(path: Path) -> None:
             manifest = read_manifest(folder)
         except OtherRun:  # another program's file says nothing about these
             continue
-        if manifest is not None and manifest.model.get("kind") == "relative":
-            raise InputError(f"{path} holds relative depth, which has no metres to be compared")
+        kind = None if manifest is None else manifest.model.get("kind")
+        if kind == "relative":
+            raise InputError(f"{path} holds relative depth, which has no metres and cannot be compared with depth")
+        if kind == "scale_invariant" and needs_metres:
+            raise InputError(
+                f"{path} holds scale_invariant depth, which has no metres; `evaluate --median-scaling` scores it"
+            )
 
 
 def say_what_is_missing(report: Report) -> None:

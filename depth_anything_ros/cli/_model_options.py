@@ -80,31 +80,53 @@ def model_settings(args: argparse.Namespace) -> ModelSettings:
     )
 
 
-def max_depth(args: argparse.Namespace) -> float:
-    """Return the maximum depth in metres: the option's, else the dataset's. Raises SettingsError."""
+def max_depth(args: argparse.Namespace) -> float | None:
+    """Return the maximum depth in metres, the option's or the dataset's; None if depth does not depend on one.
+
+    Raises:
+        SettingsError: not a positive number, or given for a dataset that has none.
+    """
     from depth_anything_ros.model.registry import dataset_spec
 
-    max_depth_m: float = dataset_spec(args.dataset).max_depth_m if args.max_depth is None else args.max_depth
+    spec = dataset_spec(args.dataset)
+    if spec.kind != "metric" or spec.needs_focal:
+        if args.max_depth is not None:
+            raise SettingsError(f"--max-depth does not apply to {args.dataset}: leave it out")
+        return None
+    max_depth_m: float = spec.max_depth_m if args.max_depth is None else args.max_depth
     if not 0 < max_depth_m < math.inf:
         raise SettingsError(f"--max-depth must be a positive number of metres, got {max_depth_m:g}")
     return max_depth_m
 
 
-def max_depth_remark(args: argparse.Namespace, max_depth_m: float) -> str:
-    """Say which maximum depth a run uses, and where it comes from."""
+def scale_remark(args: argparse.Namespace, max_depth_m: float | None, focal_source: str) -> str:
+    """Say what the numbers are and where their scale comes from.
+
+    Args:
+        focal_source: where the focal length comes from, for models that need it.
+    """
+    from depth_anything_ros.model.registry import dataset_spec
+
+    spec = dataset_spec(args.dataset)
+    if spec.kind == "relative":
+        return "relative depth has no metres, and larger is nearer"
+    if spec.kind == "scale_invariant":
+        return "scale_invariant depth has no metres: it is known up to a factor in each picture; larger is farther"
+    if spec.needs_focal:
+        return f"metres follow from the focal length: {focal_source}"
     source = f"that of {args.dataset}; --max-depth sets another" if args.max_depth is None else "as given"
     return f"max_depth: {max_depth_m:g} m at the network's full output ({source})"
 
 
-def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float) -> dict[str, Any]:
+def describe_model(args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float | None) -> dict[str, Any]:
     """Describe the model as run, and its input. Results in one folder or bag have all of this in common."""
-    levels = {name: getattr(args, name) for name in ("black_level", "white_level") if getattr(args, name)}
+    given = {name: getattr(args, name) for name in ("black_level", "white_level", "resize") if getattr(args, name)}
     return {
         "key": estimator.key,
         "kind": estimator.kind,
         "sha256": estimator.sha256 or estimator.source,
-        "max_depth_m": max_depth_m if estimator.kind == "metric" else None,
+        "max_depth_m": max_depth_m,
         "precision": args.precision,
         "backend": args.backend,
-        **levels,
+        **given,
     }

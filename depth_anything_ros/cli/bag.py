@@ -18,8 +18,8 @@ from depth_anything_ros.cli._model_options import (
     check_levels,
     describe_model,
     max_depth,
-    max_depth_remark,
     model_settings,
+    scale_remark,
 )
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.settings import BagSettings
@@ -104,9 +104,10 @@ def run(args: argparse.Namespace) -> int:
         cameras = choose_cameras(bag, args.camera, say)
         check_outputs(bag, cameras, kind, settings)
         estimator = DepthEstimator.from_settings(model_settings(args))
-        if kind == "metric":
-            say(max_depth_remark(args, max_depth_m))
+        say(scale_remark(args, max_depth_m, "that of each image's CameraInfo"))
         run = {"bag": describe_source(args.source), **describe_model(args, estimator, max_depth_m)}
+        if estimator.needs_focal:
+            run["focal"] = [args.rectified, args.camera_info_any_frame]
         with WorkFolder.open(args.out, run, say) as work:
             one = BagRun(estimator, bag, cameras, settings, work, max_depth=max_depth_m)
             return _run(one, work, args.out)
@@ -124,7 +125,7 @@ def _run(one: BagRun, work: WorkFolder, out: Path) -> int:
     cameras = {topic: asdict(tally) for topic, tally in one.tallies.items()}
     content = {
         "out": str(out),
-        "max_depth_m": one.max_depth if one.estimator.kind == "metric" else None,
+        "max_depth_m": one.max_depth,
         "messages": one.messages,
         "cameras": cameras,
         "ms_per_frame": one.ms_per_frame,

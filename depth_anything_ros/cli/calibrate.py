@@ -175,13 +175,13 @@ def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
 
 
 def _predictions(predicted: Path) -> Iterator[Path]:
-    from depth_anything_ros.cli._depth_pairs import refuse_relative
+    from depth_anything_ros.cli._depth_pairs import refuse_without_metres
     from depth_anything_ros.io.depth_files import DEPTH_SUFFIXES
     from depth_anything_ros.io.media_paths import files_in
 
     if not exists(predicted):
         raise InputError(f"{predicted} does not exist")
-    refuse_relative(predicted)
+    refuse_without_metres(predicted)
     yield from files_in(depth_folder(predicted), DEPTH_SUFFIXES) if predicted.is_dir() else [predicted]
 
 

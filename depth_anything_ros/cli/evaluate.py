@@ -70,7 +70,7 @@ def evaluate(args: argparse.Namespace) -> Report:
     from depth_anything_ros.metrics import evaluate_depth
 
     report = Report()
-    for name, predicted, truth in pairs(args.predicted, args.truth, report):
+    for name, predicted, truth in pairs(args.predicted, args.truth, report, needs_metres=not args.median_scaling):
         try:
             report.images[name] = evaluate_depth(
                 read_depth(predicted, args.pred_scale),

@@ -19,8 +19,8 @@ from depth_anything_ros.cli._model_options import (
     check_levels,
     describe_model,
     max_depth,
-    max_depth_remark,
     model_settings,
+    scale_remark,
 )
 from depth_anything_ros.errors import InputError, SettingsError
 from depth_anything_ros.files.presence import exists, is_file
@@ -44,7 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the results")
     parser.add_argument(
-        "--formats", metavar="LIST", default=DEFAULT_FORMATS, help="of npy, png, color and ply; default: all"
+        "--formats",
+        metavar="LIST",
+        default=DEFAULT_FORMATS,
+        help="of npy, png, color, ply and confidence; default: those of %(default)s that the model gives",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="do finished files again; replace the results of another run"
@@ -70,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
-    cloud = parser.add_argument_group("clouds")
+    cloud = parser.add_argument_group("camera", "For clouds, and for metres of da3metric.")
     cloud.add_argument("--fov", metavar="DEGREES", type=float, help="field of view along the longer side")
     for name in ("fx", "fy"):
         cloud.add_argument(f"--{name}", metavar="PIXELS", type=float, help="focal length, for pictures of one size")
@@ -82,21 +85,19 @@ def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict. Prints one line of JSON; returns 1 when a file could not be done, else 0."""
     from depth_anything_ros.estimator import DepthEstimator
-    from depth_anything_ros.model.registry import dataset_spec
     from depth_anything_ros.offline.predict_run import PredictRun, usable_formats
     from depth_anything_ros.offline.prediction_folder import PredictionFolder
     from depth_anything_ros.offline.progress import say
     from depth_anything_ros.runtime.threads import share_cores
 
     share_cores(opencv_threads=0)  # here the network waits while files are read and written
-    spec = dataset_spec(args.dataset)
-    formats = usable_formats([name.strip() for name in args.formats.split(",")], spec.kind)
+    formats = usable_formats([name.strip() for name in args.formats.split(",")], args.dataset)
     cloud, limits, max_depth_m = _cloud_settings(args), _limits(args), max_depth(args)
     check_levels(args)
     files, missing = _inputs(args.paths)
     estimator = DepthEstimator.from_settings(model_settings(args))
-    say(*_remarks(args, spec.kind, formats, max_depth_m))
-    manifest = _manifest(args, estimator, max_depth_m, cloud if "ply" in formats else None)
+    say(*_remarks(args, formats, max_depth_m))
+    manifest = _manifest(args, estimator, max_depth_m, cloud, formats)
     with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
         names = folder.claim(files, overwrite=args.overwrite)
         levels = args.black_level, args.white_level
@@ -116,8 +117,7 @@ def _run(one: PredictRun, files: dict[str, Path], out: Path) -> int:
         raise
     if outcome.failed:
         say(f"{len(outcome.failed)} could not be done: {', '.join(outcome.failed)}")
-    max_depth_m = one.max_depth if one.estimator.kind == "metric" else None
-    print(json.dumps({"out": str(out), "max_depth_m": max_depth_m, **asdict(outcome)}))
+    print(json.dumps({"out": str(out), "max_depth_m": one.max_depth, **asdict(outcome)}))
     return 1 if outcome.failed else 0
 
 
@@ -162,27 +162,32 @@ def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
 
 
 def _manifest(
-    args: argparse.Namespace, estimator: DepthEstimator, max_depth_m: float, cloud: CloudSettings | None
+    args: argparse.Namespace,
+    estimator: DepthEstimator,
+    max_depth_m: float | None,
+    cloud: CloudSettings,
+    formats: tuple[str, ...],
 ) -> Manifest:
     from depth_anything_ros.offline.prediction_folder import Manifest
 
     model = describe_model(args, estimator, max_depth_m)
-    return Manifest(model, checkpoint=estimator.source, cloud=None if cloud is None else cloud.describe())
+    if estimator.needs_focal:
+        model["camera"] = cloud.describe_camera()
+    return Manifest(model, checkpoint=estimator.source, cloud=cloud.describe() if "ply" in formats else None)
 
 
-def _remarks(args: argparse.Namespace, kind: str, formats: tuple[str, ...], max_depth_m: float) -> Iterator[str]:
+def _remarks(args: argparse.Namespace, formats: tuple[str, ...], max_depth_m: float | None) -> Iterator[str]:
     """Say what the results are where they may surprise."""
     from depth_anything_ros.offline.predict_run import ASSUMED_FOV_DEG
 
-    if kind == "relative":
-        yield "relative depth has no metres: npy and color only, colours over each picture's own range"
-    else:
-        yield max_depth_remark(args, max_depth_m)
-    if "color" in formats and kind != "relative":
-        yield f"color: red is near, blue is {max_depth_m:g} m"
-    if "png" in formats and max_depth_m > MAX_PNG_DEPTH_M:
+    given = args.fov is not None or args.fx is not None
+    yield scale_remark(args, max_depth_m, "as given" if given else "that of each picture's EXIF data")
+    if "color" in formats:
+        far = "the farthest of each picture" if max_depth_m is None else f"{max_depth_m:g} m"
+        yield f"color: red is near, blue is {far}"
+    if "png" in formats and (max_depth_m is None or max_depth_m > MAX_PNG_DEPTH_M):
         yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
-    if "ply" in formats and args.fov is None and args.fx is None:
+    if "ply" in formats and not given and max_depth_m is not None:
         yield (
             "ply: the focal length is taken from EXIF data; "
             f"where there are none, {ASSUMED_FOV_DEG:g} degrees along the longer side are assumed. "

@@ -1,4 +1,4 @@
-"""Which CameraInfo belongs to an image, and what it says about that image. Messages are anything with their fields."""
+"""Which CameraInfo belongs to an image, and what it says about that image. A message is anything with its fields."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from depth_anything_ros.messages.remarks import Remark, unheard
 from depth_anything_ros.messages.stamps import stamp_ns
 
 KEPT = 300  # ten seconds of a 30 Hz camera: an image's own is still there after a slow inference
-FALLBACKS = 10  # how many of the latest are tried where an image has none of its own
+FALLBACKS = 10  # how many of the latest are tried for an image that has none of its own
 MAX_ROTATION_DEG = 0.05  # of R: half a pixel at a focal length of 600
 
 
@@ -52,15 +52,15 @@ class Kept(NamedTuple):
 
 
 class CameraInfos:
-    """The last CameraInfo messages of a topic, matched to images by frame, stamp and size.
+    """Keeps the last CameraInfo messages of a topic, and matches them to images by frame, stamp and size.
 
-    A driver may leave all stamps at 0 or repeat them, and a bag or a simulator may start over. So a message replaces
-    every older one whose stamp is not before its own: what was kept of a time that comes again would be out of date.
+    A driver may leave all stamps at 0 or repeat them, and a bag or a simulator may start over. So a new message
+    replaces every older one whose stamp is not before its own: those are out of date.
 
     Args:
         topic: name used in messages to people.
         clock: seconds that never go back.
-        remark: told what is odd about a CameraInfo that is used.
+        remark: is told what is odd about a CameraInfo that is used.
     """
 
     def __init__(self, topic: str, clock: Callable[[], float] = time.monotonic, remark: Remark = unheard) -> None:
@@ -84,12 +84,12 @@ class CameraInfos:
     def match(
         self, header: Header, width: int, height: int, *, rectified: bool, any_frame: bool = False
     ) -> tuple[CameraInfo, CameraModel]:
-        """Return the CameraInfo of an image and the camera it describes: the same stamp's, else the latest that fits.
+        """Return the CameraInfo of an image, and the camera it describes: the same stamp's, else the latest that fits.
 
         Args:
-            header, width, height: the image's.
+            header, width, height: those of the image.
             rectified: the image is rectified, so P describes it.
-            any_frame: use CameraInfo of another frame where there is none of the image's.
+            any_frame: use CameraInfo of another frame if there is none of the image's frame.
 
         Raises:
             CameraError: none has come yet, none is of this frame, or it cannot be used.
@@ -110,18 +110,18 @@ class CameraInfos:
     def _other_frame(self, frame: str, other: str, any_frame: bool) -> None:
         said = f"the image's frame is {quoted(frame)}, but CameraInfo on {self.topic} is of frame {quoted(other)}"
         if not any_frame:
-            raise CameraError(f"{said}: no cloud without its own; camera_info_any_frame takes it all the same")
-        self._remark(f"{said}: it is taken all the same, as camera_info_any_frame says")
+            raise CameraError(f"{said}: no cloud without its own; camera_info_any_frame uses it nevertheless")
+        self._remark(f"{said}: it is used nevertheless, because camera_info_any_frame is set")
 
 
 class RecordedCameraInfos:
-    """All CameraInfo messages of a recorded topic: an image's own may have been recorded after it.
+    """Keeps all CameraInfo messages of a recorded topic: that of an image may have been recorded after it.
 
-    A message that says the same as the one before it, as nearly all do, is not kept a second time.
+    A message with the same content as the one before it, as nearly all have, is not kept a second time.
 
     Args:
         topic: name used in messages to people.
-        remark: told what is odd about a CameraInfo that is used.
+        remark: is told what is odd about a CameraInfo that is used.
     """
 
     def __init__(self, topic: str, remark: Remark = unheard) -> None:
@@ -149,9 +149,9 @@ class RecordedCameraInfos:
         rectified: bool,
         any_frame: bool = False,
     ) -> tuple[CameraInfo, CameraModel]:
-        """Return what `CameraInfos.match` does; without the same stamp, the latest before the image, else the first.
+        """Match as `CameraInfos.match` does; without the same stamp, take the latest before the image, else the first.
 
-        Where several have the image's stamp, as in a recording of a loop, it is the one logged nearest to the image.
+        If several have the image's stamp, as in a recording of a loop, the one logged nearest to the image counts.
 
         Raises:
             CameraError: there is none, none of this frame, or it cannot be used.
@@ -174,7 +174,7 @@ class RecordedCameraInfos:
         said = f"no CameraInfo on {self._topic} of the image's frame {quoted(header.frame_id)}; there are: {there}"
         if not any_frame or not self._changes:
             raise CameraError(said)
-        self._remark(f"{said}. They are taken all the same.")
+        self._remark(f"{said}. They are used nevertheless.")
 
 
 def frame_of(header: Header) -> str:
@@ -183,7 +183,7 @@ def frame_of(header: Header) -> str:
 
 
 def is_same_frame(frame: str, other: str) -> bool:
-    """Whether two messages may be of one camera: an empty frame is any."""
+    """Return whether two messages may be of one camera: an empty frame fits any."""
     return frame == other or not frame or not other
 
 
@@ -192,11 +192,11 @@ def first_of_size(
 ) -> tuple[CameraInfo, CameraModel]:
     """Return the first CameraInfo that describes an image of this size, and the camera it describes.
 
-    One of another size is passed over: the camera may just have changed its size. One that says that the camera is
-    uncalibrated, or nothing that makes sense, is not: an older one would be out of date.
+    One of another size is skipped, because the camera may just have changed its size. One that says that the camera is
+    uncalibrated, or that makes no sense, ends the search: older ones would be out of date.
 
     Raises:
-        CameraError: there is none; it says what is wrong with the first.
+        CameraError: there is none; the message says what is wrong with the first.
     """
     problem: CameraError | None = None
     for info in infos:
@@ -217,10 +217,10 @@ def first_of_size(
 
 
 def oddities(info: CameraInfo, *, rectified: bool) -> list[str]:
-    """Return what is unusual about a CameraInfo, and how it is read all the same."""
+    """Return what is unusual about a CameraInfo, and how it is read."""
     said = []
     if 0 in (info.width, info.height):
-        said.append(f"its size is {info.width}x{info.height}; the image's own size is taken")
+        said.append(f"its size is {info.width}x{info.height}; the size of the image is used")
     if not any(info.p) and not rectified:
         said.append("P is all zero; ~/depth/camera_info has P made of K")
     model, distortion = read_lens(info.distortion_model, info.d)
@@ -230,14 +230,14 @@ def oddities(info: CameraInfo, *, rectified: bool) -> list[str]:
     angle_deg = rotation_deg(info.r)
     if not rectified and angle_deg > MAX_ROTATION_DEG:
         said.append(
-            f"R turns rectified images by {angle_deg:.2f} degrees; points of this raw image are in the camera's frame "
-            "before that rotation, so they are off those that rectified images give under the same frame_id"
+            f"R rotates rectified images by {angle_deg:.2f} degrees; points of raw images are in the camera's frame "
+            "before that rotation, so they differ from points of rectified images with the same frame_id"
         )
     return said
 
 
 def rotation_deg(r: Sequence[float]) -> float:
-    """Return the angle of a rotation matrix (9), row by row, in degrees; 0 for one of zeros, which says nothing."""
+    """Return the angle of a rotation matrix, nine numbers by row, in degrees; 0 for one that is all zero, left out."""
     if not any(r):
         return 0.0
     cosine = (float(r[0]) + float(r[4]) + float(r[8]) - 1.0) / 2.0
@@ -245,10 +245,11 @@ def rotation_deg(r: Sequence[float]) -> float:
 
 
 def fields_for(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
-    """Return the fields of the CameraInfo that is true for an image with `camera`'s size, but for the header.
+    """Return the fields, without header, of the CameraInfo that is true for an image of `camera`'s size.
 
-    Where the image has the size that `info` describes, what is sound stays as it came, region of interest and binning
-    included. Where it was resized, K and P are scaled and those two are spent: `roi` is None then, for one of zeros.
+    If the image has the size that `info` describes, everything that is complete stays unchanged, region of interest and
+    binning included. If it was resized, K and P are scaled and describe the image itself: `roi` is None then, which
+    stands for one of zeros, and binning is 0.
     """
     names = ("height", "width", "distortion_model", "d", "k", "r", "p", "binning_x", "binning_y", "roi")
     fields = {name: getattr(info, name) for name in names} | _completed(info, camera)
@@ -263,7 +264,7 @@ def fields_for(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
 
 
 def _completed(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
-    """What a driver left out, and its readers need: size, R, P; the lens by its ROS name."""
+    """Return what a driver left out and readers need: size, R, P, and the lens by its ROS name."""
     missing: dict[str, Any] = {}
     if 0 in (info.width, info.height):
         bins = binning(info)
@@ -286,14 +287,14 @@ def _log_time(change: tuple[int, CameraInfo]) -> int:
 
 
 def _by_time(changes: Sequence[tuple[int, CameraInfo]], time_ns: int) -> list[CameraInfo]:
-    """The latest up to a time, newest first, then those after it; some of each."""
+    """Return the last few up to a time, newest first, then the first few after it."""
     now = bisect_right(changes, time_ns, key=_log_time)
     nearest = [*changes[max(0, now - FALLBACKS) : now][::-1], *changes[now : now + FALLBACKS]]
     return [info for _, info in nearest]
 
 
 def _content(info: CameraInfo) -> tuple[Any, ...]:
-    """What a message says, whenever it says it."""
+    """Return the content of a message without its header."""
     roi = info.roi
     numbers = (tuple(map(float, values)) for values in (info.d, info.k, info.r, info.p))
     region = (roi.x_offset, roi.y_offset, roi.width, roi.height, roi.do_rectify)
@@ -301,7 +302,7 @@ def _content(info: CameraInfo) -> tuple[Any, ...]:
 
 
 def _seen_by_image(matrix: Any, columns: int, info: CameraInfo, factors: tuple[float, float]) -> list[float]:
-    """K or P for the image itself: cropped and binned as `info` says, then resized by `factors`."""
+    """Return K or P for the image itself: cropped and binned as `info` says, then resized by `factors`."""
     rows = np.array(matrix, np.float64).reshape(3, columns)
     offsets = (info.roi.x_offset, info.roi.y_offset)
     for row, offset, bins, factor in zip(rows[:2], offsets, binning(info), factors, strict=True):

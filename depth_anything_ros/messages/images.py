@@ -84,7 +84,7 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-# A plane of luma, then one of both chroma values in turn: of 2x2 pixels, and of each pixel in nv24.
+# A plane of luma, then a plane with both chroma values in turn: one pair for 2x2 pixels, in nv24 for each pixel.
 _SEMI_PLANAR = {"nv12": cv2.COLOR_YUV2BGR_NV12, "nv21": cv2.COLOR_YUV2BGR_NV21, "nv24": None}
 ENCODINGS = (*LAYOUTS, *_SEMI_PLANAR)
 _BY_LOWER_CASE = {name.lower(): name for name in ENCODINGS}
@@ -99,8 +99,8 @@ def image_to_bgr(msg: Image, levels: LevelFinder | None = None, remark: Remark =
     """Read an Image of any common encoding, either byte order, padded rows included.
 
     Args:
-        levels: the camera's, for 16-bit pixels; without one, they keep their high byte.
-        remark: told what is odd about a message that is read all the same.
+        levels: the camera's levels, for 16-bit pixels; None keeps their high byte.
+        remark: is told what is odd about a message that can be read.
 
     Returns:
         uint8 (H, W, 3) BGR: a view of the message's data for bgr8, else a new array.
@@ -161,13 +161,13 @@ def _semi_planar_to_bgr(msg: Image, encoding: str) -> BgrImage:
 
 def _plane_rows(msg: Image, encoding: str, rows: int) -> tuple[NDArray[np.uint8], int]:
     """Return the bytes of so many rows, each as wide as the picture, and the bytes from one to the next."""
-    tight = len(msg.data) == rows * msg.width  # then a step counts both planes, or is of another kind
+    tight = len(msg.data) == rows * msg.width  # whatever the step says: drivers count it in several ways
     step = msg.width if tight else _checked_step(msg, encoding, msg.width, rows)
     return np.frombuffer(memoryview(msg.data), np.uint8, rows * step), step
 
 
 def _nv24_to_bgr(luma: NDArray[np.uint8], chroma: NDArray[np.uint8]) -> BgrImage:
-    """OpenCV has no code for it: each pixel becomes a pair of the 4:2:2 kind, and every second one is taken."""
+    """Convert by way of UYVY, because OpenCV has no code for nv24: double every pixel, then take every second one."""
     height, width = luma.shape
     pairs = np.empty((height, width, 2, 2), np.uint8)  # u y, v y
     pairs[..., 0] = chroma
@@ -201,7 +201,7 @@ def compressed_to_bgr(
     A mosaic is demosaiced where `format` begins with a Bayer encoding, as compressed_image_transport writes it.
 
     Args:
-        levels: the camera's, for pictures of 16 bits; without one, they keep their high byte.
+        levels: the camera's levels, for pictures of 16 bits; None keeps their high byte.
         limits: checked on the picture's header, before anything is decoded.
 
     Raises:

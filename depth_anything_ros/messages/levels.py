@@ -1,8 +1,8 @@
-"""What is black and what is white in 16-bit pictures whose sensor has fewer bits, or counts from an offset.
+"""Black and white level of 16-bit pictures whose sensor has fewer bits, or counts from an offset.
 
-A camera of 10 or 12 bits often sends them in the low end of 16 (mono16, bayer16, rgb16, PNG): cut to the high byte,
-such a picture is nearly black. A thermal camera counts from 7000 to 8500, say: then it is one shade of grey. Nothing
-in the message tells, so the levels are set by the user, or found in the first picture and held.
+Cameras of 10 or 12 bits often use the low end of 16 bits (mono16, bayer16, rgb16, PNG). Cut to its high byte, such a
+picture is nearly black. A thermal camera that counts from 7000 to 8500 gives a single shade of grey. The message does
+not say so. So the user sets the levels, or they are found in the first picture and held.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from depth_anything_ros.messages.remarks import Remark, unheard
 
 FULL_WHITE = 65535
 SENSOR_BITS = (8, 10, 12, 14, 16)
-PERCENTILES = (0.1, 99.9)  # what a few stuck pixels or a row of telemetry say does not count
+PERCENTILES = (0.1, 99.9)  # leave out stuck pixels and a row of telemetry
 SAMPLED_PER_SIDE = 128
-# The darkest pixel above this share of the brightest: the sensor counts from an offset.
+# A sensor counts from an offset if its darkest pixel is above this share of the brightest.
 OFFSET_SHARE = 0.5
-MIN_WIDTH_SHARE = 1 / 8  # of the brightest value: a blank wall is not stretched to its noise
-# So many pictures in a row have to exceed the levels before they are widened: one flash changes nothing.
+MIN_WIDTH_SHARE = 1 / 8  # of the brightest value, from black to white: a blank wall is not stretched to its noise
+# Levels are widened when so many pictures in a row exceed them: one flash changes nothing.
 WIDEN_AFTER = 3
 
 
@@ -34,10 +34,10 @@ class Levels(NamedTuple):
 
 
 class LevelFinder:
-    """One camera's levels. To be used by one thread, for pictures in their order.
+    """Finds and applies the levels of one camera. Use it from one thread, for pictures in their order.
 
-    Levels are found in the first picture that is not all zero. After that they only widen: when pictures keep having
-    brighter pixels than white, or, where black was found above 0, darker ones than black.
+    The levels are found in the first picture that is not all zero. After that they only widen, when pictures keep
+    having pixels brighter than white, or, if black was found above 0, darker than black.
 
     Args:
         black_level, white_level: known levels, in counts; 0 finds them.
@@ -62,7 +62,7 @@ class LevelFinder:
 
     @property
     def levels(self) -> Levels:
-        """What holds now."""
+        """The levels that apply now."""
         return self._levels
 
     def to_uint8(self, pixels: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -95,7 +95,7 @@ class LevelFinder:
             self._use(levels)
             self._remark(
                 f"16-bit pictures: {levels.black} is taken for black and {levels.white} for white, as found in the "
-                "pictures; set black_level and white_level where that is wrong"
+                "pictures; set black_level and white_level if that is wrong"
             )
 
     def _use(self, levels: Levels) -> None:
@@ -109,8 +109,8 @@ class LevelFinder:
 def levels_of(darkest: float, brightest: float) -> Levels:
     """Return the levels of a sensor whose pictures have these values.
 
-    Black is 0 and white the largest value of 8, 10, 12, 14 or 16 bits; but where even the darkest value is above half
-    of the brightest, the levels are those two.
+    Black is 0, and white is the largest value of 8, 10, 12, 14 or 16 bits. But if the darkest value is above half of
+    the brightest, the levels are these two values.
     """
     if darkest <= OFFSET_SHARE * brightest:
         return Levels(0, next(white for bits in SENSOR_BITS if (white := (1 << bits) - 1) >= brightest))
@@ -119,8 +119,8 @@ def levels_of(darkest: float, brightest: float) -> Levels:
 
 
 def _extremes(pixels: NDArray[np.uint16]) -> tuple[float, float]:
-    """The darkest and the brightest value of a picture (H, W, ...), a few pixels left out."""
-    # Odd steps, so that all colours of a mosaic are met.
+    """Return the darkest and the brightest value of a picture (H, W, ...) without a few extreme pixels."""
+    # Odd steps meet all colours of a mosaic.
     rows, columns = (max(1, size // SAMPLED_PER_SIDE) | 1 for size in pixels.shape[:2])
     darkest, brightest = np.percentile(pixels[::rows, ::columns], PERCENTILES)
     return float(darkest), float(brightest)

@@ -1,4 +1,4 @@
-"""What is odd about a message that can be read all the same, said once. Errors are raised, not said here."""
+"""Remarks: what is odd about a message that can be read, said once. Errors are raised, not said here."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MAX_DIFFERENT = 1000  # texts come from messages: there may be any number of the
 
 
 def unheard(text: str) -> None:
-    """Say nothing: for callers to whom odd messages are all the same."""
+    """Ignore a remark."""
 
 
 class SayOnce:
-    """Says each text the first time it comes; may be called with every message.
+    """Passes each text on when it comes for the first time. May be called with every message.
 
     Args:
-        say: where texts go, such as a logger's `warning`.
+        say: gets the texts, such as a logger's `warning`.
     """
 
     def __init__(self, say: Remark) -> None:

@@ -14,7 +14,7 @@ from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.node.camera_stage import CameraStage
 from depth_anything_ros.node.frame import WaitingFrame
-from depth_anything_ros.node.frame_input import FrameInput
+from depth_anything_ros.node.frame_input import FrameInput, InputTopics
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.outputs import Outputs
@@ -52,10 +52,10 @@ class CameraPipeline:
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._kind = kind
-        image_topic, info_topic = (node.resolve_topic_name(self._prefix + topic) for topic in ("image", "camera_info"))
-        self.health = CameraHealth(node, image_topic, info_topic)
-        self._camera_infos = CameraInfos(info_topic, remark=self.health.remark)
-        self.input = FrameInput(node, self._prefix, queue, place, self._camera_infos, self.health, self._is_wanted)
+        topics = InputTopics.resolve(node, self._prefix)
+        self.health = CameraHealth(node, topics.image, topics.camera_info)
+        self._camera_infos = CameraInfos(topics.camera_info, remark=self.health.remark)
+        self.input = FrameInput(node, topics, queue, place, self._camera_infos, self.health, self._is_wanted)
         self.stage = CameraStage(self._camera_infos, self.health)
         self.outputs: Outputs | None = None  # only while the topics are offered
 

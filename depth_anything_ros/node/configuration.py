@@ -6,7 +6,7 @@ that parameter is not set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -27,7 +27,13 @@ from depth_anything_ros.node.parameter_table import (
 from depth_anything_ros.node.parameters import CAMERA_PARAMETERS, MODEL_PARAMETERS, NODE_PARAMETERS, PARAMETERS
 from depth_anything_ros.settings import CameraSettings, ModelSettings, NodeSettings
 
-CAMERA_DEFAULTS = {field.name: getattr(CameraSettings(), field.name) for field in fields(CameraSettings)}
+
+def _values(settings: ModelSettings | CameraSettings | NodeSettings) -> dict[str, Any]:
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}
+
+
+CAMERA_DEFAULTS = _values(CameraSettings())
+DEFAULTS = {**_values(ModelSettings()), **CAMERA_DEFAULTS, **_values(NodeSettings())}
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,19 @@ class Configuration:
         return replace(self.camera, **self.own.get(name, {}))
 
 
+def names_of_all(cameras: Sequence[str]) -> list[str]:
+    """Return the names of all parameters, those of single cameras included."""
+    own = [f"{camera}.{name}" for camera in cameras if camera for name in CAMERA_PARAMETERS]
+    return [*PARAMETERS, *own]
+
+
 def declare(node: Node) -> None:
     """Declare every parameter of the depth node, those of its cameras included. Raises as `declare_table`.
 
     Raises:
         SettingsError: a camera's name.
     """
-    declare_table(node, PARAMETERS, {**_values(ModelSettings()), **CAMERA_DEFAULTS, **_values(NodeSettings())})
+    declare_table(node, PARAMETERS, DEFAULTS)
     for camera in check_cameras("cameras", node.get_parameter("cameras").value):
         for name, parameter in CAMERA_PARAMETERS.items() if camera else ():
             declare_unset(node, f"{camera}.{name}", parameter, ros_default(parameter, CAMERA_DEFAULTS[name]))
@@ -67,9 +79,8 @@ def read(node: Node) -> Configuration:
     Raises:
         SettingsError: see `changed`.
     """
-    values = values_of(node, PARAMETERS)
-    own = [f"{camera}.{name}" for camera in values["cameras"] for name in CAMERA_PARAMETERS]
-    return changed(Configuration(), {**values, **values_of(node, own)})
+    names = names_of_all(node.get_parameter("cameras").value)
+    return changed(Configuration(), values_of(node, names))
 
 
 def changed(configuration: Configuration, values: Mapping[str, Any]) -> Configuration:
@@ -126,7 +137,3 @@ def _check_together(prefix: str, camera: CameraSettings) -> None:
 def to_ros(settings: ModelSettings) -> dict[str, Any]:
     """Return the parameter values that say these model settings."""
     return {name: PARAMETERS[name].unset if value is None else value for name, value in _values(settings).items()}
-
-
-def _values(settings: ModelSettings | CameraSettings | NodeSettings) -> dict[str, Any]:
-    return {field.name: getattr(settings, field.name) for field in fields(settings)}

@@ -82,6 +82,7 @@ class Diagnostics:
         try:
             for camera in self._cameras:
                 camera.scaling.check_time()
+                camera.health.check_publishers(camera.settings.stale_after_s)
             self._publisher.publish(self._report())
         except Exception as error:
             self._node.get_logger().error(f"no diagnostics: {describe(error)}", throttle_duration_sec=REPEAT_S)

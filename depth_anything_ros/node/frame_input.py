@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from depth_anything_ros.messages.camera_infos import CameraInfos
@@ -18,9 +18,35 @@ from depth_anything_ros.node.conversions import image_to_bgr
 from depth_anything_ros.node.frame import Frame, ImageMessage, WaitingFrame
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.settings import CameraSettings
 
 CAMERA_INFO_QUEUE = 10
+
+
+@dataclass(frozen=True)
+class InputTopics:
+    """Full names of one camera's topics in; `image` without a transport's suffix."""
+
+    image: str
+    camera_info: str
+
+    @classmethod
+    def resolve(cls, node: Node, prefix: str) -> InputTopics:
+        """Resolve and remap them.
+
+        Where only `image` is remapped, camera_info is beside it, as image_transport's CameraSubscriber has it.
+
+        Args:
+            prefix: what the names begin with: empty, or the camera's name and a slash.
+        """
+        image, info = (node.resolve_topic_name(prefix + name) for name in ("image", "camera_info"))
+        own_image, own_info = (
+            node.resolve_topic_name(prefix + name, only_expand=True) for name in ("image", "camera_info")
+        )
+        if image != own_image and info == own_info:
+            info = node.resolve_topic_name(f"{image.rpartition('/')[0]}/camera_info")
+        return cls(image, info)
 
 
 class FrameInput:
@@ -28,7 +54,7 @@ class FrameInput:
 
     Args:
         node: where the subscriptions live.
-        prefix: what the topics begin with: empty, or the camera's name and a slash.
+        topics: full names of the camera's topics in.
         queue, place: where frames wait, and which of its places is this camera's.
         camera_infos: gets every CameraInfo that comes.
         health: gets the counts.
@@ -38,7 +64,7 @@ class FrameInput:
     def __init__(
         self,
         node: Node,
-        prefix: str,
+        topics: InputTopics,
         queue: FrameQueue[WaitingFrame],
         place: int,
         camera_infos: CameraInfos,
@@ -46,7 +72,7 @@ class FrameInput:
         is_wanted: Callable[[], bool],
     ) -> None:
         self._node = node
-        self._prefix = prefix
+        self._topics = topics
         self._queue = queue
         self._place = place
         self._camera_infos = camera_infos
@@ -59,11 +85,11 @@ class FrameInput:
         """Subscribe."""
         self._levels = LevelFinder(settings.black_level, settings.white_level, self._health.remark)
         compressed = settings.image_transport == "compressed"
-        # An image transport's topic is the resolved name and its suffix, so that remapping `image` is enough.
-        topic = self._node.resolve_topic_name(f"{self._prefix}image") + ("/compressed" if compressed else "")
-        waiting = queue_size(settings)
-        self._subscribe(CompressedImage if compressed else Image, topic, self._on_image, waiting)
-        self._subscribe(CameraInfo, f"{self._prefix}camera_info", self._on_camera_info, CAMERA_INFO_QUEUE)
+        image = f"{self._topics.image}/compressed" if compressed else self._topics.image
+        self._subscribe(CompressedImage if compressed else Image, image, self._on_image, queue_size(settings))
+        self._subscribe(CameraInfo, self._topics.camera_info, self._on_camera_info, CAMERA_INFO_QUEUE)
+        self._subscribe_latched(CameraInfo, self._topics.camera_info, self._on_camera_info)
+        self._node.get_logger().info(f"images from {image}, CameraInfo from {self._topics.camera_info}")
 
     def stop(self) -> None:
         """Unsubscribe, and drop what waits."""
@@ -80,10 +106,21 @@ class FrameInput:
             topic,
             callback,
             qos,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(),
             event_callbacks=self._health.qos.of_subscription(topic),
         )
         self._subscriptions.append(subscription)
+
+    def _subscribe_latched(self, kind: Any, topic: str, callback: Callable[[Any], None]) -> None:
+        """Receive what was published once, before this node came. A publisher that latches nothing does not fit."""
+        qos = QoSProfile(
+            reliability=ReliabilityPolicy.RELIABLE,  # history goes to reliable subscriptions only
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+            history=HistoryPolicy.KEEP_LAST,
+            depth=1,
+        )
+        events = self._health.qos.not_watched()
+        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos, event_callbacks=events))
 
     def _on_camera_info(self, msg: CameraInfo) -> None:
         self._health.camera_info_received()

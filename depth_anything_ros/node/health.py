@@ -15,7 +15,7 @@ from typing import TypeAlias
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from depth_anything_ros.errors import describe
+from depth_anything_ros.errors import describe, plain_line, readable
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.node.frame_statistics import FrameStatistics
@@ -26,6 +26,8 @@ from depth_anything_ros.settings import CameraSettings
 
 # A stamp further from now than this is of another clock: recorded data, or the camera's own clock.
 MAX_LATENCY_S = 60.0
+IMAGE_TYPES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
+MAX_TOPICS_NAMED = 10
 
 
 class Level(IntEnum):
@@ -121,8 +123,9 @@ class CameraHealth:
 
     def warn(self, text: str) -> None:
         """Note what is wrong with the image in work. It is logged once, however often it happens."""
-        self._problems.append(text)
-        self.remark(text)
+        line = plain_line(text)
+        self._problems.append(line)
+        self.remark(line)
 
     def _log(self, text: str) -> None:
         self._node.get_logger().warning(text)
@@ -131,6 +134,24 @@ class CameraHealth:
         """Seconds since an image's stamp; NaN where it is of another clock."""
         seconds = (self._node.get_clock().now().nanoseconds - stamp_ns(header)) / 1e9
         return seconds if 0 <= seconds <= MAX_LATENCY_S else math.nan
+
+    def check_publishers(self, limit_s: float) -> None:
+        """Log once which topic in nobody publishes, when the camera has been active for so long."""
+        if self.active_since_s is None or self._clock() - self.active_since_s < limit_s:
+            return
+        if self.statistics.age_s() is None and not self._node.count_publishers(self._image_topic):
+            self.remark(f"no image yet: nobody publishes {self._image_topic}; {self._topics_with_images()}")
+        if self._camera_info_s is None and not self._node.count_publishers(self._camera_info_topic):
+            self.remark(f"no CameraInfo yet: nobody publishes {self._camera_info_topic}, and clouds need it")
+
+    def _topics_with_images(self) -> str:
+        found = [
+            name
+            for name, types in self._node.get_topic_names_and_types()
+            if set(types) & IMAGE_TYPES and not name.startswith(f"{self._node.get_fully_qualified_name()}/")
+        ]
+        others = [name for name in found if self._node.count_publishers(name)][:MAX_TOPICS_NAMED]
+        return f"images are on {', '.join(others)}" if others else "no other topic has images"
 
     # What diagnostics read
 
@@ -150,7 +171,8 @@ class CameraHealth:
         image_s, info_s = self.statistics.age_s(), self._camera_info_age_s()
         silent_s = active_s if image_s is None else min(image_s, active_s)
         if silent_s > limit_s:
-            return f"no image on {self._image_topic} for {silent_s:.0f} s"
+            nobody = "" if self._node.count_publishers(self._image_topic) else ": nobody publishes it"
+            return f"no image on {self._image_topic} for {silent_s:.0f} s{nobody}"
         if info_s is not None and min(info_s, active_s) > limit_s:
             return f"no CameraInfo on {self._camera_info_topic} for {min(info_s, active_s):.0f} s"
         return ""
@@ -160,7 +182,7 @@ class CameraHealth:
         ages_s = {"image_age_s": self.statistics.age_s(), "camera_info_age_s": self._camera_info_age_s()}
         measured = {**self.statistics.summary(), **{name: age for name, age in ages_s.items() if age is not None}}
         counts: dict[str, object] = {f"frames_{name}": count for name, count in vars(self.counts).items()}
-        values = counts | {name: f"{value:.3g}" for name, value in measured.items()}
+        values = counts | {name: readable(value) for name, value in measured.items()}
         if self.alignment is None:
             return values | {"scale": settings.scale, "shift_m": settings.shift_m}
         return values | {f"alignment_{name}": text for name, text in self.alignment.describe().items()}

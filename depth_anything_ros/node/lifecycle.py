@@ -23,6 +23,7 @@ from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.node import configuration
 from depth_anything_ros.node.calibrator import Calibrator
 from depth_anything_ros.node.camera_pipeline import CameraPipeline
+from depth_anything_ros.node.command_line import Program
 from depth_anything_ros.node.diagnostics import Diagnostics, Status
 from depth_anything_ros.node.frame import WaitingFrame
 from depth_anything_ros.node.frame_input import queue_size
@@ -30,13 +31,23 @@ from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import FrameCounts, Level
 from depth_anything_ros.node.inference_worker import InferenceWorker
 from depth_anything_ros.node.model_holder import HeldModel, ModelHolder
-from depth_anything_ros.node.parameters import HOW_TO_FETCH, MODEL_PARAMETERS
+from depth_anything_ros.node.parameter_table import warn_of_unknown
+from depth_anything_ros.node.parameters import HOW_TO_FETCH, MODEL_PARAMETERS, PARAMETERS
 from depth_anything_ros.node.process import run_node
-from depth_anything_ros.node.scaling import RELATIVE_REFUSAL
+from depth_anything_ros.node.scaling import UNITLESS_REFUSAL
 from depth_anything_ros.node.snapshot_writer import SnapshotWriter
 from depth_anything_ros.settings import ModelSettings
 
 NODE_NAME = "depth_anything"
+PROGRAM = Program(
+    "depth_anything_node",
+    NODE_NAME,
+    "Turns the images of one camera or several into metric depth and point clouds. Topics in: image, camera_info, "
+    "range. Topics out: ~/depth/image, ~/depth/camera_info, ~/points and others; docs/node.md lists them. A parameter "
+    "can be given to one camera alone: -p front.max_range_m:=8.0.",
+    PARAMETERS,
+    configuration.DEFAULTS,
+)
 
 
 def _logs_errors(transition: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
@@ -71,9 +82,11 @@ class DepthAnythingNode(LifecycleNode):
         super().__init__(NODE_NAME, **node_arguments)
         configuration.declare(self)
         self._configuration = configuration.read(self)
+        warn_of_unknown(self, configuration.names_of_all(self._configuration.node.cameras))
         self._load = load
         self._models = ModelHolder(self._load_warm, self._on_model_swapped, self._on_model_failed)
         self._model_problem = ""
+        self._waits_for_activate = False  # since configuring failed
         self._has_given_up = False  # the device, since a model was loaded
         self._enabled = True
         self._cameras = self._make_cameras(queue := self._make_queue())
@@ -125,8 +138,13 @@ class DepthAnythingNode(LifecycleNode):
             level = Level.ERROR if self._models.held is None else Level.WARN
             problems.insert(0, (level, self._model_problem))
         is_active = any(camera.is_active for camera in self._cameras)
+        if self._waits_for_activate and self._models.held is not None and not is_active:
+            problems.append((Level.WARN, f"configured, but not active: {self._command('activate')}"))
         state = ("active" if self._enabled else "disabled") if is_active else "inactive"
         return Status(state, tuple(problems))
+
+    def _command(self, transition: str) -> str:
+        return f"ros2 lifecycle set {self.get_fully_qualified_name()} {transition}"
 
     # Lifecycle
 
@@ -137,7 +155,10 @@ class DepthAnythingNode(LifecycleNode):
             held = self._models.load(self._configuration.model)
         except Exception as error:  # a device can fail in any way
             self._model_problem = f"cannot load {self._configuration.model.key}: {describe(error)}"
-            self.get_logger().error(self._model_problem)
+            self._waits_for_activate = True
+            self.get_logger().error(
+                f"{self._model_problem}\nThen: {self._command('configure')} && {self._command('activate')}"
+            )
             return TransitionCallbackReturn.FAILURE
         self._on_model_loaded(held)
         self._follow_model()
@@ -152,6 +173,7 @@ class DepthAnythingNode(LifecycleNode):
         result = super().on_activate(state)
         for camera in self._cameras:
             camera.start()
+        self._waits_for_activate = False
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -194,7 +216,7 @@ class DepthAnythingNode(LifecycleNode):
         for camera in self._cameras:
             camera.stop_publishing()
         self._models.release()
-        return self._worker.stop(timeout_s) and self._models.join(timeout_s) and self._snapshots.join(timeout_s)
+        return self._worker.end(timeout_s) and self._models.join(timeout_s) and self._snapshots.join(timeout_s)
 
     # Parameters and the model
 
@@ -293,8 +315,8 @@ class DepthAnythingNode(LifecycleNode):
         held = self._models.held
         if held is None or not any(camera.is_active for camera in self._cameras):
             response.success, response.message = False, "the node is not active"
-        elif held.estimator.kind == "relative":
-            response.success, response.message = False, RELATIVE_REFUSAL
+        elif held.estimator.kind != "metric":
+            response.success, response.message = False, UNITLESS_REFUSAL
         else:
             response.success, response.message = await self._calibrator.run(held.estimator.key)
             self._follow_model()  # another may have taken over meanwhile
@@ -304,7 +326,7 @@ class DepthAnythingNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed."""
-    run_node(NODE_NAME, DepthAnythingNode, DepthAnythingNode.start, DepthAnythingNode.stop, args)
+    run_node(PROGRAM, DepthAnythingNode, DepthAnythingNode.start, DepthAnythingNode.stop, args)
 
 
 if __name__ == "__main__":

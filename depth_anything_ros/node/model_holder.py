@@ -79,8 +79,9 @@ class ModelHolder:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="model loader", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="model loader", daemon=True)
+            thread.start()
+            self._thread = thread  # not before it runs: another thread may join it
 
     def reload(self) -> bool:
         """Load the model anew while the one held works on. Returns False where none is held."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.errors import SettingsError, quoted
 from depth_anything_ros.settings import check_camera_name
+
+OTHER_PARAMETERS = ("qos_overrides.",)  # declared with their topics
+NULLS = ("null", "~")  # rcl reads YAML's null as text
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class Parameter:
 def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
     """Declare the parameters of a table; the node's overrides are checked as they come in.
 
+    A whole number is taken where a fraction is meant, at the start and later. "null" is taken for no value, as
+    `ros2 param dump` writes it.
+
     Args:
         defaults: a setting for every name in the table; None where it has an `unset`.
 
@@ -51,15 +58,40 @@ def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[
         default = ros_default(parameter, defaults[name])
         if default is None:
             declare_unset(node, name, parameter, default)
+        elif isinstance(default, float) and type(given := overrides_of(node).get(name)) is int:
+            node.declare_parameter(name, float(given), _descriptor(parameter, default), ignore_override=True)
         else:
             node.declare_parameter(name, default, _descriptor(parameter, default))
+    _accept_whole_numbers(node, [name for name in table if isinstance(defaults[name] or table[name].unset, float)])
+
+
+def overrides_of(node: Node) -> dict[str, Any]:
+    """Return the parameter values that a node was given at its start, declared or not."""
+    # rclpy has no public way to ask for them.
+    return {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+
+
+def _accept_whole_numbers(node: Node, names: Collection[str]) -> None:
+    """Let `ros2 param set NODE max_range_m 8` pass. Humble has no hook before the check of types."""
+
+    def convert(changes: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
+        return [
+            RosParameter(change.name, value=float(change.value))
+            if change.name in names and change.type_ == RosParameter.Type.INTEGER
+            else change
+            for change in changes
+        ]
+
+    if hasattr(node, "add_pre_set_parameters_callback"):
+        node.add_pre_set_parameters_callback(convert)
 
 
 def declare_unset(node: Node, name: str, parameter: Parameter, default: Any) -> None:
     """Declare a parameter without a value, of any type: of a fixed one without a value, rclpy cannot be asked."""
     descriptor = _descriptor(parameter, default)
     descriptor.dynamic_typing = True
-    node.declare_parameter(name, None, descriptor)
+    is_null = overrides_of(node).get(name) in NULLS
+    node.declare_parameter(name, None, descriptor, ignore_override=is_null)
 
 
 def ros_default(parameter: Parameter, default: Any) -> Any:
@@ -67,18 +99,37 @@ def ros_default(parameter: Parameter, default: Any) -> Any:
     return parameter.unset if default is None else default
 
 
+def allowed_values(parameter: Parameter) -> str:
+    """Return which values a parameter takes; empty where its description says it all."""
+    if parameter.choices:
+        return f"Allowed: {', '.join(choice or 'empty' for choice in parameter.choices)}."
+    if parameter.bounds is not None:
+        return f"Allowed: {parameter.bounds[0]:.10g} to {parameter.bounds[1]:.10g}."
+    return ""
+
+
 def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=parameter.description, read_only=parameter.fixed)
     if parameter.choices:
         descriptor.additional_constraints = f"one of: {', '.join(parameter.choices)}"
-    if parameter.bounds is not None and isinstance(default, int):
-        unset = parameter.unset if isinstance(parameter.unset, int) else parameter.bounds[0]
-        first, last = (int(bound) for bound in (min(unset, parameter.bounds[0]), parameter.bounds[1]))
-        descriptor.integer_range = [IntegerRange(from_value=first, to_value=last, step=1)]
-    elif parameter.bounds is not None:
+    if parameter.bounds is not None:
         lowest, highest = parameter.bounds
-        descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest, step=0.0)]
+        if isinstance(parameter.unset, (int, float)):
+            lowest = min(lowest, parameter.unset)  # rclpy compares it, too
+        if isinstance(default, int):
+            descriptor.integer_range = [IntegerRange(from_value=int(lowest), to_value=int(highest), step=1)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest, step=0.0)]
     return descriptor
+
+
+def warn_of_unknown(node: Node, known: Collection[str]) -> None:
+    """Log every parameter given at the start that the node does not have, with the name that is most like it."""
+    for name in overrides_of(node):
+        if not node.has_parameter(name) and not name.startswith(OTHER_PARAMETERS):
+            near = get_close_matches(name, known, 1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            node.get_logger().warning(f"there is no parameter {quoted(name)}, its value has no effect{hint}")
 
 
 def values_of(node: Node, names: Iterable[str]) -> dict[str, Any]:
@@ -92,7 +143,7 @@ def check_type(name: str, kind: type, value: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if kind is not type(None) and type(value) is not kind:
-        raise SettingsError(f"parameter {name} is {value!r}; allowed is a value of type {kind.__name__}")
+        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed is a value of type {kind.__name__}")
     return value
 
 
@@ -110,7 +161,7 @@ def check_cameras(parameter: str, names: Any) -> tuple[str, ...]:
         except SettingsError as error:
             raise SettingsError(f"parameter {parameter}: {error}") from error
     if not names or len(set(names)) < len(names):
-        raise SettingsError(f"parameter {parameter} is {list(names)}; allowed is one name or more, each once")
+        raise SettingsError(f"parameter {parameter} is {quoted(list(names))}; allowed is one name or more, each once")
     return tuple(names)
 
 
@@ -124,6 +175,7 @@ def checked(table: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[s
 
 
 def check_value(name: str, parameter: Parameter, value: Any) -> Any:
+    """Return the setting that one value stands for. Raises as `checked`."""
     if parameter.is_cameras:
         return check_cameras(name, value)
     if parameter.numbers:
@@ -131,7 +183,7 @@ def check_value(name: str, parameter: Parameter, value: Any) -> Any:
     if parameter.unset is not None and value == parameter.unset:
         return None
     if parameter.choices and value not in parameter.choices:
-        raise SettingsError(f"parameter {name} is {value!r}; allowed: {', '.join(parameter.choices)}")
+        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed: {', '.join(parameter.choices)}")
     if parameter.bounds is not None and not parameter.bounds[0] <= value <= parameter.bounds[1]:
         raise SettingsError(f"parameter {name} is {value}; allowed: {parameter.bounds[0]:g} to {parameter.bounds[1]:g}")
     return value
@@ -143,5 +195,5 @@ def _check_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
     except (TypeError, ValueError):  # no array, or not of numbers
         numbers = ()
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise SettingsError(f"parameter {name} is {value}; allowed are {count} finite numbers")
+        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed are {count} finite numbers")
     return numbers

@@ -96,6 +96,11 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "depth_encoding": Parameter(
         "32FC1: metres. 16UC1: millimetres, 0 for invalid, nothing beyond 65.535 m.", choices=("32FC1", "16UC1")
     ),
+    "min_confidence": Parameter(
+        "The cloud has no points of less confidence, for models that tell it (da3); confidence begins at 1. 0: all.",
+        bounds=(1.0, 1000.0),
+        unset=0.0,
+    ),
     "min_range_m": Parameter(
         "Nearer depth is -Inf in the image and missing in the cloud. 0: no limit.", bounds=(0.0, 1000.0), unset=0.0
     ),
@@ -103,6 +108,10 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "Farther depth is +Inf in the image and missing in the cloud. 0: no limit.", bounds=(0.0, 1000.0), unset=0.0
     ),
     "cloud_stride": Parameter("The cloud takes every n-th row and column.", bounds=(1, 64)),
+    "cloud_keeps_far": Parameter(
+        "Keep points beyond max_range_m and of the sky in the cloud, at that depth, so that a costmap is cleared up to "
+        "there. Otherwise they are missing."
+    ),
     "cloud_rate_hz": Parameter("At most this many clouds a second. 0: no limit.", bounds=(0.0, 1000.0), unset=0.0),
     "color_max_m": Parameter(
         "Depth at the far end of the colour picture. 0: max_depth.", bounds=(0.0, 1000.0), unset=0.0

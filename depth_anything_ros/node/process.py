@@ -1,6 +1,7 @@
 """A node as a process: signals, the executor's thread, the log, the exit status.
 
-The main thread only waits for a signal, so that one is heard at once, whatever loads or runs.
+The main thread only waits for a signal, so that one is heard at once, whatever loads or runs. The command line is read
+in `command_line`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import rclpy
+import rclpy.logging
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.logging_severity import LoggingSeverity
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from depth_anything_ros.errors import DepthAnythingError, describe
+from depth_anything_ros.node.command_line import Program, check_arguments, explain_start_error
 from depth_anything_ros.runtime.allocator import keep_freed_memory
 from depth_anything_ros.runtime.threads import share_cores
 
@@ -30,39 +34,43 @@ from depth_anything_ros.runtime.threads import share_cores
 SHUTDOWN_GRACE_S = 0.5
 # How often the threads of the process look whether it is to end.
 END_CHECK_S = 0.1
+# Between two log lines about callbacks that fail.
+REPEAT_S = 1.0
+# After each such callback, so that one that fails at once does not take a whole core.
+ERROR_PAUSE_S = 0.01
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 
 
 def run_node(
-    name: str,
+    program: Program,
     make: Callable[[], AnyNode],
     start: Callable[[AnyNode], None],
     stop: Callable[[AnyNode, float], bool],
     args: list[str] | None = None,
     torch_threads: int | None = None,
 ) -> None:
-    """Run a node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed.
+    """Run a node until SIGINT or SIGTERM. Exit status 2 for arguments or parameters that are not allowed.
 
     Args:
-        name: begins the line that says what is not allowed.
+        program: whose command line it is.
         make: makes the node.
         start: sets it to work, in the executor's thread.
         stop: stops its work for good; returns False if some is still under way after so many seconds.
         args: command line, for rclpy.
         torch_threads: how many threads torch computes with; None takes every core.
     """
+    check_arguments(program, args)
     keep_freed_memory()
     share_cores(torch_threads=torch_threads)
     signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: signals.append(received))
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    _init(program, args)
     try:
         node = make()
     except (ParameterException, DepthAnythingError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
+        program.exit_with(str(error))
     core_log = logging.getLogger("depth_anything_ros")
     core_log.addHandler(RosLogHandler(node))
     core_log.setLevel(logging.INFO)
@@ -76,6 +84,16 @@ def run_node(
     _end(node, stop(node, SHUTDOWN_GRACE_S), spinning)
 
 
+def _init(program: Program, args: list[str] | None) -> None:
+    rcl = rclpy.logging.get_logger("rcl")
+    rcl.set_level(LoggingSeverity.FATAL)  # of arguments that it cannot parse it logs half a line
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        program.exit_with(explain_start_error(error))
+    rcl.set_level(LoggingSeverity.UNSET)
+
+
 def _spin(node: AnyNode, start: Callable[[AnyNode], None], ending: threading.Event) -> None:
     start(node)
     executor = SingleThreadedExecutor()
@@ -83,9 +101,11 @@ def _spin(node: AnyNode, start: Callable[[AnyNode], None], ending: threading.Eve
     while not ending.is_set():
         try:
             executor.spin_once(timeout_sec=END_CHECK_S)
-        except RuntimeError as error:  # before Kilted, rclpy lets an impossible transition end the executor
-            node.get_logger().error(f"a callback failed: {describe(error)}")
-            time.sleep(END_CHECK_S)
+        # rclpy's own callbacks raise, too: for a parameter of a type that does not exist, a negative /clock, an
+        # impossible transition. One message must not end the node.
+        except Exception as error:
+            node.get_logger().error(f"a callback failed: {describe(error)}", throttle_duration_sec=REPEAT_S)
+            ending.wait(ERROR_PAUSE_S)
 
 
 def _end(node: Node, has_stopped: bool, spinning: Future[None]) -> None:

@@ -42,6 +42,11 @@ class QosWatch:
         name = self._node.resolve_topic_name(topic)
         return PublisherEventCallbacks(incompatible_qos=lambda _: self._look(name, is_input=False))
 
+    @staticmethod
+    def not_watched() -> SubscriptionEventCallbacks:
+        """Return `event_callbacks` for a subscription that need not fit every publisher."""
+        return SubscriptionEventCallbacks(use_default_callbacks=False)
+
     def problems(self) -> list[str]:
         """Return what is incompatible at this moment."""
         for topic, is_input in list(self._found):
@@ -62,26 +67,34 @@ class QosWatch:
         self._found[topic, is_input] = found
 
     def _mismatches(self, topic: str, is_input: bool) -> Iterator[tuple[TopicEndpointInfo, TopicEndpointInfo]]:
-        """Pairs of our own and another endpoint that are incompatible."""
+        """Other endpoints to which none of ours fits, each with the one of ours that differs least."""
         publishers = self._node.get_publishers_info_by_topic(topic)
         subscriptions = self._node.get_subscriptions_info_by_topic(topic)
-        for own in filter(self._is_own, subscriptions if is_input else publishers):
-            for other in publishers if is_input else subscriptions:
-                pair = (other, own) if is_input else (own, other)
-                fits, _ = qos_check_compatible(*(endpoint.qos_profile for endpoint in pair))
-                if fits == QoSCompatibility.ERROR:
-                    yield own, other
+        owns = list(filter(self._is_own, subscriptions if is_input else publishers))
+        for other in (publishers if is_input else subscriptions) if owns else ():
+            pairs = [(other, own) if is_input else (own, other) for own in owns]
+            if not any(map(_fits, pairs)):
+                yield min(owns, key=lambda own: len(_differences(own, other))), other
 
     def _is_own(self, endpoint: TopicEndpointInfo) -> bool:
         mine = (self._node.get_name(), self._node.get_namespace())
         return (endpoint.node_name, endpoint.node_namespace) == mine
 
 
+def _fits(pair: tuple[TopicEndpointInfo, TopicEndpointInfo]) -> bool:
+    """Whether messages pass between a publisher and a subscription."""
+    fits, _ = qos_check_compatible(*(endpoint.qos_profile for endpoint in pair))
+    return fits != QoSCompatibility.ERROR
+
+
+def _differences(own: TopicEndpointInfo, other: TopicEndpointInfo) -> list[str]:
+    return [policy for policy in POLICIES if _value(own.qos_profile, policy) != _value(other.qos_profile, policy)]
+
+
 def _describe(topic: str, own: TopicEndpointInfo, other: TopicEndpointInfo) -> str:
     differing = [
         f"{policy} is {_value(own.qos_profile, policy)} here and {_value(other.qos_profile, policy)} there"
-        for policy in POLICIES
-        if _value(own.qos_profile, policy) != _value(other.qos_profile, policy)
+        for policy in _differences(own, other)
     ]
     name = f"{other.node_namespace.rstrip('/')}/{other.node_name}"
     return f"{topic}: nothing passes between this node and {name}, {', '.join(differing)}"

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.time import Time
 from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 from std_msgs.msg import Header
@@ -20,6 +19,7 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused, InputError, RangeError, describe, quoted
 from depth_anything_ros.messages.ranges import depth_of
 from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.scale.range_samples import Pairs, compare, compare_image
 from depth_anything_ros.scale.transform import SAME_FRAME, Transform
@@ -54,7 +54,7 @@ class RangeInput:
             self.topic,
             self._add,
             qos_profile_sensor_data,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=overridable(),
             event_callbacks=qos_watch.of_subscription(self.topic),
         )
 

@@ -16,14 +16,15 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from depth_anything_ros.errors import describe
+from depth_anything_ros.node.command_line import Program
 from depth_anything_ros.node.conversions import FROM_BGR, bgr_to_image, camera_to_info, depth_to_image
-from depth_anything_ros.node.parameter_table import Parameter, checked, declare_table, values_of
+from depth_anything_ros.node.parameter_table import Parameter, checked, declare_table, values_of, warn_of_unknown
 from depth_anything_ros.node.process import run_node
+from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.runtime.device import select_device
 from depth_anything_ros.settings import SYNTHETIC_LIMITS, SyntheticCameraSettings
 from depth_anything_ros.synthetic.camera import DISTORTIONS, SyntheticCamera
@@ -50,6 +51,15 @@ PARAMETERS: dict[str, Parameter] = {
     "frame_id": Parameter("Frame of everything published: the camera's optical frame.", fixed=True),
     "reliability": Parameter("Of every topic.", choices=tuple(RELIABILITIES), fixed=True),
 }
+
+
+PROGRAM = Program(
+    "synthetic_camera",
+    NODE_NAME,
+    "Publishes pictures of a rendered room, their CameraInfo and the true depth, as a camera driver would.",
+    PARAMETERS,
+    asdict(SyntheticCameraSettings()),
+)
 
 
 class Pace:
@@ -90,7 +100,8 @@ class SyntheticCameraNode(Node):
 
     def __init__(self, make_camera: Callable[..., SyntheticCamera] = SyntheticCamera, **node_arguments: Any) -> None:
         super().__init__(NODE_NAME, **node_arguments)
-        declare_table(self, PARAMETERS, asdict(SyntheticCameraSettings()))
+        declare_table(self, PARAMETERS, PROGRAM.defaults)
+        warn_of_unknown(self, PARAMETERS)
         self._settings = settings = SyntheticCameraSettings(**checked(PARAMETERS, values_of(self, PARAMETERS)))
         device = select_device(settings.device)
         self._camera = make_camera(settings.seed, settings.width, settings.height, settings.distortion, device)
@@ -98,28 +109,30 @@ class SyntheticCameraNode(Node):
         self._info = self._publisher(CameraInfo, "camera_info")
         self._depth = self._publisher(Image, "depth/ground_truth")
         self._ending = threading.Event()
-        self._worker = threading.Thread(target=self._work, name="render", daemon=True)
+        self._worker: threading.Thread | None = None  # once it runs
         self._late: list[float] = []  # when the latest pictures were done, if the next ones were due by then
 
     def _publisher(self, kind: type, topic: str) -> Any:
         reliability = RELIABILITIES[self._settings.reliability]
         qos = QoSProfile(reliability=reliability, history=HistoryPolicy.KEEP_LAST, depth=QUEUE)
-        options = QoSOverridingOptions.with_default_policies()
-        return self.create_publisher(kind, topic, qos, qos_overriding_options=options)
+        return self.create_publisher(kind, topic, qos, qos_overriding_options=overridable())
 
     def start(self) -> None:
         """Begin to take pictures."""
         settings = self._settings
         size = f"{settings.width}x{settings.height}"
         self.get_logger().info(f"showing room {settings.seed}, {size} pixels at {settings.rate_hz:g} Hz")
-        self._worker.start()
+        worker = threading.Thread(target=self._work, name="render", daemon=True)
+        worker.start()
+        self._worker = worker
 
     def stop(self, timeout_s: float) -> bool:
         """Stop for good. Returns False if a picture is still being rendered after the time."""
         self._ending.set()
-        if self._worker.ident is not None:
-            self._worker.join(timeout_s)
-        return not self._worker.is_alive()
+        worker = self._worker
+        if worker is not None:
+            worker.join(timeout_s)
+        return worker is None or not worker.is_alive()
 
     def _work(self) -> None:
         pace = Pace(self._settings.rate_hz, time.monotonic())
@@ -164,7 +177,7 @@ class SyntheticCameraNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node until SIGINT or SIGTERM. Exit status 2 for a parameter that is not allowed."""
-    run_node(NODE_NAME, SyntheticCameraNode, SyntheticCameraNode.start, SyntheticCameraNode.stop, args, torch_threads=1)
+    run_node(PROGRAM, SyntheticCameraNode, SyntheticCameraNode.start, SyntheticCameraNode.stop, args, torch_threads=1)
 
 
 if __name__ == "__main__":

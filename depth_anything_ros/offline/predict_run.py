@@ -21,12 +21,13 @@ from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, 
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.messages.remarks import SayOnce
+from depth_anything_ros.model.registry import dataset_spec, network_spec
 from depth_anything_ros.offline.prediction_folder import FORMATS, PredictionFolder
 from depth_anything_ros.offline.progress import Progress, say
 from depth_anything_ros.settings import ImageLimits
 
 ASSUMED_FOV_DEG = 60.0
-FORMATS_WITHOUT_METRES = ("npy", "color")
+FORMATS_OF_METRES = ("png", "ply")
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,20 @@ class CloudSettings:
             if not math.isfinite(getattr(self, name) or 0.0):
                 raise SettingsError(f"{name} must be a number of pixels, got {getattr(self, name)}")
 
+    @property
+    def tells_focal(self) -> bool:
+        """Whether the focal length is given, for every picture."""
+        return self.fov_deg is not None or self.fx is not None
+
     def describe(self) -> dict[str, float | int | None]:
-        """Return what clouds must have in common to belong together."""
+        """Return what the clouds of one folder have in common."""
+        return {"stride": self.stride, **self.describe_camera()}
+
+    def describe_camera(self) -> dict[str, float | int | None]:
+        """Return what was given of the camera."""
         if self.fx is None:
-            return {"stride": self.stride, "fov_deg": self.fov_deg}
-        return {"stride": self.stride, "fx": self.fx, "fy": self.fy, "cx": self.cx, "cy": self.cy}
+            return {"fov_deg": self.fov_deg}
+        return {"fx": self.fx, "fy": self.fy, "cx": self.cx, "cy": self.cy}
 
     def camera(self, width: int, height: int, exif_focal_px: float | None = None) -> CameraModel:
         """Return the camera of a picture of this size in pixels, whose EXIF data tell this focal length."""
@@ -100,8 +110,8 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def usable_formats(wanted: Sequence[str], kind: str) -> tuple[str, ...]:
-    """Return the formats that can be made of `metric` or `relative` depth, in the order of `FORMATS`.
+def usable_formats(wanted: Sequence[str], dataset: str) -> tuple[str, ...]:
+    """Return the formats that models of a dataset can give, in the order of `FORMATS`.
 
     Raises:
         SettingsError: an unknown format, or none is left.
@@ -109,9 +119,12 @@ def usable_formats(wanted: Sequence[str], kind: str) -> tuple[str, ...]:
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         raise SettingsError(f"unknown format {', '.join(unknown) or 'none'!r}; known: {', '.join(FORMATS)}")
-    usable = [name for name in FORMATS if name in wanted and (kind == "metric" or name in FORMATS_WITHOUT_METRES)]
+    kind, outputs = dataset_spec(dataset).kind, network_spec(dataset).outputs
+    missing = (*(() if kind == "metric" else FORMATS_OF_METRES), *(() if "confidence" in outputs else ("confidence",)))
+    usable = [name for name in FORMATS if name in wanted and name not in missing]
     if not usable:
-        raise SettingsError(f"relative depth has no metres for {', '.join(wanted)}; it can be npy and color")
+        possible = ", ".join(name for name in FORMATS if name not in missing)
+        raise SettingsError(f"{dataset} gives {kind} depth, which cannot be {', '.join(wanted)}; it can be {possible}")
     return tuple(usable)
 
 
@@ -119,7 +132,7 @@ class PredictRun:
     """One run: a model, a folder for its results, and the formats to write.
 
     Args:
-        max_depth: metres at the network's full output; None is the model's own.
+        max_depth: metres at the network's full output; None for models whose depth does not depend on one.
         limits: of pictures and videos.
         levels: black and white of 16-bit pictures, in counts; 0 finds them.
     """
@@ -138,7 +151,7 @@ class PredictRun:
         self.estimator = estimator
         self.folder = folder
         self.formats = tuple(formats)
-        self.max_depth = estimator.max_depth if max_depth is None else max_depth
+        self.max_depth = max_depth
         self.cloud = cloud or CloudSettings()
         self.limits = limits
         self.levels = levels
@@ -204,7 +217,7 @@ class PredictRun:
     def _estimate(self, name: str, path: Path, picture: Picture, frame: int | None = None) -> None:
         """Estimate one picture, and write its depth in every format."""
         try:
-            depth = self.estimator.estimate(picture.pixels, self.max_depth)
+            depth = self.estimator.estimate(picture.pixels, self.max_depth, self._focal_px(picture))
             results = {kind: self._encode(kind, depth, picture) for kind in self.formats}
         except CannotWrite:
             raise
@@ -214,21 +227,37 @@ class PredictRun:
             self.folder.write(name, kind, data, frame)
 
     def _encode(self, kind: str, depth: DepthMap, picture: Picture) -> bytes:
+        values = depth.sky_at_infinity()
         if kind == "npy":
-            return encode_npy(depth.values)
+            return encode_npy(values)
         if kind == "png":
-            return encode_png(depth_to_uint16(depth.values))
+            return encode_png(depth_to_uint16(values))
         if kind == "color":
-            return encode_png(colorize(depth.values, *self._color_range(depth)))
+            return encode_png(colorize(values, *self._color_range(depth)))
+        if kind == "confidence":
+            assert depth.confidence is not None
+            return encode_npy(depth.confidence)
         stride = self.cloud.stride
-        points = self._camera(picture).back_project(depth.values, stride=stride)
+        points = self._camera(picture).back_project(values, stride=stride)
         return encode_ply(points, picture.pixels[::stride, ::stride])
 
     def _color_range(self, depth: DepthMap) -> tuple[float, float]:
-        """Return the values shown as near and as far: 0 and `max_depth`; without metres, the picture's own range."""
-        if depth.kind == "metric":
+        """Return the values shown as near and as far: 0 and `max_depth`; without one, the picture's own range."""
+        if self.max_depth is not None:
             return 0.0, self.max_depth
-        return float(depth.values.max()), float(depth.values.min())
+        lowest, highest = float(depth.values.min()), float(depth.values.max())
+        return (highest, lowest) if depth.kind == "relative" else (lowest, highest)
+
+    def _focal_px(self, picture: Picture) -> tuple[float, float] | None:
+        """Return the focal lengths for a model that needs them. Raises CameraError: nothing tells them."""
+        if not self.estimator.needs_focal:
+            return None
+        if not self.cloud.tells_focal and picture.focal_px is None:
+            raise CameraError(
+                "metres follow from the focal length, which its EXIF data do not tell: give --fov or --fx"
+            )
+        camera = self._camera(picture)
+        return camera.fx, camera.fy
 
     def _camera(self, picture: Picture) -> CameraModel:
         height, width = picture.pixels.shape[:2]

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import FitRefused, InputError
+from depth_anything_ros.errors import FitRefused, InputError, readable
 from depth_anything_ros.scale.fit import DepthScale, Fit, InverseScale
 from depth_anything_ros.settings import AlignmentSettings
 
@@ -51,7 +51,7 @@ class AlignmentState:
         """Return names and texts for diagnostic_msgs/KeyValue, without what is unknown."""
         numbers = {} if self.applied is None else asdict(self.applied)
         numbers.update({name: getattr(self, name) for name in ("residual_m", "inlier_share", "samples", "age_s")})
-        known = {name: f"{number:.4g}" for name, number in numbers.items() if number is not None}
+        known = {name: readable(number, 4) for name, number in numbers.items() if number is not None}
         return {"state": self.name, **known, "reason": self.reason}
 
 

@@ -40,6 +40,7 @@ from rosbags.rosbag2 import CompressionMode, Reader
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.cli import build_parser, main
+from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.io.formats import depth_to_uint16
 from depth_anything_ros.io.whole_files import locked
@@ -49,18 +50,17 @@ MODEL = (
     *("--encoder", "toy", "--checkpoint", "untrained", "--input-size", "28"),
     *("--device", "cpu", "--backend", "torch"),
 )
-PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
 # Ends itself, as from outside, when the network is asked for the third time.
 STOPPED = """
 import os, sys
 from depth_anything_ros.cli import main
 from depth_anything_ros.estimator import DepthEstimator
 estimate, calls = DepthEstimator.estimate, []
-def stopped(self, image, max_depth=None):
+def stopped(self, *arguments):
     calls.append(1)
     if len(calls) == 3:
         os.kill(os.getpid(), int(sys.argv[1]))
-    return estimate(self, image, max_depth)
+    return estimate(self, *arguments)
 DepthEstimator.estimate = stopped
 sys.exit(main(sys.argv[2:]))
 """
@@ -119,15 +119,13 @@ def estimator() -> DepthEstimator:
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_real_process_writes_depth_behind_every_image_and_leaves_the_rest_as_it_was(
-    storage: str, tmp_path: Path, out: Path, estimator: DepthEstimator
+def test_depth_is_written_behind_every_image_and_the_rest_stays_as_it_was(
+    storage: str, tmp_path: Path, out: Path, estimator: DepthEstimator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recording = front_camera()
     source = recording.save(tmp_path / "in", storage, empty=(("/silent", "std_msgs/msg/String"),))
-    done = process(PROGRAM, "bag", source, out, "--cloud")
-    assert done.returncode == 0, done.stderr
-    [line] = done.stdout.splitlines()
-    content = json.loads(line)
+    assert bag(source, out, "--cloud") == 0
+    content = summary(capsys)
     assert content["cameras"] == {FRONT: {"frames": 3, "estimated": 3, "skipped": {}, "without_camera": {}}}
     assert content["messages"] == len(recording.messages) + 9
     written = messages_of(out)
@@ -332,6 +330,49 @@ def test_relative_depth_lies_on_a_topic_of_its_own(
     for option in (("--cloud",), ("--depth-encoding", "16UC1")):
         assert bag(source, tmp_path / "no", "--dataset", "relative", *option) == 1
         assert "relative depth has no metres" in capsys.readouterr().err
+
+
+def test_depth_up_to_a_factor_lies_on_a_topic_of_its_own(tmp_path: Path, out: Path) -> None:
+    source = front_camera(1).save(tmp_path / "in")
+    assert bag(source, out, "--dataset", "da3") == 0
+    assert {m.topic for m in ours(messages_of(out))} == {"/front/depth_anything/scale_invariant/image"}
+
+
+def test_metres_of_a_model_that_needs_the_focal_length_follow_from_camera_info(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = front_camera(2)  # fx is 50 and 51
+    recording.add("/lone/image", 0, image(0, picture(0)))
+    options = ("--dataset", "da3metric", "--camera", FRONT, "--camera", "/lone/image")
+    assert bag(recording.save(tmp_path / "in"), out, *options) == 1
+    content = summary(capsys)
+    assert content["max_depth_m"] is None
+    [(reason, count)] = content["cameras"]["/lone/image"]["skipped"].items()
+    assert "metres follow from the focal length, which is not known" in reason
+    assert count == 1
+    estimator = DepthEstimator.load("toy", "da3metric", "untrained", input_size=28, device="cpu", backend="torch")
+    for index, message in enumerate(on(messages_of(out), DEPTH)):
+        expected = estimator.estimate(picture(index), focal_px=50.0 + index).sky_at_infinity()
+        assert message.read().data.tobytes() == expected.tobytes()
+
+
+def test_the_sky_has_depth_at_infinity_and_no_points(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sky = np.zeros((HEIGHT, WIDTH), bool)
+    sky[:20] = True
+    depth = DepthMap(np.full((HEIGHT, WIDTH), 3.0, np.float32), "metric", "toy_da3metric_28", sky)
+    monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: depth)
+    assert bag(front_camera(1).save(tmp_path / "in"), out, "--dataset", "da3metric", "--cloud") == 0
+    written = messages_of(out)
+    [values] = (message.read().data.view(np.float32).reshape(HEIGHT, WIDTH) for message in on(written, DEPTH))
+    assert (values[:20] == np.inf).all()
+    assert (values[20:] == 3).all()
+    [cloud] = (message.read() for message in on(written, POINTS))
+    z = cloud.data.view(np.float32).reshape(HEIGHT, WIDTH, 4)[..., 2]
+    assert np.isnan(z[:20]).all()
+    assert (z[20:] == 3).all()
+    assert not cloud.is_dense
 
 
 # ---- the same every time, and taken up where it stopped

@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import pytest
 from file_readers import read_ply
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from stand_in import stand_in_image
 
@@ -78,10 +77,10 @@ def interrupt_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Ctrl-C come in the middle of an estimate."""
     estimate, calls = DepthEstimator.estimate, iter(range(1, sys.maxsize))
 
-    def interrupted(self: DepthEstimator, image: NDArray[np.uint8], max_depth: float | None = None) -> DepthMap:
+    def interrupted(self: DepthEstimator, *arguments: Any) -> DepthMap:
         if next(calls) == call:
             raise KeyboardInterrupt
-        return estimate(self, image, max_depth)
+        return estimate(self, *arguments)
 
     monkeypatch.setattr(DepthEstimator, "estimate", interrupted)
 
@@ -161,6 +160,77 @@ def test_the_focal_length_of_exif_makes_the_cloud_unless_another_is_given(tmp_pa
         vertices = read_ply(ply.read_bytes())
         found = np.stack([vertices[axis] for axis in "xyz"], axis=-1).reshape(height, width, 3)
         np.testing.assert_allclose(found, camera.back_project(depth), rtol=1e-5)
+
+
+def test_metres_of_a_model_that_needs_the_focal_length_follow_from_it(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = stand_in_image(48, 72, seed=3)
+    exif = PillowImage.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 18  # FocalLengthIn35mmFilm: 36 pixels here
+    phone, plain = tmp_path / "phone.png", picture(tmp_path / "plain.png", seed=3, height=48, width=72)
+    PillowImage.fromarray(image[..., ::-1].copy()).save(phone.with_suffix(".jpg"), exif=exif, quality=100)
+    assert predict(phone.with_suffix(".jpg"), plain, "--out", out, "--dataset", "da3metric", "--formats", "npy") == 1
+    said = capsys.readouterr()
+    assert "metres follow from the focal length: that of each picture's EXIF data" in said.err
+    assert f"{plain}: metres follow from the focal length, which its EXIF data do not tell" in said.err
+    assert json.loads(said.out)["max_depth_m"] is None
+    estimator = DepthEstimator.load("toy", "da3metric", "untrained", input_size=28, device="cpu", backend="torch")
+    pixels = read_image(phone.with_suffix(".jpg"))
+    found = np.load(out / "npy/phone.npy")
+    np.testing.assert_array_equal(found, estimator.estimate(pixels, focal_px=36.0).sky_at_infinity())
+    for options, focal_px in ((("--fx", "50", "--fy", "40"), (50.0, 40.0)), (("--fov", "90"), (36.0, 36.0))):
+        given = tmp_path / options[0]
+        assert predict(plain, "--out", given, "--dataset", "da3metric", "--formats", "npy", *options) == 0
+        expected = estimator.estimate(image, focal_px=focal_px).sky_at_infinity()
+        np.testing.assert_array_equal(np.load(given / "npy/plain.npy"), expected)
+    assert predict(plain, "--out", given, "--dataset", "da3metric", "--formats", "npy", "--fov", "60") == 1
+    assert "camera was {'fov_deg': 90.0}, now it is {'fov_deg': 60.0}" in capsys.readouterr().err
+    assert predict(plain, "--out", given, "--dataset", "da3metric", "--max-depth", "10") == 1
+    assert "--max-depth does not apply to da3metric" in capsys.readouterr().err
+
+
+def test_the_sky_is_at_infinity_without_a_value_and_without_points(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sky = np.zeros((48, 64), bool)
+    sky[:20] = True
+    depth = DepthMap(np.full((48, 64), 3.0, np.float32), "metric", "toy_da3metric_28", sky)
+    monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: depth)
+    options = ("--dataset", "da3metric", "--fov", "60")
+    assert predict(picture(tmp_path / "a.png"), "--out", out, *options) == 0
+    values = np.load(out / "npy/a.npy")
+    assert (values[:20] == np.inf).all()
+    assert (values[20:] == 3).all()
+    levels = cv2.imread(str(out / "png/a.png"), cv2.IMREAD_UNCHANGED)
+    assert levels is not None
+    assert set(levels[:20].ravel()) == {0}
+    assert set(levels[20:].ravel()) == {3000}
+    assert len(read_ply((out / "ply/a.ply").read_bytes())) == 28 * 64
+
+
+def test_depth_up_to_a_factor_has_no_metres_and_its_confidence_on_request(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = picture(tmp_path / "a.png")
+    assert predict(source, "--out", out, "--dataset", "da3", "--formats", "npy,png,color,ply,confidence") == 0
+    printed = capsys.readouterr()
+    assert "known up to a factor" in printed.err
+    assert json.loads(printed.out)["max_depth_m"] is None
+    assert files_in(out) == ["color/a.png", "confidence/a.npy", "npy/a.npy", MANIFEST]
+    assert np.load(out / "confidence/a.npy").min() >= 1
+    depth = np.load(out / "npy/a.npy")
+    colors = cv2.imread(str(out / "color/a.png"))
+    assert colors is not None
+    np.testing.assert_array_equal(colors, colorize(depth, depth.min(), depth.max()))
+    assert main(["evaluate", str(out), str(out / "npy")]) == 1
+    assert "scale_invariant depth, which has no metres" in capsys.readouterr().err
+    (tmp_path / "truth").mkdir()
+    np.save(tmp_path / "truth/a.npy", 2 * depth)
+    assert main(["evaluate", str(out), str(tmp_path / "truth"), "--median-scaling", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["mean"]["scale"] == pytest.approx(2, rel=1e-5)
+    assert predict(source, "--out", tmp_path / "no", "--formats", "confidence") == 1
+    assert "hypersim gives metric depth, which cannot be confidence" in capsys.readouterr().err
 
 
 def test_relative_models_make_what_needs_no_metres_and_say_so(
@@ -700,7 +770,7 @@ def test_defaults_are_those_of_the_library() -> None:
     args = build_parser().parse_args(["predict", "a.png", "--out", "out"])
     for name in ("encoder", "dataset", "checkpoint", "input_size", "device", "precision", "backend", "compile"):
         assert getattr(args, name) == getattr(ModelSettings(), name)
-    assert args.formats.split(",") == list(FORMATS)
+    assert args.formats.split(",") == [name for name in FORMATS if name != "confidence"]
     assert UINT16_MAX / MILLIMETRES_PER_METRE == MAX_PNG_DEPTH_M
 
 

@@ -265,7 +265,7 @@ def test_a_rotation_between_raw_and_rectified_images_is_said_for_raw_ones(matche
     turned = np.array([cos, 0, sin, 0, 1, 0, -sin, 0, cos])
     assert matched(info(50, 1, r=turned), stamp_s=1) == 50
     [said] = matched.remarks
-    assert "R turns rectified images by 1.00 degrees" in said
+    assert "R rotates rectified images by 1.00 degrees" in said
     remarks: list[str] = []
     kept = CameraInfos(TOPIC, remark=remarks.append)
     kept.add(info(50, 1, r=turned))

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from depth_anything_ros.node.parameters import PARAMETERS
+from depth_anything_ros.scale.transform import Transform
 from depth_anything_ros.settings import SyntheticCameraSettings
 
 launch = pytest.importorskip("launch", reason="launch is in no registry; it comes with a ROS installation")
@@ -112,8 +114,8 @@ def test_rviz_starts_on_request_only(launch_file: ModuleType) -> None:
 
 
 def test_one_camera_needs_no_name(launch_file: ModuleType) -> None:
-    started = Started(launch_file, namespace="robot", image="image_rect", range="/scan")
-    topics = {"image": "image_rect", "camera_info": "camera_info", "range": "/scan"}
+    started = Started(launch_file, namespace="robot", image="image_rect", camera_info="info", range="/scan")
+    topics = {"image": "image_rect", "camera_info": "info", "range": "/scan"}
     assert started.remappings("/robot/depth_anything") == topics
     assert started.parameters("/robot/depth_anything") == {}
 
@@ -122,13 +124,60 @@ def test_each_of_several_cameras_has_its_topics_below_its_name(launch_file: Modu
     started = Started(launch_file, namespace="robot", cameras="front, left", range="/scan")
     assert started.remappings("/robot/depth_anything") == {
         "front/image": "front/image_raw",
-        "front/camera_info": "front/camera_info",
         "front/range": "/scan",
         "left/image": "left/image_raw",
-        "left/camera_info": "left/camera_info",
         "left/range": "/scan",
     }
     assert started.parameters("/robot/depth_anything") == {"cameras": ["front", "left"]}
+
+
+def test_camera_info_is_left_to_the_node_unless_it_is_named(launch_file: ModuleType) -> None:
+    assert "camera_info" not in Started(launch_file, image="/cam/image_raw").remappings("/depth_anything")
+
+
+def test_simulated_time_reaches_every_node_that_is_started(launch_file: ModuleType, synthetic_file: ModuleType) -> None:
+    started = Started(launch_file, use_sim_time="true", rviz="true")
+    assert started.parameters("/depth_anything") == {"use_sim_time": True}
+    assert started.parameters("/depth_anything_rviz") == {"use_sim_time": True}
+    both = Started(synthetic_file, use_sim_time="true")
+    assert both.parameters("/depth_anything")["use_sim_time"] is True
+    assert both.parameters("/synthetic_camera")["use_sim_time"] is True
+
+
+def test_tf_of_several_robots_is_remapped_for_every_node(launch_file: ModuleType) -> None:
+    arguments = {"tf": "tf", "tf_static": "tf_static", "rviz": "true", "parent_frame": "camera_link"}
+    started = Started(launch_file, namespace="robot", **arguments)
+    assert len(started.nodes) == 3
+    for name in started.nodes:
+        assert started.remappings(name).items() >= {"/tf": "tf", "/tf_static": "tf_static"}.items()
+    assert "/tf" not in Started(launch_file).remappings("/depth_anything")
+
+
+def test_the_optical_frame_hangs_on_its_parent_where_one_is_named(launch_file: ModuleType) -> None:
+    started = Started(launch_file, parent_frame="camera_link", frame="cam_optical")
+    parts = [part for [part] in started.nodes["/depth_anything_optical_frame"].cmd[1:]]
+    command = [part.text for part in parts if isinstance(part, launch.substitutions.TextSubstitution)]
+    options = dict(zip(command[::2], command[1::2], strict=False))
+    assert (options["--frame-id"], options["--child-frame-id"]) == ("camera_link", "cam_optical")
+    roll, pitch, yaw = (float(options[f"--{name}"]) for name in ("roll", "pitch", "yaw"))
+    forward = Transform.from_xyz_rpy((0.0, 0.0, 0.0, roll, pitch, yaw)).rotation @ np.array([0.0, 0.0, 1.0])
+    np.testing.assert_allclose(forward, [1.0, 0.0, 0.0], atol=1e-6)  # the optical axis is the body's x
+
+
+@pytest.mark.parametrize(("alone", "profile"), [("0", "fastdds.xml"), ("1", "fastdds_localhost.xml")])
+def test_a_robot_that_stays_by_itself_gets_no_transport_to_others(
+    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch, alone: str, profile: str
+) -> None:
+    monkeypatch.setenv("ROS_LOCALHOST_ONLY", alone)
+    started = Started(launch_file)
+    [variable] = started.profiles["/depth_anything"]
+    assert Path(started.context.environment[variable]).name == profile
+
+
+def test_the_profile_for_one_machine_is_the_other_one_without_udp() -> None:
+    text = (CONFIG / "fastdds_localhost.xml").read_text()
+    assert "UDPv4" not in text
+    assert "<type>SHM</type>" in text
 
 
 @pytest.mark.parametrize("name", ["y", "off", "null"])
@@ -174,7 +223,7 @@ def test_arguments_of_the_synthetic_camera_reach_it_with_their_types(synthetic_f
     assert values == {"seed": 7, "rate_hz": 5.0, "distortion": "plumb_bob"}
     assert isinstance(values["rate_hz"], float)
     names = {argument.name for argument in entities(synthetic_file, launch.actions.DeclareLaunchArgument)}
-    assert names == {"namespace", "params_file", "rviz", *synthetic_file.PARAMETERS}
+    assert names == {"namespace", "params_file", "rviz", "use_sim_time", *synthetic_file.PARAMETERS}
 
 
 def test_rviz_beside_the_synthetic_camera_starts_on_request_only(synthetic_file: ModuleType) -> None:

@@ -114,7 +114,10 @@ def parameter_files() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def test_parameter_files_name_parameters_there_are() -> None:
     found = [
-        (name, content["/**/depth_anything"]) for name, content in parameter_files() if "/**/depth_anything" in content
+        (name, content[key])
+        for name, content in parameter_files()
+        for key in ("/**", "/**/depth_anything")
+        if key in content
     ]
     assert {"depth_anything.yaml", "synthetic.yaml", "node.md"} <= {name for name, _ in found}
     for name, content in found:

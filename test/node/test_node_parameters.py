@@ -63,7 +63,7 @@ def test_all_parameters_can_be_asked_for_at_once(start_process: Callable[..., No
     [
         ({"encoder": "vitx"}, ["encoder", "vitx", "vits, vitb, vitl"]),
         ({"cloud_stride": 99}, ["cloud_stride", "99", "Min: 1, Max: 64"]),
-        ({"max_depth": 10}, ["max_depth", "10", "INTEGER", "DOUBLE"]),
+        ({"max_depth": "deep"}, ["max_depth", "deep", "STRING", "DOUBLE"]),
     ],
 )
 def test_a_bad_value_at_the_start_ends_the_node_with_one_line(parameters: dict[str, Any], said: list[str]) -> None:

@@ -199,6 +199,18 @@ def test_depth_out_of_range_is_infinite_in_the_image_and_missing_in_the_cloud(ho
         assert np.isfinite(points[~near & ~far]).all()
 
 
+def test_points_beyond_the_range_stay_at_it_where_a_costmap_is_to_be_cleared(host: Host, peer: Peer) -> None:
+    ramp = np.linspace(0.5, 10, WIDTH * HEIGHT, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    node = host(FakeBackend(depth_m=ramp), min_range_m=2.0, max_range_m=6.0, cloud_keeps_far=True)
+    with talking_to(node, peer, "~/points", "~/depth/image") as (camera, [clouds, depths]):
+        image = image_message()
+        points, _ = fields_of(camera.ask(image, clouds, camera_info()))
+        assert (depth_of(answer(depths, image))[ramp > 6.0] == np.inf).all()
+    np.testing.assert_allclose(points[ramp > 6.0, 2], 6.0)
+    np.testing.assert_allclose(points[(ramp > 2.0) & (ramp < 6.0), 2], ramp[(ramp > 2.0) & (ramp < 6.0)], rtol=1e-5)
+    assert np.isnan(points[ramp < 2.0]).all()
+
+
 def test_the_colour_picture_has_a_fixed_range(host: Host, peer: Peer) -> None:
     node = host(FakeBackend(depth_m=4.0))
     with talking_to(node, peer, "~/depth/color") as (camera, [pictures]):
@@ -354,9 +366,10 @@ def test_input_is_best_effort_and_latest_only_output_is_reliable(toy_process: No
     node = peer.node
     for topic in ("image", "camera_info"):
         find = partial(node.get_subscriptions_info_by_topic, toy_process.topic(topic))
-        [endpoint] = eventually(find, f"the node on {topic}")
-        assert endpoint.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-        assert endpoint.qos_profile.durability == DurabilityPolicy.VOLATILE
+        endpoints = eventually(find, f"the node on {topic}")
+        policies = {(endpoint.qos_profile.reliability, endpoint.qos_profile.durability) for endpoint in endpoints}
+        latched = {(ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)} if topic == "camera_info" else set()
+        assert policies == {(ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE), *latched}
     for topic in OUTPUTS:
         find = partial(node.get_publishers_info_by_topic, toy_process.topic(topic))
         [endpoint] = eventually(find, f"the node on {topic}")

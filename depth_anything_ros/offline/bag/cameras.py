@@ -45,8 +45,8 @@ class Camera:
     def outputs(self, kind: Kind, settings: BagSettings) -> dict[str, tuple[str, str]]:
         """Return topic and type of everything that is written, by a short name."""
         prefix = f"{self.namespace}/depth_anything"
-        if kind == "relative":
-            return {"depth": (f"{prefix}/relative/image", IMAGE)}
+        if kind != "metric":
+            return {"depth": (f"{prefix}/{kind}/image", IMAGE)}
         topics = {"depth": (f"{prefix}/depth/image", IMAGE), "info": (f"{prefix}/depth/camera_info", CAMERA_INFO)}
         return {**topics, "points": (f"{prefix}/points", POINT_CLOUD)} if settings.cloud else topics
 
@@ -126,15 +126,15 @@ def check_outputs(bag: Bag, cameras: Sequence[Camera], kind: Kind, settings: Bag
     """Check that what is asked for can be written.
 
     Raises:
-        SettingsError: metres of relative depth, a stride below 1, an unknown encoding.
+        SettingsError: metres of depth that has none, a stride below 1, an unknown encoding.
         InputError: a topic would be written twice, or is in the bag already.
     """
     if settings.cloud_stride < 1:
         raise SettingsError(f"the stride must be 1 or more, got {settings.cloud_stride}")
     if settings.depth_encoding not in DEPTH_ENCODINGS:
         raise SettingsError(f"unknown depth encoding {settings.depth_encoding!r}; known: {', '.join(DEPTH_ENCODINGS)}")
-    if kind == "relative" and (settings.cloud or settings.depth_encoding == "16UC1"):
-        raise SettingsError("relative depth has no metres: neither clouds nor 16UC1")
+    if kind != "metric" and (settings.cloud or settings.depth_encoding == "16UC1"):
+        raise SettingsError(f"{kind} depth has no metres, so there are neither clouds nor 16UC1")
     taken = {} if settings.only_depth else {connection.topic: "the bag itself" for connection in bag.connections}
     for camera in cameras:
         for topic, _ in camera.outputs(kind, settings).values():

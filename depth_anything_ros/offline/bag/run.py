@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,9 @@ class Tally:
 class BagRun:
     """One run over a bag: a model, the cameras, and where the results go.
 
+    Args:
+        max_depth: metres at the network's full output; None for models whose depth does not depend on one.
+
     Attributes:
         tallies: what became of each camera's frames, by topic.
         messages: how many were written.
@@ -73,7 +76,7 @@ class BagRun:
         self.cameras = {camera.topic: camera for camera in cameras}
         self.settings = settings
         self.work = work
-        self.max_depth = estimator.max_depth if max_depth is None else max_depth
+        self.max_depth = max_depth
         set_levels = settings.black_level, settings.white_level
         self.tallies = {camera.topic: Tally() for camera in cameras}
         self.messages = 0
@@ -117,7 +120,7 @@ class BagRun:
 
     def _outputs(self, writer: BagWriter) -> dict[str, CameraOutput]:
         kind, settings = self.estimator.kind, self.settings
-        infos = {} if kind == "relative" else self._camera_infos()
+        infos = self._camera_infos() if kind == "metric" else {}
         return {c.topic: CameraOutput(writer, c, kind, settings, infos.get(c.topic)) for c in self.cameras.values()}
 
     def _camera_infos(self) -> dict[str, RecordedCameraInfos]:
@@ -138,13 +141,22 @@ class BagRun:
         try:
             message = self.bag.read(connection, data)
             image = self._image(connection, message)
-            depth = self._depth(tally, connection.topic, index, image)
-        except (DamagedMessage, ImageError) as error:
+            camera = output.match(message.header, time_ns, image)
+            depth = self._depth(tally, connection.topic, index, image, self._focal_px(camera))
+        except (DamagedMessage, ImageError, CameraError) as error:
             self._count(tally.skipped, f"skipped: {connection.topic}, frame {index}", str(error))
             return
-        problem = output.write(message.header, time_ns, depth, image)
-        if problem is not None:
-            self._count(tally.without_camera, f"depth only: {connection.topic}, frame {index}", problem)
+        output.write(message.header, time_ns, depth, image, camera)
+        if camera.problem:
+            self._count(tally.without_camera, f"depth only: {connection.topic}, frame {index}", camera.problem)
+
+    def _focal_px(self, camera: MatchedCamera) -> tuple[float, float] | None:
+        """Return the focal lengths for a model that needs them. Raises CameraError: the camera is not known."""
+        if not self.estimator.needs_focal:
+            return None
+        if camera.model is None:
+            raise CameraError(f"metres follow from the focal length, which is not known: {camera.problem}")
+        return camera.model.fx, camera.model.fy
 
     def _image(self, connection: Connection, message: Any) -> BgrImage:
         levels = self._levels[connection.topic]
@@ -158,23 +170,33 @@ class BagRun:
             say(f"{what}: {reason}")
         reasons[reason] = reasons.get(reason, 0) + 1
 
-    def _depth(self, tally: Tally, topic: str, index: int, image: BgrImage) -> NDArray[np.float32]:
-        """Return the depth of a frame, from the run that was stopped if it got so far."""
+    def _depth(
+        self, tally: Tally, topic: str, index: int, image: BgrImage, focal_px: tuple[float, float] | None
+    ) -> NDArray[np.float32]:
+        """Return the depth of a frame, +Inf in the sky; from the run that was stopped if it got so far."""
         depth = self.work.load(topic, index, *image.shape[:2])
         if depth is None:
             began_s = time.perf_counter()
-            depth = self.estimator.estimate(image, self.max_depth).values
+            depth = self.estimator.estimate(image, self.max_depth, focal_px).sky_at_infinity()
             self._frame_ms.append(1000 * (time.perf_counter() - began_s))
             self.work.save(topic, index, depth)
             tally.estimated += 1
         return depth
 
 
+class MatchedCamera(NamedTuple):
+    """CameraInfo of an image and the camera it describes; without them, the problem, empty if none were needed."""
+
+    info: Any = None
+    model: CameraModel | None = None
+    problem: str = ""
+
+
 class CameraOutput:
     """What is written for one camera: depth, and for what has a CameraInfo that too, and a cloud.
 
     Args:
-        infos: None for relative depth, which has none.
+        infos: None for depth without metres, which needs none.
     """
 
     def __init__(
@@ -186,34 +208,40 @@ class CameraOutput:
         topics = camera.outputs(kind, settings)
         self._topics = {name: writer.add_topic(topic, type_) for name, (topic, type_) in topics.items()}
 
-    def write(self, header: Any, time_ns: int, depth: NDArray[np.float32], image_bgr: BgrImage) -> str | None:
-        """Write what is made of one image, with its header and log time.
-
-        Args:
-            depth: float32 (H, W). image_bgr: uint8 (H, W, 3).
-
-        Returns:
-            What is wrong where CameraInfo and cloud are missing; else None.
-        """
-        self._write_depth(header, time_ns, depth)
+    def match(self, header: Any, time_ns: int, image_bgr: BgrImage) -> MatchedCamera:
+        """Return the camera of an image (H, W, 3), with its header and log time."""
         if self._infos is None:
-            return None
-        height, width = depth.shape
+            return MatchedCamera()
+        height, width = image_bgr.shape[:2]
+        settings = self._settings
         try:
-            info, camera = self._infos.match(
+            info, model = self._infos.match(
                 header,
                 time_ns,
                 width,
                 height,
-                rectified=self._settings.rectified,
-                any_frame=self._settings.camera_info_any_frame,
+                rectified=settings.rectified,
+                any_frame=settings.camera_info_any_frame,
             )
         except CameraError as error:
-            return str(error)
-        self._write_info(header, time_ns, fields_for(info, camera), info)
+            return MatchedCamera(problem=str(error))
+        return MatchedCamera(info, model)
+
+    def write(
+        self, header: Any, time_ns: int, depth: NDArray[np.float32], image_bgr: BgrImage, camera: MatchedCamera
+    ) -> None:
+        """Write what is made of one image, with its header and log time.
+
+        Args:
+            depth: float32 (H, W). image_bgr: uint8 (H, W, 3).
+            camera: the image's; without one, depth alone is written.
+        """
+        self._write_depth(header, time_ns, depth)
+        if camera.model is None:
+            return
+        self._write_info(header, time_ns, fields_for(camera.info, camera.model), camera.info)
         if self._settings.cloud:
-            self._write_cloud(header, time_ns, camera, depth, image_bgr)
-        return None
+            self._write_cloud(header, time_ns, camera.model, depth, image_bgr)
 
     def _write_depth(self, header: Any, time_ns: int, depth: NDArray[np.float32]) -> None:
         encoding = self._settings.depth_encoding
@@ -234,7 +262,8 @@ class CameraOutput:
         rows, columns = depth.shape
         height, width = cloud_shape(rows, columns, stride)
         data = np.empty(height * width * POINT_STEP_BYTES, np.uint8)
-        is_dense = CloudBuffer(height, width, data).fill(depth, image_bgr, camera, stride)
+        points = np.where(np.isfinite(depth), depth, np.float32(np.nan))  # the sky has none
+        is_dense = CloudBuffer(height, width, data).fill(points, image_bgr, camera, stride)
         make = self._writer.make
         self._writer.write(
             self._topics["points"],
