@@ -153,7 +153,7 @@ def test_onnxruntime_refuses_what_it_does_not_have(toy_weights: Weights) -> None
     for precision in ("fp16", "bf16"):
         with pytest.raises(SettingsError, match=f"no precision '{precision}' here; it has auto, fp32"):
             create_backend("onnxruntime", network(toy_weights), CPU, precision)
-    with pytest.raises(BackendError, match=r"nothing for cuda:0, only .*CPUExecutionProvider"):
+    with pytest.raises(BackendError, match=r"no provider for cuda:0, only .*CPUExecutionProvider"):
         create_backend("onnxruntime", network(toy_weights), torch.device("cuda:0"), "auto")
 
 
