@@ -244,6 +244,17 @@ def test_a_fisheye_pixel_behind_the_image_plane_has_no_ray() -> None:
     np.testing.assert_allclose(np.hypot(ray_x, ray_y)[seen], np.tan(angle[seen]), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("strip", [1, 64, 200, 64 * 47])
+def test_rays_are_the_same_however_many_pixels_are_computed_at_a_time(
+    strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = with_lens("tilted")
+    expected = camera.rays()
+    monkeypatch.setattr("depth_anything_ros.camera.STRIP_PIXELS", strip)
+    cut = replace(camera, cx=camera.cx + 1e-9).rays()  # another camera, which was not worked out yet
+    np.testing.assert_allclose(cut, expected, atol=1e-6)
+
+
 WIDE = CameraModel(403.98, 404.71, 871.2, 597.4, 1640, 1232, "equidistant", (0.175653, -0.031772, 0.000362, -0.000719))
 
 
