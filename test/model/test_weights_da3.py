@@ -53,7 +53,7 @@ def test_parts_for_several_views_are_left_out_and_anything_else_is_refused(tmp_p
 
 def test_weights_of_another_generation_or_architecture_are_named(tmp_path: Path, toy_weights: Weights) -> None:
     v2 = save_official(toy_weights, tmp_path / "v2.pth")
-    with pytest.raises(CheckpointMismatch, match="holds toy weights of hypersim, vkitti, .*dataset 'da3metric'"):
+    with pytest.raises(CheckpointMismatch, match=r"holds toy weights of hypersim, vkitti, .*dataset 'da3metric'"):
         load_model("toy", "da3metric", v2)
     metric = save_da3(toy_da3_weights("da3metric"), tmp_path / "mine.safetensors")
     with pytest.raises(CheckpointMismatch, match="holds toy weights of da3metric, da3mono, but dataset 'da3'"):
@@ -78,9 +78,7 @@ def test_metric_and_mono_are_told_apart_by_repository_or_sha256(
     caplog.clear()
     load_model("toy", "da3metric", renamed)
     assert "not the official file" not in caplog.text
-    other = save_da3(
-        toy_da3_weights("da3mono") | {"model.head.projects.0.bias": torch.ones(8)}, tmp_path / "o.safetensors"
-    )
+    other = save_da3(weights | {"model.head.projects.0.bias": torch.ones(8)}, tmp_path / "other.safetensors")
     with caplog.at_level(logging.WARNING):
         load_model("toy", "da3metric", other)
     assert caplog.text.count("is not the official file of toy_da3metric, by its SHA-256") == 1
