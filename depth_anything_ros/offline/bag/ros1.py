@@ -12,7 +12,7 @@ from rosbags.convert.converter import ConverterError, convert
 from rosbags.typesys import get_typestore
 
 from depth_anything_ros.errors import CannotWrite, InputError, os_reason, quoted
-from depth_anything_ros.files.presence import is_file
+from depth_anything_ros.files.presence import is_file, resolved
 from depth_anything_ros.io.whole_files import locked
 from depth_anything_ros.offline.bag.files import METADATA_VERSION, STORE, is_bag, remove_folder
 
@@ -30,7 +30,7 @@ def as_ros2(source: Path, out: Path, say: Callable[[str], None]) -> Iterator[Pat
     if source.suffix != ROS1_SUFFIX:
         yield source
         return
-    folder = out.resolve().with_name(f".ros1-{out.name}")
+    folder = resolved(out).with_name(f".ros1-{out.name}")
     with locked(folder):
         converted = folder / "bag"
         remove_folder(converted)
