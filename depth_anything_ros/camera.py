@@ -200,9 +200,11 @@ class CameraModel:
         Raises:
             CameraError: a field of view that is not between 0 and 180 degrees, or a size that is not positive.
         """
-        if not 0 < fov_deg < 180:
+        # Of the picture, one focal length away; so small a field of view that it rounds to 0 makes no camera.
+        half_width = math.tan(math.radians(fov_deg) / 2) if 0 < fov_deg < 180 else 0.0
+        if half_width == 0:
             raise CameraError(f"the field of view must be between 0 and 180 degrees, got {fov_deg:g}")
-        focal_px = max(width, height) / 2 / math.tan(math.radians(fov_deg) / 2)
+        focal_px = max(width, height) / 2 / half_width
         return cls(focal_px, focal_px, *image_center(width, height), width, height)
 
     @classmethod

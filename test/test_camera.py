@@ -172,7 +172,7 @@ def test_predict_and_the_client_guess_the_same_camera_of_a_portrait_picture() ->
     assert CloudSettings(fov_deg=60.0).camera(480, 640) == Cameras(None, None).of(480, 640) == guessed
 
 
-@pytest.mark.parametrize("fov_deg", [0.0, -1.0, 180.0, math.nan, math.inf])
+@pytest.mark.parametrize("fov_deg", [0.0, -1.0, 5e-324, 180.0, math.nan, math.inf])
 def test_an_impossible_field_of_view_is_refused(fov_deg: float) -> None:
     with pytest.raises(CameraError, match="between 0 and 180 degrees"):
         CameraModel.from_fov(fov_deg, 640, 480)

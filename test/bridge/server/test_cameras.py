@@ -88,6 +88,13 @@ def test_a_field_of_view_or_a_focal_length_is_a_camera_too(
     np.testing.assert_allclose(points_of(ask(client, "/pc", **fields)), expected(client, camera), rtol=1e-5)
 
 
+@pytest.mark.parametrize("fov_deg", [5e-324, 1e-310, 180 - 1e-14])
+def test_a_field_of_view_that_makes_no_camera_is_refused_or_answered(client: httpx.Client, fov_deg: float) -> None:
+    for dataset in ("hypersim", "da3metric"):
+        answer = ask(client, "/pc", fov_deg=fov_deg, dataset=dataset)
+        assert answer.status_code in (200, 422), answer.text
+
+
 def test_a_camera_is_described_in_one_way(client: httpx.Client) -> None:
     refusal(ask(client, "/pc", fov_deg=60, focal_px=50), "focal_px")
     answer = ask(client, "/pc")
