@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ def surroundings(
     Path("photo.jpg").write_bytes(jpeg)
     toy = DepthEstimator.load("toy", "hypersim", UNTRAINED, input_size=56, device="cpu", backend="torch")
     monkeypatch.setattr(DepthEstimator, "load", lambda *_, **__: toy)
-    post = functions._post_json
-    elsewhere = running_bridge.url
-    monkeypatch.setattr(functions, "_post_json", lambda *given: post(*given[:4], elsewhere, *given[5:]))
+    post: Callable[..., dict[str, Any]] = functions._post_json
+    here = running_bridge.url
+    monkeypatch.setattr(functions, "_post_json", lambda *given: post(*given[:4], here, *given[5:]))
     return {
         "key": "a-key",
         "image_bgr": np.zeros((48, 64, 3), np.uint8),
