@@ -335,7 +335,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
 def test_weights_that_give_no_depth_are_refused(scale: float, tmp_path: Path, toy_weights: Weights) -> None:
     name = "depth_head.scratch.output_conv2.2.weight"
     path = save_official({**toy_weights, name: toy_weights[name] * scale}, tmp_path / "flat.pth")
-    with pytest.raises(CheckpointInvalid, match=r"flat\.pth is damaged: with its weights depth is"):
+    with pytest.raises(CheckpointInvalid, match=r"flat\.pth is damaged: its weights give the same depth"):
         load(path)
 
 
