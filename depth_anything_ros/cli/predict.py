@@ -74,7 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
     cloud = parser.add_argument_group("camera", "For clouds, and for metres of da3metric.")
-    cloud.add_argument("--fov", metavar="DEGREES", type=float, help="field of view along the longer side")
+    cloud.add_argument(
+        "--fov",
+        metavar="DEGREES",
+        type=float,
+        help="field of view along the longer side; default: EXIF data, else 60 degrees in clouds",
+    )
     for name in ("fx", "fy"):
         cloud.add_argument(f"--{name}", metavar="PIXELS", type=float, help="focal length, for pictures of one size")
     for name in ("cx", "cy"):

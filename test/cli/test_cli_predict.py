@@ -571,6 +571,15 @@ def test_a_real_ctrl_c_ends_a_real_process_with_130(tmp_path: Path, out: Path) -
             assert np.load(out / name).shape == (48, 64)
 
 
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path, out: Path) -> None:
+    left = [out / f"{folder}.part-0123456789abcdef.npy" for folder in ("", "npy/", "clip/npy/")]
+    for path in (*left, out / "npy/.part-mine.npy"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert predict(picture(tmp_path / "a.png"), "--out", out, "--formats", "npy") == 0
+    assert files_in(out) == ["npy/.part-mine.npy", "npy/a.npy", MANIFEST]
+
+
 def test_more_formats_are_added_to_what_is_there(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = (picture(tmp_path / "a.png"), video(tmp_path / "clip.mp4", frames=2))
     assert predict(*inputs, "--out", out, "--formats", "npy") == 0
