@@ -1,4 +1,4 @@
-"""The node that listens to what comes out, and keeps some complete results."""
+"""The node that listens to all outputs, and keeps some complete results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_INCOMPLETE = 50
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one frame.
+    """The results of one frame.
 
     Attributes:
         image: uint8 BGR (H, W, 3), as the camera sent it.

@@ -1,4 +1,4 @@
-"""Does the node stay as it is? `python -m soak --minutes 60`, or `make soak`: hours of frames and disturbances."""
+"""A long run of the node under disturbance: `python -m soak --minutes 60`, or `make soak`."""
 
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 

@@ -1,4 +1,4 @@
-"""The other side of the node's topics: who listens, what is disturbed, and what diagnostics say."""
+"""The other side of the node's topics: it subscribes, disturbs, and reads diagnostics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ USUAL_PARAMETERS = {"cloud_stride": 1, "temporal_filter_s": 0.0, "edge_filter": 
 
 
 class Observer(Node):
-    """Listens to everything that is made, and reads the node's reports.
+    """Subscribes to all outputs, and reads the node's reports.
 
     Attributes:
         values: of the latest report.
@@ -60,12 +60,12 @@ class Observer(Node):
             self._listening.append(self.create_subscription(kind, f"{NODE}/{topic}", count, 2, raw=True))
 
     def leave(self) -> None:
-        """Listen to nothing any more."""
+        """Unsubscribe from everything."""
         while self._listening:
             self.destroy_subscription(self._listening.pop())
 
     def enable(self, wanted: bool) -> None:
-        """Ask the node to work, or not to."""
+        """Enable or disable the node."""
         self._enable.call_async(SetBool.Request(data=wanted))
 
     def configure(self, values: dict[str, Any]) -> None:
@@ -74,6 +74,6 @@ class Observer(Node):
         self._set.call_async(SetParameters.Request(parameters=parameters))
 
     def send_malformed(self) -> None:
-        """Publish images that contradict themselves."""
+        """Publish malformed images."""
         for number in range(MALFORMED):
             self._images.publish(Image(width=320, height=240, step=10 + number, encoding="bgr8"))

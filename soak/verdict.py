@@ -1,4 +1,4 @@
-"""Whether memory and latency stayed flat: the last third of a run against the second, the first is free."""
+"""Whether memory and latency stayed flat: the last third of a run is compared with the second; the first is warm-up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LATENCY_SHARE, LATENCY_MS = 0.5, 10.0
 
 @dataclass(frozen=True)
 class Sample:
-    """How the node was at one moment.
+    """The state of the node at one moment.
 
     Attributes:
         memory_mib: resident.
@@ -33,7 +33,7 @@ def medians(values: Sequence[float | None]) -> list[float]:
 
 
 def drifts(samples: Sequence[Sample]) -> list[str]:
-    """Return what drifted upwards, or why nobody can tell."""
+    """Return what drifted upwards, or why that is unknown."""
     memory = _drift("memory", "MiB", medians([sample.memory_mib for sample in samples]), MEMORY_SHARE, MEMORY_MIB)
     latency = _drift("latency", "ms", medians([sample.latency_ms for sample in samples]), LATENCY_SHARE, LATENCY_MS)
     return [text for text in (memory, latency) if text]
@@ -46,4 +46,4 @@ def _drift(name: str, unit: str, thirds: Sequence[float], share: float, least: f
     allowed = max(share * before, least)
     if after - before <= allowed:
         return None
-    return f"{name} drifts: {before:g} {unit} in the second third, {after:g} in the last; allowed is {allowed:.3g} more"
+    return f"{name} drifts: {before:g} {unit} in the second third, {after:g} in the last; allowed: {allowed:.3g} more"

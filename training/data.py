@@ -1,4 +1,4 @@
-"""Batches of rendered rooms, drawn anew for every step: no picture is ever seen twice."""
+"""Batches of rendered rooms, drawn fresh for every step: no picture is used twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from depth_anything_ros.synthetic.scenes import Range, SceneRanges, draw_scene, 
 # Random streams start with a number of their own, so that no seed of one is a seed of another.
 TRAINING_STREAM = 1
 FRAME_ASPECT = 640 / 480
-# A little wider than what the model is said to be good for: a network is worst at the edges of what it saw.
+# A little wider than the ranges in the model card: a network is worst at the edges of what it saw.
 RANGES = SceneRanges(
     room_m=Range(4.8, 9.5), camera_height_m=Range(0.88, 1.12), pitch_deg=Range(7.0, 17.0), focal_ratio=Range(0.72, 0.88)
 )

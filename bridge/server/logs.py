@@ -1,6 +1,6 @@
 """Structured logs: one JSON object a line, on standard error.
 
-A key, a body or the query of a URL is never handed to a logger, so none can appear here.
+Keys, bodies and queries of URLs are never passed to a logger, so they cannot appear here.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ END_S = 1.5  # and for the process to end
 class WorkerServer(uvicorn.Server):
     """uvicorn, ending in two steps: first the accepted work is finished, then the sockets are closed.
 
-    In between new work is answered with 503, so a client learns where it stands instead of being cut off.
+    In between new work is answered with 503, so a client gets a clear answer instead of being cut off.
 
     Args:
         work_s: seconds after which accepted work is given up.
@@ -86,7 +86,7 @@ def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
     """Build a worker's application and all it needs; SIGHUP makes it read its keys again.
 
     Raises:
-        SettingsError, DeviceError: what the settings ask for cannot be had.
+        SettingsError, DeviceError: the settings ask for something that this machine does not have.
     """
     devices = devices_of(settings, worker_id)
     keys = KeyRing(settings)

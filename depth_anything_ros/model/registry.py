@@ -30,8 +30,8 @@ class EncoderSpec:
         hub_size: size in the official repositories' names; None where no official weights exist.
         license: SPDX identifier of V2's weights.
         input_size: side the weights were trained for; the position embedding has (input_size / 14)^2 patches.
-        max_input_size: no larger one is given to the network, whatever is asked for; None has no limit.
-        gpu_batch: images at once on a GPU where the measurement of it begins; a power of two.
+        max_input_size: the largest side ever given to the network, even if more is asked for; None: no limit.
+        gpu_batch: batch size at which the measurement on a GPU begins; a power of two.
     """
 
     embed_dim: int
@@ -53,10 +53,10 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """An architecture around an encoder: what it tells, and how a picture is resized for it.
+    """An architecture around an encoder: its outputs, and how a picture is resized for it.
 
     Attributes:
-        outputs: names of what it tells, see `depth_network.DepthNetwork`.
+        outputs: names of its outputs, see `depth_network.DepthNetwork`.
         preprocessing: name in `preprocess.PREPROCESSING`.
         resize: which side becomes `input_size`: `lower_bound` the short one, `upper_bound` the long one.
         layers: the blocks its head reads, for encoders where they are not `EncoderSpec.layers`.
@@ -70,7 +70,7 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a checkpoint was trained to say.
+    """What a checkpoint was trained for.
 
     Before the encoder's size or name, `hub_prefix` names the official repository, `hf_prefix` its
     `-hf` counterpart and `file_prefix` the file; a dataset without official weights has no repositories. Without

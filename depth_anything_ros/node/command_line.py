@@ -1,6 +1,6 @@
 """The command line of a node's program: `--help`, and mistakes named in one line before anything starts.
 
-ROS itself drops what stands before `--ros-args` in silence, and answers a bad parameter file with a traceback.
+ROS itself silently drops what stands before `--ros-args`, and answers a bad parameter file with a traceback.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def explain_start_error(error: Exception) -> str:
-    """Return in a few words what rcl says about arguments that it cannot parse."""
+    """Shorten rcl's error about arguments that it cannot parse."""
     text = SOURCE_PLACE.sub("", str(error)).removeprefix("failed to initialize rcl: ")
     if found := FILE_PROBLEM.search(text):
         file = found["file"]
@@ -107,5 +107,5 @@ def explain_start_error(error: Exception) -> str:
     if found := RULE_PROBLEM.search(text):
         return f"{quoted(found['rule'])} cannot be read; write {RULES[found['what']]}"
     if type(error).__name__ == "UnknownROSArgsError":
-        return f"unknown arguments after --ros-args: {text}; --help says what there is"
+        return f"unknown arguments after --ros-args: {text}; --help lists the options"
     return text

@@ -51,7 +51,7 @@ PROGRAM = Program(
 
 
 def _logs_errors(transition: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
-    """Log what a transition raises: rclpy turns it into an error state without a word."""
+    """Log what a transition raises: rclpy turns it into an error state without logging it."""
 
     @wraps(transition)
     def run(node: DepthAnythingNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -95,7 +95,7 @@ class DepthAnythingNode(LifecycleNode):
         self._calibrator = Calibrator(self, self._cameras, node.calibration_file)
         self._snapshots = SnapshotWriter(self, self._cameras, node.snapshot_folder)
         self._diagnostics = Diagnostics(self, self._cameras, self._models, self._status)
-        # What other threads find that concerns parameters is done by the executor's.
+        # Other threads leave changes of parameters to the executor's thread.
         self._model_is_new = self.create_guard_condition(self._follow_model)
         self._parameters_stale = self.create_guard_condition(self._show_running_model)
         self._device_given_up = self.create_guard_condition(self._go_on_with_the_cpu)
@@ -188,7 +188,7 @@ class DepthAnythingNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The same, from whatever state."""
+        """The same, from any state."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
@@ -223,7 +223,7 @@ class DepthAnythingNode(LifecycleNode):
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         values = {change.name: change.value for change in changes}
         deleted = [change.name for change in changes if change.type_ == Parameter.Type.NOT_SET]
-        if deleted:  # rclpy would let those go that may be without a value
+        if deleted:  # rclpy would delete those that may be without a value
             return SetParametersResult(successful=False, reason=f"parameter {deleted[0]} cannot be deleted")
         try:
             self._configuration = configuration.changed(self._configuration, values)
@@ -261,12 +261,12 @@ class DepthAnythingNode(LifecycleNode):
         self._model_is_new.trigger()
 
     def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
-        self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {describe(error)}"
+        self._model_problem = f"cannot load the model asked for; keeping {held.estimator.key}: {describe(error)}"
         self.get_logger().error(self._model_problem)
         self._parameters_stale.trigger()
 
     def _show_running_model(self) -> None:
-        """Set the parameters back to the model that runs, so that they tell the truth."""
+        """Set the parameters back to the model that runs, so that they stay true."""
         held = self._models.held
         if held is not None and not self._models.is_changing:
             values = configuration.to_ros(held.settings).items()
@@ -284,23 +284,23 @@ class DepthAnythingNode(LifecycleNode):
             self._device_given_up.trigger()
 
     def _go_on_with_the_cpu(self) -> None:
-        """Ask for the same model on the CPU, by the parameters that say so to everybody."""
+        """Ask for the same model on the CPU by setting the parameters, so everybody can see it."""
         if self._configuration.model.device != "cpu":
-            self.get_logger().error(f"the device is given up, the CPU goes on: {self._worker.recovery.reason}")
-            # What a GPU was told to run with, a CPU may not have.
+            self.get_logger().error(f"giving up the device and continuing on the CPU: {self._worker.recovery.reason}")
+            # A CPU may not have the precision and backend that the GPU was set to.
             values = {"device": "cpu", "precision": "auto", "backend": "auto"}
             self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
 
     # Services
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """Work, or leave frames alone with the model at hand."""
+        """Handle frames, or ignore them and keep the model loaded."""
         self._enabled = request.data
         response.success, response.message = True, "enabled" if request.data else "disabled"
         return response
 
     def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Load the model anew, from its file, while the present one works on."""
+        """Load the model from its file again, while the present one works on."""
         response.success = self._models.reload()
         response.message = f"loading {self._configuration.model.key}" if response.success else "no model is loaded"
         return response

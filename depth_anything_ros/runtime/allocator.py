@@ -20,7 +20,7 @@ def keep_freed_memory() -> bool:
     in again page by page, which costs more than the work done in them: building a 640x480 cloud took
     8 ms instead of 2 ms. The price is a resident set that stays at its peak.
 
-    Returns False where the C library does not take all of it (mallopt is glibc's).
+    Returns False where the C library does not accept all of them (mallopt is glibc's).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
 
 
 def trim_freed_memory() -> bool:
-    """Give freed memory back to the kernel after all, once. Returns whether there was any to give."""
+    """Give freed memory back to the kernel now, once. Returns whether there was any to give."""
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):

@@ -63,8 +63,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in PLAIN_MEMORY_ERRORS)
 
 
-# Held while anything is captured or cached memory is given back, on whatever device: torch gives that of all
-# devices back together, and fails where one of them captures.
+# Held while a graph is captured or cached memory is given back, on any device: torch gives back the memory of all
+# devices together, and fails while one of them captures.
 _capturing = threading.Lock()
 
 
@@ -81,7 +81,7 @@ def device_lock(device: torch.device) -> threading.RLock:
 
 
 def empty_cache() -> None:
-    """Give the memory that torch keeps for later back, on all devices."""
+    """Give the memory that torch keeps for later use back to all devices."""
     with _capturing:
         torch.cuda.empty_cache()
 

@@ -39,7 +39,7 @@ def share_cores(processes: int = 1, opencv_threads: int = 1, torch_threads: int 
     import cv2
     import torch
 
-    if OPENMP_VARIABLE not in os.environ:  # else whoever started the process has chosen, and torch follows
+    if OPENMP_VARIABLE not in os.environ:  # otherwise the user has chosen, and torch follows
         torch.set_num_threads(torch_threads or max(1, available_cores() // processes))
     if torch.get_num_interop_threads() != 1:
         try:

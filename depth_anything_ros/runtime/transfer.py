@@ -1,6 +1,6 @@
 """Images to the device, depth back to the host: one copy each way, through pinned memory where the device is a GPU.
 
-Pinned blocks come from torch's own pool: it keeps them, and gives none away again before the copy that
+Pinned blocks come from torch's own pool: it keeps them, and reuses none before the copy that
 uses it is done. So nothing here waits for an upload.
 """
 

@@ -113,7 +113,7 @@ class Batcher:
             del batch  # its images would stay until the next
 
     def _next_batch(self) -> list[_Request]:
-        """Take the next batch out of the queue. None left: an empty one, and the next request starts anew."""
+        """Take the next batch out of the queue. Without one it is empty, and the next request starts the work again."""
         with self._arrival:
             while group := self._oldest_group():
                 left_s = group[0].arrived_s + self._patience_s - self._clock()

@@ -127,7 +127,7 @@ class ModelCache:
 
     @contextmanager
     def _in_use(self, settings: ModelSettings) -> Iterator[_Entry]:
-        """Yield the entry of these settings, made if it is not there, and count a user of it meanwhile."""
+        """Yield the entry of these settings, made if it is missing, and count it as in use meanwhile."""
         with self._lock:
             device = self._choose_device(settings.device)
             self._in_flight[device] = self._in_flight.get(device, 0) + 1
