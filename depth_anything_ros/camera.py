@@ -329,8 +329,9 @@ def _ray_tensors(camera: CameraModel, device: str) -> tuple[torch.Tensor, torch.
 def _rays(camera: CameraModel) -> tuple[FloatArray, FloatArray]:
     u, v = np.arange(camera.width), np.arange(camera.height)
     if not camera.distortion_model:
-        ray_x = ((u - camera.cx) / camera.fx).astype(np.float32)[None, :]
-        ray_y = ((v - camera.cy) / camera.fy).astype(np.float32)[:, None]
+        with np.errstate(over="ignore"):  # of absurd focal lengths: such rays are infinite
+            ray_x = ((u - camera.cx) / camera.fx).astype(np.float32)[None, :]
+            ray_y = ((v - camera.cy) / camera.fy).astype(np.float32)[:, None]
     else:
         ray_x, ray_y = _undistorted_rays(camera, u, v)
     ray_x.flags.writeable = ray_y.flags.writeable = False  # shared by every caller

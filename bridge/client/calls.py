@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast, get_args
 
 import httpx
 import numpy as np
@@ -18,7 +18,7 @@ from bridge.client.errors import BridgeError
 from bridge.client.images import Image, encoded, is_url
 from bridge.client.retries import Outcome
 from bridge.client.servers import MODEL_KEY
-from bridge.codec import decode_array_base64, decode_depth_png16, decode_npy, fitting_png_scale
+from bridge.codec import decode_array_base64, decode_base64, decode_depth_png16, decode_npy, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import CameraError
@@ -27,7 +27,10 @@ from depth_anything_ros.io.image_header import read_header
 Camera = CameraModel | Mapping[str, float]
 T = TypeVar("T")
 
-NPY, PNG = "application/x-npy", "image/png"
+NPY, PNG, JSON = "application/x-npy", "image/png", "application/json"
+# Datasets of /rel_depth. Their kind is in the answer: relative, or scale_invariant.
+DATASETS_WITHOUT_METRES = ("relative", "da3mono", "da3")
+DATASETS_WITH_MORE = "da3"  # how datasets begin that tell sky or confidence, too; only JSON carries those
 MAX_MESSAGE_CHARACTERS = 500  # of what a server says
 
 
@@ -61,7 +64,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True)
 class ServedDepth(DepthMap):
-    """Depth from a bridge.
+    """Depth from a bridge. Where the sky is, `values` is infinite.
 
     Attributes:
         max_depth: metres at the network's full output, as the server used them; None where there are none, or an
@@ -77,10 +80,9 @@ class ServedDepth(DepthMap):
 def metric_depth_call(
     image: Image, max_depth: float | None, focal_px: float | None, model: str | None
 ) -> Call[ServedDepth]:
-    """Ask for metric depth as `.npy`."""
+    """Ask for metric depth."""
     fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
-    request = _image_request("/metric_depth", image, NPY, fields)
-    return Call(request, lambda response: _depth_map(response, "metric"))
+    return Call(_image_request("/metric_depth", image, _depth_format(fields), fields), _depth_map)
 
 
 def metric_depths_call(
@@ -89,13 +91,15 @@ def metric_depths_call(
     """Ask for metric depth of several images as JSON."""
     fields = _fields(model) | _given(max_depth=max_depth)
     request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
-    return Call(request, lambda response: [_item(item) for item in response.json()["results"]])
+    return Call(request, lambda response: [_item(item, "metric") for item in response.json()["results"]])
 
 
 def relative_depth_call(image: Image, model: str | None) -> Call[ServedDepth]:
-    """Ask for relative depth as `.npy`."""
-    request = _image_request("/rel_depth", image, NPY, _fields(model) | {"dataset": "relative"})
-    return Call(request, lambda response: _depth_map(response, "relative"))
+    """Ask for depth without metres: of the model's dataset if it has none, else of `relative`."""
+    fields = _fields(model)
+    if fields.get("dataset") not in DATASETS_WITHOUT_METRES:
+        fields["dataset"] = "relative"
+    return Call(_image_request("/rel_depth", image, _depth_format(fields), fields), _depth_map)
 
 
 def point_cloud_call(
@@ -157,6 +161,10 @@ def _given(**fields: float | None) -> dict[str, float]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def _depth_format(fields: Mapping[str, Any]) -> str:
+    return JSON if fields.get("dataset", "").startswith(DATASETS_WITH_MORE) else NPY
+
+
 def _image_request(path: str, image: Image, accept: str, fields: dict[str, Any]) -> dict[str, Any]:
     """A URL travels in JSON; everything else as the bytes of the image, with the fields in the query."""
     request: dict[str, Any] = {"method": "POST", "url": path, "headers": {"Accept": accept}}
@@ -184,18 +192,44 @@ def read_json(response: httpx.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
-def _depth_map(response: httpx.Response, kind: Kind) -> ServedDepth:
-    values, model_key = decode_npy(response.content), response.headers["x-model-key"]
-    max_depth = response.headers.get("x-max-depth")
-    return ServedDepth(values, kind, model_key, max_depth=None if max_depth is None else float(max_depth))
+def _depth_map(response: httpx.Response) -> ServedDepth:
+    """Depth as `.npy` or JSON. Raises KeyError, TypeError or ValueError."""
+    said = response.headers
+    kind = _kind(said.get("x-kind") or ("relative" if response.url.path.endswith("/rel_depth") else "metric"))
+    if said.get("content-type", "").startswith(JSON):
+        return _depth_of_json(response.json() | {"model_key": said["x-model-key"]}, kind)
+    max_depth, focal_px = (float(said[name]) if name in said else None for name in ("x-max-depth", "x-focal-px"))
+    return ServedDepth(decode_npy(response.content), kind, said["x-model-key"], focal_px=focal_px, max_depth=max_depth)
 
 
-def _item(item: Mapping[str, Any]) -> ServedDepth | BridgeError:
+def _item(item: Mapping[str, Any], kind: Kind) -> ServedDepth | BridgeError:
     """One answer of several. Raises KeyError, TypeError or ValueError."""
     if "error" in item:
         return _bridge_error(int(item["status"]), item, "")
-    values = decode_array_base64(item["depth_map"], tuple(item["shape"]))
-    return ServedDepth(values, "metric", item["model_key"], max_depth=item.get("max_depth"))
+    return _depth_of_json(item, kind)
+
+
+def _depth_of_json(item: Mapping[str, Any], kind: Kind) -> ServedDepth:
+    """Depth as JSON, with sky and confidence where the model tells them. Raises KeyError, TypeError or ValueError."""
+    shape = tuple(item["shape"])
+    sky, confidence = item.get("sky"), item.get("confidence")
+    return ServedDepth(
+        decode_array_base64(item["depth_map"], shape),
+        kind,
+        item["model_key"],
+        sky=None if sky is None else np.frombuffer(decode_base64(sky), np.uint8).reshape(shape) != 0,
+        confidence=None if confidence is None else decode_array_base64(confidence, shape),
+        focal_px=item.get("focal_px"),
+        max_depth=item.get("max_depth"),
+    )
+
+
+def _kind(text: str) -> Kind:
+    """A kind of depth by its name. Raises ValueError for one that this client does not know."""
+    for kind in get_args(Kind):
+        if kind == text:
+            return cast(Kind, kind)
+    raise ValueError(text)
 
 
 def _error(response: httpx.Response) -> BridgeError:

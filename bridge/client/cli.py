@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bridge.client.client import DepthClient
 from bridge.client.errors import BridgeError
 from bridge.client.servers import load_server, read_api_key
@@ -123,8 +126,8 @@ def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, ma
     camera = cameras.of(width, height)  # before the work is asked for
     focal_px = (camera.fx + camera.fy) / 2 if cameras.is_known else None
     depth = client.metric_depth(data, max_depth=max_depth, focal_px=focal_px)
-    scale = fitting_png_scale(depth.max_depth or max_depth or float(depth.values.max()))
-    nearest, farthest = float(depth.values.min()), float(depth.values.max())
+    nearest, farthest = depth_range(depth.values)
+    scale = fitting_png_scale(depth.max_depth or max_depth or farthest)
     picture = colorize(depth.values, nearest, max(farthest, nearest + 1e-3))
     for suffix, content in (
         ("_depth.png", encode_depth_png16(depth.values, scale)),
@@ -135,6 +138,12 @@ def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, ma
     used = f", max_depth {depth.max_depth:g} m" if depth.max_depth else ""
     print(f"{photo}: {nearest:.2f} to {farthest:.2f} m ({depth.model_key}{used})")
     print(f"  -> {target}_depth.png (metres x {scale:g}), _color.png, .ply ({described(camera)})")
+
+
+def depth_range(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Least and largest depth but for the sky's, which is infinite; 0 and 0 where nothing else is."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
 def described(camera: CameraModel) -> str:

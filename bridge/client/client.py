@@ -149,7 +149,11 @@ class DepthClient(_Client):
         return self.run(metric_depths_call(images, max_depth, self._server.model))
 
     def relative_depth(self, image: Image) -> ServedDepth:
-        """Affine-invariant inverse depth from a relative checkpoint; larger is nearer."""
+        """Depth without metres; `kind` of the answer tells which.
+
+        With a model of `da3` or `da3mono` it is `scale_invariant`: depth up to a factor, larger is farther. With any
+        other it is `relative`: affine-invariant inverse depth from a relative checkpoint, larger is nearer.
+        """
         return self.run(relative_depth_call(image, self._server.model))
 
     def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:

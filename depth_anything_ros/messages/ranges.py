@@ -183,6 +183,8 @@ def depth_of(msg: DepthImage) -> FloatArray:
     raw: NDArray[Any] = np.ndarray(
         (msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=(step, pixel_bytes)
     )
-    depth: FloatArray = raw.astype(np.float32) / np.float32(MILLIMETRES_PER_METRE if kind == "u2" else 1.0)
+    depth: FloatArray = raw.astype(np.float32)
+    if kind == "u2":
+        depth /= np.float32(MILLIMETRES_PER_METRE)
     depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
     return depth

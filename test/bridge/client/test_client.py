@@ -268,6 +268,38 @@ def test_several_images_are_answered_in_their_order_each_with_its_own_error(ask:
     assert all(common.items() <= item.items() for item in sent)
 
 
+def test_sky_and_confidence_come_with_models_that_tell_them(ask: Ask) -> None:
+    values = np.array([[1.0, np.inf], [3.0, 4.0]], np.float32)
+    body = {
+        "depth_map": encode_array_base64(values).decode(),
+        "shape": [2, 2],
+        "min": 1.0,
+        "max": 4.0,
+        "sky": base64.b64encode(bytes([0, 1, 0, 0])).decode(),
+        "confidence": encode_array_base64(DEPTH).decode(),
+        "focal_px": 615.0,
+    }
+    headers = {"x-model-key": "vits_da3_504", "x-kind": "scale_invariant"}
+    answers = Answers(httpx.Response(200, headers=headers, json=body))
+    depth = ask("relative_depth", JPEG, client=answers.client(model="vits_da3_504"))
+    np.testing.assert_array_equal(depth.values, values)
+    np.testing.assert_array_equal(depth.sky, [[False, True], [False, False]])
+    np.testing.assert_array_equal(depth.confidence, DEPTH)
+    assert (depth.kind, depth.focal_px, depth.model_key) == ("scale_invariant", 615.0, "vits_da3_504")
+    (request,) = answers.requests
+    assert (request.headers["accept"], request.url.params["dataset"]) == ("application/json", "da3")
+
+
+def test_the_kind_of_depth_is_what_the_server_says(ask: Ask) -> None:
+    headers = {"x-model-key": "vits_da3_504", "x-focal-px": "615"}
+    answer = httpx.Response(200, headers=headers | {"x-kind": "scale_invariant"}, content=encode_npy(DEPTH))
+    depth = ask("relative_depth", JPEG, client=Answers(answer).client())
+    assert (depth.kind, depth.unit, depth.focal_px) == ("scale_invariant", "", 615.0)
+    unknown = httpx.Response(200, headers=headers | {"x-kind": "disparity"}, content=encode_npy(DEPTH))
+    with pytest.raises(BridgeError, match="cannot be read"):
+        ask("relative_depth", JPEG, client=Answers(unknown).client())
+
+
 @pytest.mark.parametrize("body", [{}, {"results": 3}, {"results": [3]}, {"results": [{"shape": [2, 2]}]}, []])
 def test_several_answers_that_cannot_be_read_are_an_error(ask: Ask, body: Any) -> None:
     with pytest.raises(BridgeError, match="cannot be read"):
