@@ -197,8 +197,8 @@ class CameraSettings:
         black_level, white_level: counts that are black and white in 16-bit images; 0 finds them (`LevelFinder`).
         process_every_frame: queue frames instead of taking the latest only.
         queue_size: how many frames wait at most when they are queued.
-        warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
-            size is compiled before the first one; 0 leaves it to the first one.
+        warm_up_width, warm_up_height: expected size of the images, in pixels. The network is prepared for it before
+            the first one comes; 0 does not.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
         min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
             None does not clip on that side.
@@ -206,16 +206,16 @@ class CameraSettings:
         cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
-        stale_after_s: input that has not come for so long is reported.
+        stale_after_s: missing input is reported after so long.
         jpeg_quality: of the compressed colour picture, 1 to 100.
-        scale, shift_m: `scale * depth + shift_m` is what a metric model's depth is taken for.
-        alignment: `none`; or what tells scale and shift frame by frame: `range`, `ground_plane`.
+        scale, shift_m: a metric model's depth becomes `scale * depth + shift_m`.
+        alignment: what scale and shift are fitted to in every frame: `none`, `range`, `ground_plane`.
         alignment_time_constant_s, alignment_hold_s: as in `AlignmentSettings`.
-        alignment_window_s: readings of a range sensor are used together for so long.
-        range_type: name in `parameters.RANGE_TYPES` of what comes on the topic `range`; None: nothing does.
+        alignment_window_s: a range sensor's readings of so long are fitted together.
+        range_type: message type of the topic `range`, a name in `parameters.RANGE_TYPES`; None: no sensor.
         range_extrinsics: `[x, y, z, roll, pitch, yaw]` of the range sensor in the camera's optical frame, metres and
-            radians (`Transform.from_xyz_rpy`); None asks TF.
-        range_window_s: a reading belongs to an image whose stamp is at most so far from its own.
+            radians (`Transform.from_xyz_rpy`); None takes it from TF.
+        range_window_s: a reading is used for an image if their stamps are at most so far apart.
         camera_height_m: of the optical centre above the ground; None is unknown.
         camera_pitch_rad, camera_roll_rad: how the camera is mounted, as in `ground_plane.fit_ground_plane`.
         temporal_filter_s: time constant of the smoothing over time; None does not smooth.
@@ -259,13 +259,13 @@ class CameraSettings:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What concerns the node as a whole.
+    """Settings of the node as a whole.
 
     Attributes:
-        cameras: names of the cameras, which their topics and their own parameters begin with; one
-            camera without a name by default.
-        autostart: configure and activate without being told to.
-        cpu_fallback: go on with the CPU where the device fails again and again.
+        cameras: names of the cameras: their topics and their own parameters begin with them. By default one
+            camera without a name.
+        autostart: configure and activate without a lifecycle manager.
+        cpu_fallback: switch to the CPU when the device fails five times in a row.
         stuck_after_s: an inference that takes longer is reported as stuck.
         snapshot_folder: where snapshots are written; None is `depth_anything_snapshots` in the ROS home.
         calibration_file: YAML with the cameras' scale and shift, read at the start and written by calibrations;

@@ -24,6 +24,7 @@ from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.inference_worker import InferenceWorker
 from depth_anything_ros.node.model_holder import ModelHolder
+from depth_anything_ros.node.recovery import Recovery
 
 Host = Callable[..., HostedNode]
 CONFIG = Path(__file__).parents[2] / "config"
@@ -63,7 +64,7 @@ def test_a_clock_before_the_epoch_does_not_end_the_node(toy_process: NodeProcess
 def test_a_worker_that_is_ended_while_it_starts_is_not_running_afterwards() -> None:
     models = ModelHolder(DepthEstimator.from_settings, lambda held: None, lambda error, held: None)
     for _ in range(100):
-        worker = InferenceWorker([], FrameQueue([]), models, lambda estimator: None)
+        worker = InferenceWorker([], FrameQueue([]), models, Recovery(), lambda estimator: None)
         starter = threading.Thread(target=worker.start)
         starter.start()
         assert worker.end(10)
