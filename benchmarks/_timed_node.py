@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from depth_anything_ros.estimator import DepthEstimator, DepthTensors, Focal
+from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.node.frame_statistics import FrameStatistics
 from depth_anything_ros.node.lifecycle import PROGRAM, DepthAnythingNode
 from depth_anything_ros.node.process import run_node
@@ -26,7 +26,7 @@ from depth_anything_ros.settings import ModelSettings
 
 
 class Notes:
-    """The file, and how long the last `estimate_tensors` took."""
+    """The file, and how long the last `predict` took."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", buffering=1)
@@ -46,16 +46,11 @@ class TimedEstimator(DepthEstimator):
 
     notes: Notes
 
-    def estimate_tensors(
-        self,
-        images_bgr: Sequence[NDArray[np.uint8]],
-        max_depths: Sequence[float | None] | None = None,
-        focals_px: Sequence[Focal | None] | None = None,
-    ) -> DepthTensors:
+    def predict(self, images_bgr: Sequence[NDArray[np.uint8]]) -> DepthTensors:
         """As it is, and timed."""
         start_s = time.perf_counter()
         try:
-            return super().estimate_tensors(images_bgr, max_depths, focals_px)
+            return super().predict(images_bgr)
         finally:
             self.notes.estimate_s = time.perf_counter() - start_s
 

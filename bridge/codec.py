@@ -19,12 +19,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depth_anything_ros.errors import InputError
+from depth_anything_ros.errors import ImageError, InputError
 from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, depth_to_uint16, encode_png
 from depth_anything_ros.io.image_header import DEFAULT_LIMITS, UndecodableImage, check_image
 from depth_anything_ros.settings import ImageLimits
 
 FLOAT32 = np.dtype("<f4")
+# Of a depth PNG that a server sends: it has the size of the image that was sent, which the server has judged.
+DEPTH_LIMITS = ImageLimits(max_pixels=200_000_000, max_side=65_535, max_aspect_ratio=math.inf, formats=("png",))
 
 
 class UndecodableData(InputError):
@@ -131,7 +133,11 @@ def decode_depth_png16(data: bytes, scale: float = MILLIMETRES_PER_METRE) -> NDA
     Raises:
         UndecodableData: not a 16-bit grey PNG.
     """
-    levels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        check_image(data, DEPTH_LIMITS)
+        levels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (ImageError, cv2.error) as error:
+        raise UndecodableData("not a 16-bit grey PNG") from error
     if levels is None or levels.dtype != np.uint16 or levels.ndim != 2:
         raise UndecodableData("not a 16-bit grey PNG")
     depth: NDArray[np.float32] = levels.astype(np.float32) / np.float32(scale)

@@ -50,6 +50,7 @@ MAX_RAY_SLOPE = 100.0
 # The inversion of a lens model ends at this precision: after few steps for most pixels, after many at the edges.
 PRECISION_PX = 1e-4
 MAX_ITERATIONS = 100
+STRIP_PIXELS = 32_768  # rays are computed for so many pixels at a time
 FISHEYE_STEPS = 4096  # of the table that inverts a fisheye's polynomial
 
 
@@ -199,9 +200,11 @@ class CameraModel:
         Raises:
             CameraError: a field of view that is not between 0 and 180 degrees, or a size that is not positive.
         """
-        if not 0 < fov_deg < 180:
+        # Of the picture, one focal length away; so small a field of view that it rounds to 0 makes no camera.
+        half_width = math.tan(math.radians(fov_deg) / 2) if 0 < fov_deg < 180 else 0.0
+        if half_width == 0:
             raise CameraError(f"the field of view must be between 0 and 180 degrees, got {fov_deg:g}")
-        focal_px = max(width, height) / 2 / math.tan(math.radians(fov_deg) / 2)
+        focal_px = max(width, height) / 2 / half_width
         return cls(focal_px, focal_px, *image_center(width, height), width, height)
 
     @classmethod
@@ -342,9 +345,19 @@ def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> 
     """Invert the lens model for each pixel. A pixel that it cannot invert gets NaN instead of a wrong ray."""
     if camera.distortion_model == "equidistant":
         return _fisheye_rays(camera, u, v)
-    pixels = np.stack(np.meshgrid(u, v), axis=-1).reshape(-1, 1, 2).astype(np.float64)
     K = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]], np.float64)
     D = np.array(camera.distortion, np.float64)
+    ray_x, ray_y = np.empty((2, v.size, u.size), np.float32)
+    rows = max(1, STRIP_PIXELS // u.size)  # in strips: OpenCV also makes a Jacobian, 400 bytes a pixel
+    for strip in (slice(first, first + rows) for first in range(0, v.size, rows)):
+        rays = _polynomial_rays(np.stack(np.meshgrid(u, v[strip]), axis=-1).astype(np.float64), K, D)
+        ray_x[strip], ray_y[strip] = rays[..., 0], rays[..., 1]
+    return ray_x, ray_y
+
+
+def _polynomial_rays(grid: NDArray[np.float64], K: NDArray[np.float64], D: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rays (h, w, 2) of pixels (h, w, 2) through a polynomial lens, each checked by distorting it again."""
+    pixels = grid.reshape(-1, 1, 2)
     rays = _undistort_points(pixels, K, D)
     directions = cv2.convertPointsToHomogeneous(rays)
     again, _ = cv2.projectPoints(directions, np.zeros(3), np.zeros(3), K, D)
@@ -352,8 +365,7 @@ def _undistorted_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> 
         off_px = np.linalg.norm(again - pixels, axis=-1)
         good = (off_px <= MAX_ROUND_TRIP_PX) & (np.linalg.norm(rays, axis=-1) <= MAX_RAY_SLOPE)
     rays[~good] = np.nan
-    grid = rays.reshape(camera.height, camera.width, 2).astype(np.float32)
-    return np.ascontiguousarray(grid[..., 0]), np.ascontiguousarray(grid[..., 1])
+    return np.asarray(rays.reshape(grid.shape), np.float64)
 
 
 def _fisheye_rays(camera: CameraModel, u: NDArray[Any], v: NDArray[Any]) -> tuple[FloatArray, FloatArray]:

@@ -55,6 +55,11 @@ class DepthTensors:
     confidence: Tensor | None = None
     focal_px: Tensor | None = None
 
+    def of_image(self, index: int) -> DepthTensors:
+        """What is said of one image: the same without the first dimension."""
+        said = (self.depth, self.sky, self.confidence, self.focal_px)
+        return DepthTensors(*(None if values is None else values[index] for values in said))  # type: ignore[arg-type]
+
 
 class DepthEstimator:
     """A loaded model, ready to run. May be shared by threads.

@@ -185,6 +185,10 @@ class AlignmentSettings:
     hold_s: float = 5.0
 
 
+# Depth in metres at the far end of the colour picture's range, for models whose depth has no end of its own.
+ENDLESS_COLOR_MAX_M = 20.0
+
+
 @dataclass(frozen=True)
 class CameraSettings:
     """What the node does with one camera's images; each camera of a node may have its own.
@@ -219,6 +223,7 @@ class CameraSettings:
         camera_height_m: of the optical centre above the ground; None is unknown.
         camera_pitch_rad, camera_roll_rad: how the camera is mounted, as in `ground_plane.fit_ground_plane`.
         temporal_filter_s: time constant of the smoothing over time; None does not smooth.
+        min_confidence: the cloud has no points whose confidence is less, for models that tell it; None takes all.
         edge_filter: no points between a foreground and its background.
     """
 
@@ -254,6 +259,7 @@ class CameraSettings:
     camera_pitch_rad: float = 0.0
     camera_roll_rad: float = 0.0
     temporal_filter_s: float | None = None
+    min_confidence: float | None = None
     edge_filter: bool = False
 
 

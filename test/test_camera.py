@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bridge.client.cli import Cameras
 from depth_anything_ros.camera import CameraModel, image_size
 from depth_anything_ros.errors import CameraError
-from depth_anything_ros.offline.predict_run import CloudSettings
+from depth_anything_ros.offline.given_camera import GivenCamera
 
 PINHOLE = CameraModel(50.0, 60.0, 31.5, 23.25, 64, 48)
 # Each lens model with a mild lens that has a ray for every pixel.
@@ -169,10 +169,10 @@ def test_a_portrait_picture_has_the_focal_length_of_the_same_camera_in_landscape
 
 def test_predict_and_the_client_guess_the_same_camera_of_a_portrait_picture() -> None:
     guessed = CameraModel.from_fov(60.0, 480, 640)
-    assert CloudSettings(fov_deg=60.0).camera(480, 640) == Cameras(None, None).of(480, 640) == guessed
+    assert GivenCamera(fov_deg=60.0).of_picture(480, 640) == Cameras(None, None).of(480, 640) == guessed
 
 
-@pytest.mark.parametrize("fov_deg", [0.0, -1.0, 180.0, math.nan, math.inf])
+@pytest.mark.parametrize("fov_deg", [0.0, -1.0, 5e-324, 180.0, math.nan, math.inf])
 def test_an_impossible_field_of_view_is_refused(fov_deg: float) -> None:
     with pytest.raises(CameraError, match="between 0 and 180 degrees"):
         CameraModel.from_fov(fov_deg, 640, 480)
@@ -242,6 +242,17 @@ def test_a_fisheye_pixel_behind_the_image_plane_has_no_ray() -> None:
     assert np.isnan(ray_x[angle > math.radians(89.5)]).all()
     seen = angle < math.radians(85)
     np.testing.assert_allclose(np.hypot(ray_x, ray_y)[seen], np.tan(angle[seen]), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("strip", [1, 64, 200, 64 * 47])
+def test_rays_are_the_same_however_many_pixels_are_computed_at_a_time(
+    strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    camera = with_lens("tilted")
+    expected = camera.rays()
+    monkeypatch.setattr("depth_anything_ros.camera.STRIP_PIXELS", strip)
+    cut = replace(camera, cx=camera.cx + 1e-9).rays()  # another camera, which was not worked out yet
+    np.testing.assert_allclose(cut, expected, atol=1e-6)
 
 
 WIDE = CameraModel(403.98, 404.71, 871.2, 597.4, 1640, 1232, "equidistant", (0.175653, -0.031772, 0.000362, -0.000719))

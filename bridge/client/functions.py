@@ -58,10 +58,20 @@ def predict_metric_depth(
     max_depth: float | None = None,
     api_key: str | None = None,
     *,
+    focal_px: float | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, Any]:
-    """`POST /metric_depth`: a dict with depth_map, shape, min and max."""
-    fields = {"max_depth": max_depth, "encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
+    """`POST /metric_depth`: a dict with depth_map, shape, min and max.
+
+    `focal_px` is the focal length in pixels, for models whose metres depend on it.
+    """
+    fields = {
+        "max_depth": max_depth,
+        "focal_px": focal_px,
+        "encoder": encoder,
+        "dataset": dataset,
+        "model_input_size": model_input_size,
+    }
     return _post_json("/metric_depth", image, image_url, fields, base_url, api_key, timeout_s)
 
 

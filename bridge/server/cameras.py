@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from bridge.server.errors import BadRequest, InvalidValue
 from bridge.server.schemas import CameraIntrinsics, MetricOptions
 from depth_anything_ros.camera import CameraModel, image_center, read_lens
 from depth_anything_ros.errors import CameraError
 
-WAYS = ("camera_intrinsics", "fov_deg", "focal_px")
+WAYS = ("camera_intrinsics", "fov_deg", "focal_px")  # and `MAKERS` makes a camera of each
 
 
 def check_one_camera(options: MetricOptions, *, is_required: bool) -> None:
@@ -27,20 +30,28 @@ def camera_of(options: MetricOptions, width: int, height: int) -> CameraModel | 
     """The camera of an image of this size, or None where the request describes none.
 
     Raises:
-        InvalidValue: a lens that is not known.
+        InvalidValue: a lens that is not known, or numbers that make no camera.
     """
-    if options.fov_deg is not None:
-        return CameraModel.from_fov(options.fov_deg, width, height)
-    if options.focal_px is not None:
-        return CameraModel(options.focal_px, options.focal_px, *image_center(width, height), width, height)
-    if options.camera_intrinsics is not None:
-        return _with_intrinsics(options.camera_intrinsics, width, height)
-    return None
+    given = next((name for name in WAYS if getattr(options, name) is not None), None)
+    if given is None:
+        return None
+    try:
+        return MAKERS[given](getattr(options, given), width, height)
+    except CameraError as error:
+        raise InvalidValue(f"{given}: {error}", given) from None
 
 
 def _with_intrinsics(given: CameraIntrinsics, width: int, height: int) -> CameraModel:
     lens, distortion = read_lens(given.distortion_model, given.d)
-    try:
-        return CameraModel(given.fx, given.fy, given.cx, given.cy, width, height, lens, distortion)
-    except CameraError as error:
-        raise InvalidValue(f"camera_intrinsics: {error}", "camera_intrinsics") from None
+    return CameraModel(given.fx, given.fy, given.cx, given.cy, width, height, lens, distortion)
+
+
+def _with_focal(focal_px: float, width: int, height: int) -> CameraModel:
+    return CameraModel(focal_px, focal_px, *image_center(width, height), width, height)
+
+
+MAKERS: dict[str, Callable[[Any, int, int], CameraModel]] = {
+    "camera_intrinsics": _with_intrinsics,
+    "fov_deg": CameraModel.from_fov,
+    "focal_px": _with_focal,
+}

@@ -17,6 +17,7 @@ from bridge.server.metrics import Metrics
 logger = logging.getLogger("bridge.requests")
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+DEADLINE_HEADER = "X-Deadline-Ms"  # how long the client waits for its answer
 METHODS = ("GET", "POST", "HEAD")
 MAX_LOGGED_CHARACTERS = 200
 

@@ -20,14 +20,13 @@ from bridge.server.auth import KeyRing, RateLimiter
 from bridge.server.bodies import POLL_S, Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
 from bridge.server.endpoints import OPEN_PATHS, WORK_PATHS
 from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, answer_for, error_response, log_failure
-from bridge.server.exchange import Exchange
+from bridge.server.exchange import DEADLINE_HEADER, Exchange
 from bridge.server.metrics import Metrics
 from bridge.server.protocol import ABORT
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 
 CLIENT_CLOSED_REQUEST = 499  # for the log and the metrics; nobody is left to read it
-DEADLINE_HEADER = "X-Deadline-Ms"
 
 
 class FrontDoor:

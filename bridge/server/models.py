@@ -22,7 +22,7 @@ from depth_anything_ros.errors import (
     SettingsError,
 )
 from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint, hub_repository
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec, encoders_of, license_of
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.settings import ModelSettings
@@ -55,10 +55,24 @@ def model_settings(
 
 
 def choose_model(options: Options, settings: BridgeSettings) -> ModelSettings:
-    """The model that a request asks for. Raises InvalidValue for metric depth from a relative one."""
+    """The model that a request asks for.
+
+    Raises:
+        InvalidValue: the dataset has no such encoder, no metres for an endpoint in metres, or nothing else for one
+            without.
+    """
     model = model_settings(settings, options.encoder, options.dataset, options.model_input_size)
-    if isinstance(options, MetricOptions) and dataset_spec(model.dataset).kind == "relative":
-        raise InvalidValue("dataset relative has no metres; use /rel_depth", "dataset")
+    spec = dataset_spec(model.dataset)
+    if model.encoder not in encoders_of(model.dataset):
+        allowed = ", ".join(name for name in encoders_of(model.dataset) if name in known_encoders(settings))
+        raise InvalidValue(f"dataset {model.dataset} has no encoder {model.encoder}; it has {allowed}", "encoder")
+    if isinstance(options, MetricOptions):
+        if spec.kind != "metric":
+            raise InvalidValue(f"dataset {model.dataset} has no metres; use /rel_depth", "dataset")
+        if spec.needs_focal and options.max_depth is not None:
+            raise InvalidValue(f"max_depth does not apply to dataset {model.dataset}: leave it out", "max_depth")
+    elif spec.needs_focal:
+        raise InvalidValue(f"dataset {model.dataset} has metres only; use /metric_depth", "dataset")
     return model
 
 
@@ -72,14 +86,16 @@ def known_encoders(settings: BridgeSettings) -> list[str]:
 def models_of(settings: BridgeSettings, cache: ModelCache) -> dict[str, Any]:
     """What `GET /models` says (`schemas.ModelsReply`)."""
     loaded = cache.models_loaded()
-    pairs = [(encoder, dataset) for encoder in known_encoders(settings) for dataset in DATASETS]
+    known = known_encoders(settings)
+    pairs = [(encoder, dataset) for dataset in DATASETS for encoder in known if encoder in encoders_of(dataset)]
     models = [
         {
             "encoder": encoder,
             "dataset": dataset,
             "kind": DATASETS[dataset].kind,
-            "max_depth": DATASETS[dataset].max_depth_m if DATASETS[dataset].kind == "metric" else None,
-            "license": ENCODERS[encoder].license,
+            "max_depth": max_depth_of(dataset),
+            "needs_focal": DATASETS[dataset].needs_focal,
+            "license": license_of(encoder, dataset),
             "weights": weights,
             "loaded": [key for key in loaded if key.startswith(f"{encoder}_{dataset}_")],
         }
@@ -87,6 +103,12 @@ def models_of(settings: BridgeSettings, cache: ModelCache) -> dict[str, Any]:
         if (weights := _weights(model_settings(settings, encoder, dataset)))
     ]
     return {"default": model_settings(settings).key, "models": models}
+
+
+def max_depth_of(dataset: str) -> float | None:
+    """Metres at the network's full output; None where the dataset has no metres, or they follow from the camera."""
+    spec = dataset_spec(dataset)
+    return spec.max_depth_m if spec.kind == "metric" and not spec.needs_focal else None
 
 
 def _weights(model: ModelSettings) -> str | None:
@@ -97,7 +119,7 @@ def _weights(model: ModelSettings) -> str | None:
         return "here"
     if hub_repository(model.encoder, model.dataset) is None:
         return None
-    may_download = model.download and (model.accept_license or ENCODERS[model.encoder].license == FREE_LICENSE)
+    may_download = model.download and (model.accept_license or license_of(model.encoder, model.dataset) == FREE_LICENSE)
     return "download" if may_download else "missing"
 
 

@@ -9,43 +9,61 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from bridge.server.cameras import WAYS
 from bridge.server.endpoints import ENDPOINTS, OPEN_PATHS, PROBES, Endpoint
 from bridge.server.errors import ANSWERS
-from bridge.server.media import FORM, IMAGE_TYPES, JSON
+from bridge.server.exchange import DEADLINE_HEADER
+from bridge.server.media import FORM, IMAGE_TYPES, JSON, RAW
 from bridge.server.models import known_encoders
-from bridge.server.parsing import INTRINSICS
-from bridge.server.schemas import ErrorReply
+from bridge.server.replies import EXPOSED_HEADERS
+from bridge.server.schemas import CameraIntrinsics, CloudOptions, ErrorReply, ImageSource
 from bridge.server.settings import BridgeSettings
 from depth_anything_ros.model.registry import DATASETS
 
 REFERENCE = "#/components/schemas/"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+PINHOLE = ("fx", "fy", "cx", "cy")
 
 
 def describe(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
     """Arguments of `add_api_route` that say what an endpoint takes and gives."""
-    answers: dict[str, Any] = dict.fromkeys(endpoint.formats, BINARY)
-    fields = _fields(endpoint.request.__name__, settings)
-    form = {"type": "object", "required": ["image"], "properties": {**fields, "image": BINARY["schema"]}}
-    bodies: dict[str, Any] = dict.fromkeys(IMAGE_TYPES, BINARY)
+    fields = _fields(endpoint, settings)
+    request, reply = _reference(endpoint.request.__name__), _reference(endpoint.reply.__name__)
+    several = {"type": "array", "items": request, "minItems": 1, "maxItems": settings.max_images}
+    results = {"type": "object", "required": ["results"], "properties": {"results": {"type": "array"}}}
+    answers: dict[str, Any] = dict.fromkeys(endpoint.formats, BINARY) | {JSON: {"schema": {"anyOf": [reply, results]}}}
+    bodies: dict[str, Any] = dict.fromkeys((*IMAGE_TYPES, RAW), BINARY)
+    bodies |= {JSON: {"schema": {"anyOf": [request, several]}}, FORM: {"schema": _form(endpoint, fields)}}
+    headers = {name: {"schema": {"type": "string"}} for name in EXPOSED_HEADERS}
     return {
         "summary": endpoint.summary,
         "response_class": Response,
-        "responses": {200: {"content": answers | {JSON: _reference(endpoint.reply.__name__)}}} | _error_responses(),
+        "responses": {200: {"content": answers, "headers": headers}} | _error_responses(),
         "openapi_extra": {
-            "parameters": [{"name": name, "in": "query", "schema": schema} for name, schema in fields.items()],
-            "requestBody": {
-                "required": True,
-                "content": {JSON: _reference(endpoint.request.__name__), **bodies, FORM: {"schema": form}},
-            },
+            "parameters": [
+                *({"name": name, "in": "query", "schema": schema} for name, schema in fields.items()),
+                {"name": DEADLINE_HEADER, "in": "header", "schema": {"type": "integer", "minimum": 1}},
+            ],
+            "requestBody": {"required": True, "content": bodies},
         },
     }
+
+
+def _form(endpoint: Endpoint, fields: dict[str, Any]) -> dict[str, Any]:
+    image = {"anyOf": [BINARY["schema"], {"type": "array", "items": BINARY["schema"], "minItems": 1}]}
+    cameras = [{"required": names} for names in (list(PINHOLE), ["fov_deg"], ["focal_px"])]
+    schema = {"type": "object", "required": ["image"], "properties": {**fields, "image": image}}
+    return schema | ({"oneOf": cameras} if endpoint.options is CloudOptions else {})
 
 
 def describe_probe(path: str) -> dict[str, Any]:
     """Arguments of `add_api_route` that say what a probe gives."""
     schema = PROBES[path]
-    content = {"text/plain": {"schema": {"type": "string"}}} if schema is None else {JSON: _reference(schema.__name__)}
+    content = (
+        {"text/plain": {"schema": {"type": "string"}}}
+        if schema is None
+        else {JSON: {"schema": _reference(schema.__name__)}}
+    )
     return {"response_class": Response, "responses": {200: {"content": content}} | _error_responses()}
 
 
@@ -64,11 +82,11 @@ def document(app: FastAPI, settings: BridgeSettings) -> dict[str, Any]:
 
 
 def _reference(name: str) -> dict[str, Any]:
-    return {"schema": {"$ref": f"{REFERENCE}{name}"}}
+    return {"$ref": f"{REFERENCE}{name}"}
 
 
 def _error_responses() -> dict[int | str, dict[str, Any]]:
-    content = {JSON: _reference(ErrorReply.__name__)}
+    content = {JSON: {"schema": _reference(ErrorReply.__name__)}}
     return {
         status: {"description": ", ".join(a.code for a in ANSWERS.values() if a.status == status), "content": content}
         for status in sorted({answer.status for answer in ANSWERS.values()})
@@ -87,20 +105,24 @@ def _schemas(settings: BridgeSettings) -> dict[str, Any]:
         "encoder": {"enum": known_encoders(settings)},
         "dataset": {"enum": list(DATASETS)},
         "model_input_size": size,
+        "max_depth": {"type": "number", "exclusiveMinimum": 0, "maximum": settings.max_max_depth},
     }
-    for model in requests:
-        properties = schemas[model.__name__]["properties"]
-        for name, schema in narrowed.items():
-            properties[name]["anyOf"] = [schema, {"type": "null"}]
-        if "max_depth" in properties:
-            properties["max_depth"]["maximum"] = settings.max_max_depth
+    for endpoint in ENDPOINTS:
+        schema = schemas[endpoint.request.__name__]
+        for name in narrowed.keys() & schema["properties"].keys():
+            schema["properties"][name]["anyOf"] = [narrowed[name], {"type": "null"}]
+        schema["oneOf"] = [{"required": [name]} for name in ImageSource.model_fields]
+        if endpoint.options is CloudOptions:
+            schema["allOf"] = [{"oneOf": [{"required": [name]} for name in WAYS]}]
     return schemas
 
 
-def _fields(request: str, settings: BridgeSettings) -> dict[str, Any]:
+def _fields(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
     """Schemas of the options as they stand in a query or form: flat, and never null."""
     schemas = _schemas(settings)
-    fields = {name: schema for name, schema in schemas[request]["properties"].items() if not name.startswith("image")}
+    properties = schemas[endpoint.request.__name__]["properties"]
+    fields = {name: schema for name, schema in properties.items() if name not in ImageSource.model_fields}
     if fields.pop("camera_intrinsics", None):
-        fields |= {name: schemas["CameraIntrinsics"]["properties"][name] for name in INTRINSICS}
+        fields |= {name: schemas[CameraIntrinsics.__name__]["properties"][name] for name in PINHOLE}
+        fields |= {"distortion_model": {"type": "string"}, "d": {"type": "string", "description": "numbers, commas"}}
     return {name: schema.get("anyOf", [schema])[0] for name, schema in fields.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,8 @@ EXPOSED_HEADERS = (
     "X-Max",
     "X-Max-Depth",
     "X-Model-Key",
+    "X-Kind",
+    "X-Focal-Px",
     "X-Request-Id",
     "Server-Timing",
     "Retry-After",
@@ -33,6 +37,7 @@ DEPTH_BYTES = {JSON: 6, RAW: 4, NPY: 4, PNG: 3}
 CLOUD_BYTES = {JSON: 22, RAW: 12, NPY: 12, PLY: 15, PCD: 16}
 PICTURE_BYTES = 3 + 4
 POINT_BYTES = 12
+MORE_BYTES = 5 + 8  # sky and confidence, as arrays and in JSON
 MAX_HEADER_BYTES = 4096  # of a file, and the other fields of JSON
 
 
@@ -46,6 +51,7 @@ class Result:
         points: float32 (H * W, 3), metres, optical frame; None where no cloud was asked for.
         png_scale: levels of a 16-bit PNG a metre.
         max_depth: metres at the network's full output, that was used; None where there is none.
+        unit: of the depth, "m" or "none".
     """
 
     depth: DepthMap
@@ -53,6 +59,7 @@ class Result:
     points: NDArray[np.float32] | None
     png_scale: float
     max_depth: float | None
+    unit: str
 
 
 def choose_format(accept: Sequence[str], formats: tuple[str, ...]) -> str:
@@ -85,25 +92,38 @@ def _quality(name: str, ranges: list[tuple[str, float]]) -> float:
     return next((given[key] for key in (name, f"{name.partition('/')[0]}/*", "*/*") if key in given), 0.0)
 
 
-def answer_bytes(pixels: int, media: str, *, is_cloud: bool) -> int:
-    """Memory that an answer takes at most, with what it is made of, for an image of so many pixels."""
+def answer_bytes(pixels: int, media: str, *, is_cloud: bool, has_more: bool = False) -> int:
+    """Memory that an answer takes at most, with what it is made of, for an image of so many pixels.
+
+    Args:
+        has_more: the model tells sky or confidence, too.
+    """
     body = CLOUD_BYTES[media] + POINT_BYTES if is_cloud else DEPTH_BYTES[media]
-    return pixels * (PICTURE_BYTES + body) + MAX_HEADER_BYTES
+    return pixels * (PICTURE_BYTES + body + (MORE_BYTES if has_more else 0)) + MAX_HEADER_BYTES
+
+
+def _range(depth: DepthMap) -> tuple[float, float]:
+    """Least and largest depth. The sky has none; where nothing else is, both are NaN."""
+    values = depth.values if depth.sky is None else depth.values[np.isfinite(depth.values)]
+    return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
 def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a result in one of the formats of its kind."""
     values = result.depth.values
-    lowest, highest = float(values.min()), float(values.max())
+    lowest, highest = _range(result.depth)
     array = values if result.points is None else result.points
     headers = {
         "X-Shape": ",".join(str(length) for length in array.shape),
-        "X-Unit": result.depth.unit or "none",
+        "X-Unit": result.unit,
         "X-Scale": f"{result.png_scale if media == PNG else 1:g}",
         "X-Min": f"{lowest:g}",
         "X-Max": f"{highest:g}",
         "X-Model-Key": result.depth.model_key,
+        "X-Kind": result.depth.kind,
     }
+    if result.depth.focal_px is not None:
+        headers["X-Focal-Px"] = f"{result.depth.focal_px:g}"
     if result.max_depth is not None:
         headers["X-Max-Depth"] = f"{result.max_depth:g}"
     if media == JSON:
@@ -113,7 +133,7 @@ def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
 
 def encode_item(result: Result) -> bytes:
     """One item of an answer to several images: the JSON of a single one, and what its headers would say."""
-    return _json(result, {"unit": result.depth.unit or "none", "model_key": result.depth.model_key})
+    return _json(result, {"unit": result.unit, "model_key": result.depth.model_key})
 
 
 def join_items(items: Sequence[bytes]) -> bytes:
@@ -133,19 +153,26 @@ ENCODERS: dict[str, Callable[[Result, NDArray[np.float32]], bytes]] = {
 def _json(result: Result, said: dict[str, Any]) -> bytes:
     """The bodies that clients know: their field names are a promise."""
     values = result.depth.values
-    arrays: dict[str, NDArray[np.float32]] = {"depth_map": values}
+    arrays = {"depth_map": encode_array_base64(values)}
     fields: dict[str, Any] = {"shape" if result.points is None else "depth_shape": values.shape}
     if result.points is not None:
-        arrays["pointcloud"] = result.points
+        arrays["pointcloud"] = encode_array_base64(result.points)
         fields["pointcloud_shape"] = result.points.shape
+    if result.depth.sky is not None:
+        arrays["sky"] = base64.b64encode(result.depth.sky.astype(np.uint8).data)
+    if result.depth.confidence is not None:
+        arrays["confidence"] = encode_array_base64(result.depth.confidence)
     if result.max_depth is not None:
         fields["max_depth"] = result.max_depth
-    return _with_arrays({**fields, "min": float(values.min()), "max": float(values.max()), **said}, arrays)
+    if result.depth.focal_px is not None:
+        fields["focal_px"] = result.depth.focal_px
+    lowest, highest = _range(result.depth)
+    return _with_arrays({**fields, "min": lowest, "max": highest, **said}, arrays)
 
 
-def _with_arrays(fields: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> bytes:
+def _with_arrays(fields: dict[str, Any], arrays: dict[str, bytes]) -> bytes:
     """A JSON object of fields and arrays in base64; a serialiser would copy those, which are most of it."""
     parts = [b"{"]
     for name, array in arrays.items():
-        parts += [b'"', name.encode(), b'":"', encode_array_base64(array), b'",']
+        parts += [b'"', name.encode(), b'":"', array, b'",']
     return b"".join([*parts, dump_json(fields)[1:]])

@@ -46,6 +46,10 @@ class Options(BaseModel):
         None
     )
     png_scale: Annotated[Positive, Field(description="levels a metre of a 16-bit PNG")] = MILLIMETRES_PER_METRE
+    sky: Annotated[
+        Literal["inf", "fill"],
+        Field(description="depth of the sky: infinite, or filled with the depth of what is far (da3metric, da3mono)"),
+    ] = "inf"
 
 
 class MetricOptions(Options):
@@ -92,6 +96,9 @@ class DepthReply(BaseModel):
     min: float | None
     max: float | None
     max_depth: float | None = None
+    focal_px: float | None = None
+    sky: Annotated[str | None, Field(description="base64 of a byte a pixel, 1 where the sky is")] = None
+    confidence: Annotated[str | None, Field(description="base64 of float32, 1 or more, larger = surer")] = None
 
 
 class PointCloudReply(BaseModel):
@@ -104,6 +111,9 @@ class PointCloudReply(BaseModel):
     min: float | None
     max: float | None
     max_depth: float | None = None
+    focal_px: float | None = None
+    sky: Annotated[str | None, Field(description="base64 of a byte a pixel, 1 where the sky is")] = None
+    confidence: Annotated[str | None, Field(description="base64 of float32, 1 or more, larger = surer")] = None
 
 
 class ModelInstance(BaseModel):
@@ -151,6 +161,7 @@ class ModelEntry(BaseModel):
     dataset: str
     kind: str
     max_depth: float | None
+    needs_focal: bool
     license: str | None
     weights: Literal["here", "download", "missing", "untrained"]
     loaded: list[str]

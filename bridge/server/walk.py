@@ -13,69 +13,35 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar, cast
 
-import numpy as np
 from fastapi import Request, Response
-from numpy.typing import NDArray
 
-from bridge.codec import check_png_scale, decode_image
+from bridge.codec import decode_image
 from bridge.server.admission import Place
 from bridge.server.answers import AnswerMemory, Reservation
-from bridge.server.cameras import camera_of, check_one_camera
+from bridge.server.cameras import check_one_camera
 from bridge.server.endpoints import Endpoint
 from bridge.server.errors import DeviceFailed, NotAcceptable, error_item
 from bridge.server.fetching import Fetches
-from bridge.server.media import JSON, PNG
+from bridge.server.jobs import Job, Picture, check_job, finish, focal_of, memory_of, result_of, scale_of
+from bridge.server.media import JSON
 from bridge.server.metrics import Metrics
 from bridge.server.models import choose_model, record_models, without_weights
 from bridge.server.options import validate
 from bridge.server.parsing import Body, Fields, read_body, read_source
-from bridge.server.replies import Result, answer_bytes, choose_format, encode, encode_item, join_items
+from bridge.server.replies import choose_format, encode_item, join_items
 from bridge.server.scheduling import Scheduler, server_timing
-from bridge.server.schemas import CloudOptions, MetricOptions, Options
+from bridge.server.schemas import CloudOptions, MetricOptions
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CheckpointError
-from depth_anything_ros.io.image_header import ImageHeader, check_image
-from depth_anything_ros.model.preprocess import preprocessing_for
-from depth_anything_ros.model.registry import dataset_spec
+from depth_anything_ros.io.image_header import check_image
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.serving.model_cache import ModelCache
-from depth_anything_ros.settings import ModelSettings
 
 logger = logging.getLogger(__name__)
 
-# /rel_depth gives the network's output as it is, a metric network's too.
-UNIT_SCALE = 1.0
-RAY_BYTES = 128  # for each pixel, while the rays of a lens are computed
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A request that can be worked on: an image within the limits, a model, options in range."""
-
-    image: bytes
-    header: ImageHeader
-    model: ModelSettings
-    options: Options
-
-    @property
-    def pixels(self) -> int:
-        """Pixels of the image."""
-        return self.header.width * self.header.height
-
-    @property
-    def is_cloud(self) -> bool:
-        """Whether points are asked for."""
-        return isinstance(self.options, CloudOptions)
-
-    @property
-    def has_lens(self) -> bool:
-        """Whether the points need a ray for each pixel."""
-        intrinsics = self.options.camera_intrinsics if isinstance(self.options, CloudOptions) else None
-        return intrinsics is not None and bool(intrinsics.d)
 
 
 @dataclass(frozen=True)
@@ -99,14 +65,6 @@ class Ask:
     def charge(self, images: int) -> None:
         """Count further images against the key's rate."""
         self.request.state.charge(images)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Decoded pixels, uint8 BGR (H, W, 3), and their depth once there is one."""
-
-    image: NDArray[np.uint8]
-    depth: DepthMap | None = None
 
 
 class Walk:
@@ -197,24 +155,12 @@ class Walk:
             encoded = await self._fetches.fetch(source.image_url or "", ask.place)
         check = partial(check_image, encoded, self._settings.image_limits)
         job = Job(encoded, await self._scheduler.on_bytes(check, len(encoded)), model, options)
-        self._check(job, ask.media)
+        check_job(job, ask.media, self._settings.input_limits)
         return job
-
-    def _check(self, job: Job, media: str) -> None:
-        """Refuse before the work what would be refused after it."""
-        check = preprocessing_for(job.model.dataset, job.model.resize).network_size
-        check(job.header.height, job.header.width, job.model.network_input_size, self._settings.input_limits)
-        if isinstance(job.options, MetricOptions):
-            camera_of(job.options, job.header.width, job.header.height)
-        if media == PNG:
-            if dataset_spec(job.model.dataset).kind == "relative":
-                raise NotAcceptable("a 16-bit PNG holds metres, and dataset relative has none", "Accept")
-            check_png_scale(scale_of(job), job.options.png_scale)
 
     async def _reserve(self, ask: Ask, jobs: list[Job], watch: Stopwatch) -> Reservation:
         """Wait for memory for the answer; it is held until the client has taken it."""
-        size = sum(answer_bytes(job.pixels, ask.media, is_cloud=job.is_cloud) for job in jobs)
-        size += sum(job.pixels * RAY_BYTES for job in jobs if job.has_lens)
+        size = sum(memory_of(job, ask.media) for job in jobs)
         with watch.time("queue"):
             reservation = await self._memory.reserve(size, self._settings.queue_timeout_s)
         ask.place.until_answered.callback(reservation.release)
@@ -227,7 +173,7 @@ class Walk:
             return Picture(decode_image(job.image, self._settings.image_limits))
 
         def infer(picture: Picture) -> Picture:
-            pending.append(self._cache.submit(job.model, picture.image, scale_of(job)))
+            pending.append(self._cache.submit(job.model, picture.image, scale_of(job), focal_of(job)))
             return replace(picture, depth=pending[0].result())
 
         pending: list[Future[DepthMap]] = []
@@ -260,36 +206,6 @@ async def gather(work: Iterable[Awaitable[T]]) -> list[T | Exception]:
         if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
             raise outcome
     return cast("list[T | Exception]", found)
-
-
-def max_depth_of(job: Job) -> float | None:
-    """Metres at the network's full output: what was asked for, else the dataset's own. None without metres."""
-    if not isinstance(job.options, MetricOptions):
-        return None
-    return job.options.max_depth or dataset_spec(job.model.dataset).max_depth_m
-
-
-def scale_of(job: Job) -> float:
-    """What the network's output is multiplied with."""
-    return max_depth_of(job) or UNIT_SCALE
-
-
-def result_of(job: Job, picture: Picture) -> Result:
-    """Back-project where a cloud was asked for."""
-    assert picture.depth is not None
-    points = None
-    if isinstance(job.options, CloudOptions):
-        height, width = picture.depth.values.shape
-        camera = camera_of(job.options, width, height)
-        assert camera is not None
-        with np.errstate(over="ignore", invalid="ignore"):  # absurd intrinsics give infinite points
-            points = camera.back_project(picture.depth.values).reshape(-1, 3)
-    return Result(picture.depth, picture.image, points, job.options.png_scale, max_depth_of(job))
-
-
-def finish(job: Job, picture: Picture, media: str) -> tuple[bytes, dict[str, str]]:
-    """Back-project and encode; returns body and headers."""
-    return encode(result_of(job, picture), media)
 
 
 def is_poisoned(error: RuntimeError) -> bool:

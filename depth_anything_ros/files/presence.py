@@ -1,10 +1,12 @@
-"""Whether something is there. Unlike `pathlib`, never an error: what cannot be looked at is not there for us.
+"""What is at a path. Unlike those of `pathlib`, these functions raise nothing: what cannot be seen is not there.
 
-`Path.is_file` raises for a name over 255 bytes, and for a folder that may not be entered.
+`Path.is_file` raises for a name over 255 bytes and in a folder that may not be entered, `Path.resolve` where links form
+a circle.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -30,3 +32,8 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def resolved(path: Path) -> Path:
+    """Return a path from the root with its links followed; where they form a circle, as far as that goes."""
+    return Path(os.path.realpath(path))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from depth_anything_ros.errors import InputError, os_reason
-from depth_anything_ros.files.presence import is_file, is_folder
+from depth_anything_ros.files.presence import is_file, is_folder, resolved
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -33,7 +32,7 @@ def whole_path(path: Path) -> Path:
 
     A link keeps its own name, because results are named after it.
     """
-    return Path(os.path.realpath(path.parent), path.name)  # Path.resolve raises where links form a circle
+    return resolved(path.parent) / path.name
 
 
 def files_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

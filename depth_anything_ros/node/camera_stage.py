@@ -1,11 +1,13 @@
 """The stage after the network: what its depth means for one camera.
 
-Finds the image's CameraInfo, makes metres by the configured or fitted scale, filters them, marks what is out of range.
+Finds the image's CameraInfo, makes metres by the focal length and the configured or fitted scale, filters them, marks
+sky and what is out of range.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,8 +15,9 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from torch import Tensor
 
+from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.messages.stamps import stamp_s
@@ -22,7 +25,7 @@ from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Estimate, Scaling
-from depth_anything_ros.settings import CameraSettings
+from depth_anything_ros.settings import ENDLESS_COLOR_MAX_M, CameraSettings
 
 RAW_DEPTH = (
     "the images are raw, so ~/depth/image is distorted as they are. ~/points is right, but depth_image_proc, rtabmap "
@@ -56,22 +59,39 @@ class CameraStage:
         if self._range_input is not None:
             self._range_input.destroy()
 
-    def process(self, frame: Frame, depth: Tensor, estimator: DepthEstimator, settings: CameraSettings) -> FrameDepth:
-        """Make of the network's depth, float32 (H, W) on any device, what is published."""
-        relative = depth if estimator.kind == "relative" else None
-        if relative is not None and settings.alignment == "none":
-            return FrameDepth(relative)
+    def process(
+        self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
+    ) -> FrameDepth:
+        """Make of what the model says of one image, on any device, what is published."""
+        depth = found.depth
+        said = FrameDepth(
+            relative=depth if estimator.kind == "relative" else None,
+            scale_invariant=depth if estimator.kind == "scale_invariant" else None,
+            sky=found.sky,
+            confidence=found.confidence,
+        )
+        if estimator.kind != "metric" and settings.alignment == "none":
+            return said
         matched = self._match_camera(frame.header, depth, settings)
         camera = None if matched is None else matched[1]
+        if estimator.needs_focal and camera is None:
+            self._health.warn(f"no metres: {estimator.key} needs a focal length, and no CameraInfo fits the image")
+            return replace(said, scale_invariant=depth)
+        depth = depth * _unit(estimator, depth, camera, settings)
         estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
         with frame.watch.time("scale"):
             metres = self.scaling.apply(estimate, settings)
             self._health.alignment = self.scaling.state
         if metres is None:
-            return FrameDepth(relative)
+            return said
         with frame.watch.time("filter"):
-            metres = clip_range(self._smoothed(metres, estimate, settings), settings)
-        return FrameDepth(relative, metres, matched, estimator.max_depth, self._residual_m())
+            metres = self._smoothed(metres, estimate, settings)
+            if found.sky is not None:
+                metres = torch.where(found.sky, torch.inf, metres)
+            metres = clip_range(metres, settings)
+        return replace(
+            said, metres=metres, camera=matched, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
+        )
 
     def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
         height, width = depth.shape
@@ -101,6 +121,18 @@ class CameraStage:
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
         return self._filter(metres, stamp_s(estimate.header))
+
+
+def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, settings: CameraSettings) -> float:
+    """What the network's depth (H, W) of this camera is multiplied by."""
+    height, width = depth.shape
+    focal_px = None if camera is None else (camera.fx, camera.fy)
+    return estimator.scale(height, width, settings.max_depth, focal_px)
+
+
+def _full_scale_m(estimator: DepthEstimator) -> float:
+    has_end = estimator.kind == "metric" and not estimator.needs_focal
+    return estimator.max_depth if has_end else ENDLESS_COLOR_MAX_M
 
 
 def is_distorted(info: CameraInfo) -> bool:

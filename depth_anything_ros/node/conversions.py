@@ -81,6 +81,11 @@ def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "
     return _image(depth_pixels(depth, encoding), header, encoding)
 
 
+def mask_to_image(mask: NDArray[np.bool_], header: Header) -> Image:
+    """Make an Image of bool (H, W): mono8, 255 where the mask is."""
+    return _image(mask.astype(np.uint8) * np.uint8(255), header, "mono8")
+
+
 def depth_to_compressed(
     depth: NDArray[np.float32], header: Header, encoding: str = "32FC1", *, depth_max_m: float
 ) -> CompressedImage:

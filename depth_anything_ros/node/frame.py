@@ -57,14 +57,21 @@ class FrameDepth:
     """The depth of one frame, ready to be published.
 
     Attributes:
-        relative: float32 (H, W) without a unit, on any device; None from a metric model.
-        metres: float32 (H, W) on any device: scaled, filtered, clipped; None where relative depth has no scale.
+        relative: inverse depth without a unit, float32 (H, W) on any device; None from other models.
+        scale_invariant: depth up to a factor, float32 (H, W) on any device; from a model that needs a focal length
+            where there is none, too.
+        sky: bool (H, W) on any device, None from models that do not tell.
+        confidence: float32 (H, W) on any device, 1 or more; None from models that do not tell.
+        metres: float32 (H, W) on any device: scaled, filtered, clipped; sky is +Inf; None where depth has no scale.
         camera: None where no CameraInfo fits.
         full_scale_m: depth at the network's full output, in metres.
         residual_m: how far the alignment's readings are off; NaN before the first fit, None without alignment.
     """
 
     relative: Tensor | None = None
+    scale_invariant: Tensor | None = None
+    sky: Tensor | None = None
+    confidence: Tensor | None = None
     metres: Tensor | None = None
     camera: MatchedCamera | None = None
     full_scale_m: float = 1.0

@@ -10,10 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from torch import Tensor
-
 from depth_anything_ros.errors import InputError, describe
-from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.model.registry import encoder_spec
 from depth_anything_ros.node.camera_pipeline import CameraPipeline
 from depth_anything_ros.node.frame import Frame, WaitingFrame
@@ -96,10 +94,10 @@ class InferenceWorker:
                 camera.health.counts.dropped += 1
             return
         batch = self._decode(waiting)
-        depths = self._estimate(batch, held.estimator) if batch else None
-        if depths is not None:
-            for (camera, frame), depth in zip(batch, depths, strict=True):
-                self._publish(camera, frame, depth, held.estimator)
+        found = self._estimate(batch, held.estimator) if batch else None
+        if found is not None:
+            for index, (camera, frame) in enumerate(batch):
+                self._publish(camera, frame, found.of_image(index), held.estimator)
 
     def _decode(self, waiting: list[tuple[CameraPipeline, WaitingFrame]]) -> Batch:
         """Return the frames whose image can be read."""
@@ -112,11 +110,11 @@ class InferenceWorker:
                 camera.health.frame_failed(error)
         return batch
 
-    def _estimate(self, batch: Batch, estimator: DepthEstimator) -> Tensor | None:
-        """Return depth of frames of one size, float32 (B, H, W) on the device; None where that failed."""
+    def _estimate(self, batch: Batch, estimator: DepthEstimator) -> DepthTensors | None:
+        """Return what the model says of frames of one size, on the device; None where that failed."""
         start_s = time.monotonic()
         try:
-            depths = self._infer(batch, estimator)
+            found = self._infer(batch, estimator)
         except Exception as error:  # a device can fail in any way
             if not isinstance(error, InputError):
                 self._note_failure(error, estimator)
@@ -127,23 +125,22 @@ class InferenceWorker:
             camera.image_size = frame.image_bgr.shape[0], frame.image_bgr.shape[1]
             frame.watch.add("network", time.monotonic() - start_s)
         self._recovery.succeeded()
-        return depths
+        return found
 
-    def _infer(self, batch: Batch, estimator: DepthEstimator) -> Tensor:
+    def _infer(self, batch: Batch, estimator: DepthEstimator) -> DepthTensors:
         self._inferring_since_s = time.monotonic()
         try:
-            images = [frame.image_bgr for _, frame in batch]
-            return estimator.estimate_tensors(images, [camera.settings.max_depth for camera, _ in batch]).depth
+            return estimator.predict([frame.image_bgr for _, frame in batch])
         finally:
             self._inferring_since_s = None
 
-    def _publish(self, camera: CameraPipeline, frame: Frame, depth: Tensor, estimator: DepthEstimator) -> None:
-        """Make of a frame's depth what the camera publishes, unless the node was deactivated meanwhile."""
+    def _publish(self, camera: CameraPipeline, frame: Frame, found: DepthTensors, estimator: DepthEstimator) -> None:
+        """Make of what the model says what the camera publishes, unless the node was deactivated meanwhile."""
         settings = camera.settings
         outputs = camera.outputs if camera.is_active else None
         try:
             if outputs is not None:
-                outputs.publish(frame, camera.stage.process(frame, depth, estimator, settings), settings)
+                outputs.publish(frame, camera.stage.process(frame, found, estimator, settings), settings)
             camera.health.frame_done(frame.header, frame.watch, is_published=outputs is not None)
         except Exception as error:
             camera.health.frame_failed(error)

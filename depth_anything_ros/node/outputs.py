@@ -26,6 +26,7 @@ from depth_anything_ros.node.conversions import (
     camera_info_for,
     depth_to_compressed,
     depth_to_image,
+    mask_to_image,
 )
 from depth_anything_ros.node.frame import Frame, FrameDepth
 from depth_anything_ros.node.qos_overrides import overridable
@@ -60,6 +61,9 @@ class Outputs:
         self._points = self._publisher(PointCloud2, f"~/{prefix}points")
         self._color = self._publisher(Image, f"~/{prefix}depth/color")
         self._relative = self._publisher(Image, f"~/{prefix}relative/image")
+        self._scale_invariant = self._publisher(Image, f"~/{prefix}scale_invariant/image")
+        self._sky = self._publisher(Image, f"~/{prefix}sky/image")
+        self._confidence = self._publisher(Image, f"~/{prefix}confidence/image")
         # Topics of image_transport: the base topic's name and the transport's.
         self._compressed_depth = self._publisher(CompressedImage, f"~/{prefix}depth/image/compressedDepth")
         self._compressed_color = self._publisher(CompressedImage, f"~/{prefix}depth/color/compressed")
@@ -84,12 +88,14 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
-        for publisher in (*self._metric, self._relative, self._residual):
+        unitless = (self._relative, self._scale_invariant, self._sky, self._confidence)
+        for publisher in (*self._metric, *unitless, self._residual):
             self._node.destroy_lifecycle_publisher(publisher)
 
     def someone_listens(self, kind: Kind, *, is_aligned: bool) -> bool:
         """Whether anything that such depth is published on has a subscriber; what is aligned is metric."""
-        topics = [self._relative] if kind == "relative" else []
+        # A metric model that needs a focal length is scale-invariant without one.
+        topics = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
         topics += self._metric if kind == "metric" or is_aligned else ()
         topics += [self._residual] if is_aligned else []
         return any(_listened_to(topic) for topic in topics)
@@ -97,9 +103,11 @@ class Outputs:
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
         """Publish what became of a frame: depth first, then what is derived from it."""
         header, watch = frame.header, frame.watch
-        if depth.relative is not None:
-            with watch.time("publish"):
-                self._publish_relative(depth.relative, header)
+        with watch.time("publish"):
+            self._publish_map(self._relative, depth.relative, header)
+            self._publish_map(self._scale_invariant, depth.scale_invariant, header)
+            self._publish_map(self._confidence, depth.confidence, header)
+            self._publish_sky(depth.sky, header)
         if depth.metres is None:
             return
         with watch.time("network"):  # a GPU is done when its result is here
@@ -109,17 +117,22 @@ class Outputs:
             self._publish_residual(depth.residual_m)
         if depth.camera is not None:
             self._publish_camera_info(*depth.camera, header)
-            self._publish_cloud(frame, depth.metres, depth.camera[1], settings)
+            self._publish_cloud(frame, depth, depth.camera[1], settings)
         with watch.time("publish"):
             self._publish_compressed_depth(metres, header, settings)
             self._publish_color(metres, header, settings, depth.full_scale_m)
         info, model = depth.camera or (None, None)
         self.latest = Snapshot(self._camera, stamp_ns(header), frame.image_bgr, metres, info, model)
 
-    def _publish_relative(self, depth: Tensor, header: Header) -> None:
+    def _publish_map(self, publisher: Any, values: Tensor | None, header: Header) -> None:
         """On a topic of its own: it has no metres."""
-        if _listened_to(self._relative):
-            self._relative.publish(depth_to_image(depth.cpu().numpy(), header))
+        if values is not None and _listened_to(publisher):
+            publisher.publish(depth_to_image(values.cpu().numpy(), header))
+
+    def _publish_sky(self, sky: Tensor | None, header: Header) -> None:
+        """255 where sky is."""
+        if sky is not None and _listened_to(self._sky):
+            self._sky.publish(mask_to_image(sky.cpu().numpy(), header))
 
     def _publish_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         if _listened_to(self._depth):
@@ -154,13 +167,14 @@ class Outputs:
         if _listened_to(self._camera_info):
             self._camera_info.publish(camera_info_for(info, camera, header))
 
-    def _publish_cloud(self, frame: Frame, metres: Tensor, camera: CameraModel, settings: CameraSettings) -> None:
-        if not _listened_to(self._points) or not self._cloud_is_due(settings):
+    def _publish_cloud(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
+        if depth.metres is None or not _listened_to(self._points) or not self._cloud_is_due(settings):
             return
         with frame.watch.time("back_projection"):
-            if settings.edge_filter:
-                metres = mark_flying(metres)
-            metres = _without_infinite(metres, settings)
+            metres = mark_flying(depth.metres) if settings.edge_filter else depth.metres
+            metres = _without_infinite(metres, settings, has_sky=depth.sky is not None)
+            if settings.min_confidence is not None and depth.confidence is not None:
+                metres = torch.where(depth.confidence < settings.min_confidence, torch.nan, metres)
             message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
         with frame.watch.time("publish"):
             self._points.publish(message)
@@ -178,11 +192,11 @@ class Outputs:
         return True
 
 
-def _without_infinite(metres: Tensor, settings: CameraSettings) -> Tensor:
-    """Points of depth outside the limits: none, or at the farther limit where those beyond it are kept."""
+def _without_infinite(metres: Tensor, settings: CameraSettings, *, has_sky: bool) -> Tensor:
+    """Points outside the limits and of the sky: none, or at the farther limit where those beyond it are kept."""
     if settings.cloud_keeps_far and settings.max_range_m is not None:
         metres = torch.where(metres == torch.inf, settings.max_range_m, metres)
-    if settings.min_range_m is not None or settings.max_range_m is not None:
+    if settings.min_range_m is not None or settings.max_range_m is not None or has_sky:
         metres = torch.where(torch.isfinite(metres), metres, torch.nan)
     return metres
 

@@ -112,13 +112,14 @@ def _descriptor(parameter: Parameter, default: Any) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(description=parameter.description, read_only=parameter.fixed)
     if parameter.choices:
         descriptor.additional_constraints = f"one of: {', '.join(parameter.choices)}"
-    if parameter.bounds is not None and isinstance(default, int):
-        unset = parameter.unset if isinstance(parameter.unset, int) else parameter.bounds[0]
-        first, last = (int(bound) for bound in (min(unset, parameter.bounds[0]), parameter.bounds[1]))
-        descriptor.integer_range = [IntegerRange(from_value=first, to_value=last, step=1)]
-    elif parameter.bounds is not None:
+    if parameter.bounds is not None:
         lowest, highest = parameter.bounds
-        descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest, step=0.0)]
+        if isinstance(parameter.unset, (int, float)):
+            lowest = min(lowest, parameter.unset)  # rclpy compares it, too
+        if isinstance(default, int):
+            descriptor.integer_range = [IntegerRange(from_value=int(lowest), to_value=int(highest), step=1)]
+        else:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=lowest, to_value=highest, step=0.0)]
     return descriptor
 
 

@@ -96,6 +96,11 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "depth_encoding": Parameter(
         "32FC1: metres. 16UC1: millimetres, 0 for invalid, nothing beyond 65.535 m.", choices=("32FC1", "16UC1")
     ),
+    "min_confidence": Parameter(
+        "The cloud has no points of less confidence, for models that tell it (da3); confidence begins at 1. 0: all.",
+        bounds=(1.0, 1000.0),
+        unset=0.0,
+    ),
     "min_range_m": Parameter(
         "Nearer depth is -Inf in the image and missing in the cloud. 0: no limit.", bounds=(0.0, 1000.0), unset=0.0
     ),

@@ -19,7 +19,7 @@ from depth_anything_ros.messages.stamps import stamp_s
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.scale.alignment import Alignment, AlignmentState
 from depth_anything_ros.scale.calibration_run import CalibrationRun
-from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_inverse, fit_scale
+from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_factor, fit_inverse, fit_scale
 from depth_anything_ros.scale.ground_plane import fit_ground_plane
 from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
@@ -27,7 +27,7 @@ from depth_anything_ros.settings import AlignmentSettings, CameraSettings, FitSe
 
 # A single beam gives one reading a frame. Gathering the readings that a fit needs may take so long.
 LONGEST_WINDOW_S = 60.0
-RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
+UNITLESS_REFUSAL = "depth without a unit has no scale that lasts: use alignment"
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class Scaling:
             self._pool.add(stamp_s(estimate.header), *pairs)
             if estimate.kind == "relative":
                 return fit_inverse(*self._pool.pairs())
+            if estimate.kind == "scale_invariant":
+                return fit_factor(*self._pool.pairs())
             return fit_scale(*self._pool.pairs(), shift_m=settings.shift_m)
         except FitRefused as refused:
             return refused
@@ -160,8 +162,8 @@ class Scaling:
             self.give_up("the model was changed")
             return
         try:
-            if estimate.kind == "relative":
-                raise FitRefused(RELATIVE_REFUSAL)
+            if estimate.kind != "metric":
+                raise FitRefused(UNITLESS_REFUSAL)
             if self._range_input is None:
                 run.add_fit(ground_fit(estimate, settings))
             elif (pairs := self._read_range(estimate, settings, "calibration")) is not None:
@@ -196,8 +198,8 @@ def known_camera(estimate: Estimate) -> CameraModel:
 
 def ground_fit(estimate: Estimate, settings: CameraSettings) -> ScaleFit:
     """Fit the scale of metric depth to the ground. Raises FitRefused."""
-    if estimate.kind == "relative":
-        raise FitRefused("relative depth has no ground plane: use a range sensor")
+    if estimate.kind != "metric":
+        raise FitRefused("depth without a unit is aligned by a range sensor, not by the ground plane")
     if settings.camera_height_m is None:
         raise FitRefused("neither range_type nor camera_height_m is set")
     return fit_ground_plane(

@@ -243,7 +243,8 @@ def test_npy_that_is_cut_or_pickled_is_refused(data: bytes) -> None:
 
 
 def test_other_data_than_promised_is_refused() -> None:
-    for data in (b"", b"abc", encoded(".png", picture(GREY)), encoded(".png", picture().astype(np.uint16))):
+    bomb = png(65_000, 65_000, 16, 0)
+    for data in (b"", b"abc", bomb, encoded(".png", picture(GREY)), encoded(".png", picture().astype(np.uint16))):
         with pytest.raises(UndecodableData):
             decode_depth_png16(data)
     with pytest.raises(UndecodableData, match="shape"):

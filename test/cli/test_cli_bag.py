@@ -50,7 +50,6 @@ MODEL = (
     *("--encoder", "toy", "--checkpoint", "untrained", "--input-size", "28"),
     *("--device", "cpu", "--backend", "torch"),
 )
-PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
 # Ends itself, as from outside, when the network is asked for the third time.
 STOPPED = """
 import os, sys
@@ -120,15 +119,13 @@ def estimator() -> DepthEstimator:
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_real_process_writes_depth_behind_every_image_and_leaves_the_rest_as_it_was(
-    storage: str, tmp_path: Path, out: Path, estimator: DepthEstimator
+def test_depth_is_written_behind_every_image_and_the_rest_stays_as_it_was(
+    storage: str, tmp_path: Path, out: Path, estimator: DepthEstimator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recording = front_camera()
     source = recording.save(tmp_path / "in", storage, empty=(("/silent", "std_msgs/msg/String"),))
-    done = process(PROGRAM, "bag", source, out, "--cloud")
-    assert done.returncode == 0, done.stderr
-    [line] = done.stdout.splitlines()
-    content = json.loads(line)
+    assert bag(source, out, "--cloud") == 0
+    content = summary(capsys)
     assert content["cameras"] == {FRONT: {"frames": 3, "estimated": 3, "skipped": {}, "without_camera": {}}}
     assert content["messages"] == len(recording.messages) + 9
     written = messages_of(out)
@@ -552,6 +549,21 @@ def test_two_processes_do_not_write_one_bag(tmp_path: Path, out: Path, capsys: p
 
 
 # ---- hostile input
+
+
+@pytest.mark.parametrize("name", [".part-out", ".ros1-out"])
+def test_a_link_in_place_of_the_work_folder_is_not_followed(
+    name: str, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    (victim / "bag").mkdir(parents=True)
+    (victim / "bag/precious").touch()
+    (tmp_path / name).symlink_to(victim)
+    source = front_camera(1).save_ros1(tmp_path / "in.bag")
+    assert bag(source, out) == 1
+    assert f"{name} is a link" in capsys.readouterr().err
+    assert (victim / "bag/precious").exists()
+    assert not out.exists()
 
 
 def test_images_that_cannot_be_read_are_reported_counted_and_left_out(

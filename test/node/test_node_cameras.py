@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from depth_anything_ros.estimator import DepthEstimator, DepthTensors, Focal
+from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.node import diagnostics
@@ -376,19 +376,11 @@ class FakeGpu(DepthEstimator):
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
         self.warmed.append((height, width, batch))
 
-    def estimate_tensors(
-        self,
-        images_bgr: Sequence[NDArray[np.uint8]],
-        max_depths: Sequence[float | None] | None = None,
-        focals_px: Sequence[Focal | None] | None = None,
-    ) -> DepthTensors:
+    def predict(self, images_bgr: Sequence[NDArray[np.uint8]]) -> DepthTensors:
         assert len({image.shape for image in images_bgr}) == 1
-        assert max_depths is not None
         self.batches.append([int(image[0, 0, 0]) for image in images_bgr])
         assert self.hold.wait(20)
-        scales = [(max_depth or self.max_depth) / self.max_depth for max_depth in max_depths]
-        pairs = zip(images_bgr, scales, strict=True)
-        depth = [torch.from_numpy(image[..., 0] / np.float32(100)) * scale for image, scale in pairs]
+        depth = [torch.from_numpy(image[..., 0] / np.float32(100 * self.max_depth)) for image in images_bgr]
         return DepthTensors(torch.stack(depth))
 
 

@@ -299,7 +299,7 @@ def test_an_inactive_node_says_so(host: Start, peer: Peer) -> None:
 
 STAGES = {
     "decode": ("depth_anything_ros.node.frame_input.image_to_bgr", WARN),
-    "network": ("depth_anything_ros.estimator.DepthEstimator.estimate_tensors", ERROR),
+    "network": ("depth_anything_ros.estimator.DepthEstimator.predict", ERROR),
     "camera": ("depth_anything_ros.messages.camera_infos.CameraInfos.match", WARN),
     "scale": ("depth_anything_ros.node.scaling.Scaling.apply", WARN),
     "filter": ("depth_anything_ros.node.camera_stage.clip_range", WARN),

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.errors import CannotWrite, InputError, OtherRun, os_reason
 from depth_anything_ros.files.bounded_files import MIB, read_bounded
-from depth_anything_ros.files.presence import exists
+from depth_anything_ros.files.presence import exists, resolved
 from depth_anything_ros.io.depth_files import read_depth
 from depth_anything_ros.io.formats import encode_npy
-from depth_anything_ros.io.whole_files import locked, write_file
+from depth_anything_ros.io.whole_files import locked_work_folder, write_file
 from depth_anything_ros.offline.bag.files import is_bag, remove_folder
 
 RUN = "run.json"
@@ -44,7 +44,7 @@ def check_target(out: Path, source: Path, *, overwrite: bool) -> None:
     """
     if out.suffix in BAG_SUFFIXES:
         raise InputError(f"{out} names a file, but a bag is written as a folder: leave out {out.suffix}")
-    if source.resolve().is_relative_to(out.resolve()):
+    if resolved(source).is_relative_to(resolved(out)):
         raise InputError(f"{out} is or holds the bag that is read: choose another folder")
     if not exists(out):
         return
@@ -58,7 +58,7 @@ class WorkFolder:
     """The folder of a bag that is being made."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out.resolve()
+        self.out = resolved(out)
         self.root = self.out.with_name(f".part-{self.out.name}")
         self.bag = self.root / "bag" / self.out.name
 
@@ -75,7 +75,7 @@ class WorkFolder:
             CannotWrite: it cannot be made or written, or another process writes it.
         """
         work = cls(out)
-        with locked(work.root):
+        with locked_work_folder(work.root):
             work._begin(dict(run), say)
             yield work
 

@@ -372,6 +372,28 @@ def test_the_server_says_which_max_depth_it_used(ask: Ask, running_bridge: Runni
     assert ask("relative_depth", JPEG, client={"base_url": running_bridge.url}).max_depth is None
 
 
+def test_depth_up_to_a_factor_comes_with_its_confidence(
+    ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
+) -> None:
+    depth = ask("relative_depth", photo, client={"base_url": running_bridge.url, "model": "toy_da3_56"})
+    assert (depth.kind, depth.model_key) == ("scale_invariant", "toy_da3_56")
+    assert depth.confidence.shape == depth.values.shape == photo.shape[:2]
+
+
+def test_metres_that_follow_from_the_focal_length_need_it(
+    ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
+) -> None:
+    client = {"base_url": running_bridge.url, "model": "toy_da3metric_56"}
+    with pytest.raises(BridgeError, match="focal_px"):
+        ask("metric_depth", photo, client=client)
+    near, far = (ask("metric_depth", photo, focal_px=focal_px, client=client) for focal_px in (300.0, 600.0))
+    assert (near.kind, near.max_depth, far.focal_px) == ("metric", None, 600.0)
+    np.testing.assert_array_equal(near.sky, np.isinf(near.values))
+    np.testing.assert_allclose(far.values[~far.sky], 2 * near.values[~near.sky], rtol=1e-5)
+    points = ask("point_cloud", photo, {**INTRINSICS, "fx": 300.0, "fy": 300.0}, client=client)
+    np.testing.assert_allclose(points[~near.sky][:, 2], near.values[~near.sky], rtol=1e-5)
+
+
 def test_the_models_of_a_bridge_are_told(ask: Ask, running_bridge: RunningBridge) -> None:
     assert ask("models", client={"base_url": running_bridge.url})["default"] == "toy_hypersim_56"
 

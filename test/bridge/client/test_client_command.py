@@ -138,6 +138,18 @@ def test_a_named_server_has_its_own_model_and_the_scale_is_said(
     assert "fx 55.4" in said  # 60 degrees over 64 pixels
 
 
+def test_a_model_whose_metres_follow_from_the_camera_hears_the_users_camera_and_no_guess(
+    running_bridge: RunningBridge, photo_file: Path, run: Run
+) -> None:
+    options = (photo_file, "--url", running_bridge.url, "--model", "toy_da3metric_56")
+    status, _, errors = run(*options)
+    assert (status, errors.count("\n")) == (1, 1)
+    assert "focal length" in errors
+    status, said, errors = run(*options, "--fov", 60)
+    assert status == 0, errors
+    assert "toy_da3metric_56" in said
+
+
 def test_photographs_of_one_name_do_not_overwrite_each_other_and_a_bad_one_does_not_stop_the_rest(
     running_bridge: RunningBridge, tmp_path: Path, out: Path, run: Run
 ) -> None:

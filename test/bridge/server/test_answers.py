@@ -135,7 +135,7 @@ def test_an_answer_that_never_fits_is_refused_at_once() -> None:
 def test_an_answers_size_is_known_before_it_is_made(media: str, is_cloud: bool) -> None:
     depth = np.random.default_rng(0).uniform(0, 60, (48, 64)).astype(np.float32)
     image, points = np.zeros((48, 64, 3), np.uint8), np.ones((48 * 64, 3), np.float32) if is_cloud else None
-    result = Result(DepthMap(depth, "metric", "toy_hypersim_56"), image, points, 1000.0, 20.0)
+    result = Result(DepthMap(depth, "metric", "toy_hypersim_56"), image, points, 1000.0, 20.0, "m")
     body, _ = encode(result, media)
     arrays = depth.nbytes + image.nbytes + (0 if points is None else points.nbytes)
     assert len(body) + arrays <= answer_bytes(48 * 64, media, is_cloud=is_cloud) <= 1.5 * (len(body) + arrays) + 8192

@@ -253,6 +253,22 @@ def test_the_documentation_describes_every_endpoint(http: httpx.Client) -> None:
         assert name in document["components"]["schemas"]
     content = document["paths"]["/pc"]["post"]["responses"]["200"]["content"]
     assert {"application/json", "application/x-ply", "application/x-pcd"} < set(content)
+    assert set(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == {"text/plain"}
+    health = document["components"]["schemas"]["HealthReply"]
+    assert set(health["required"]) == set(http.get("/health").json())
+
+
+def test_the_documented_form_requires_what_the_route_does(http: httpx.Client, jpeg: bytes) -> None:
+    paths = http.get("/openapi.json").json()["paths"]
+    for path in ("/pc", "/metric_depth", "/rel_depth"):
+        form = paths[path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["required"] == ["image"]
+        ways = [way["required"] for way in form.get("oneOf", [{"required": []}])]
+        for names in ways:
+            answer = http.post(path, files={"image": ("a.jpg", jpeg)}, data=dict.fromkeys(names, "50"))
+            assert answer.status_code == 200, (path, names)
+        if path == "/pc":
+            assert http.post(path, files={"image": ("a.jpg", jpeg)}).status_code == 400
 
 
 # Every error, in one form.

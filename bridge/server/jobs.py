@@ -1,0 +1,142 @@
+"""What one image of a request asks for, and what follows from it: scale, focal length, points, memory.
+
+Plain functions of a Job; who runs them when is `walk`'s matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.codec import check_png_scale
+from bridge.server.cameras import camera_of
+from bridge.server.errors import InvalidValue, NotAcceptable
+from bridge.server.media import PNG
+from bridge.server.models import max_depth_of
+from bridge.server.replies import Result, answer_bytes, encode
+from bridge.server.schemas import CloudOptions, MetricOptions, Options
+from depth_anything_ros.depth_map import DepthMap
+from depth_anything_ros.io.image_header import ImageHeader
+from depth_anything_ros.model.preprocess import preprocessing_for
+from depth_anything_ros.model.registry import dataset_spec, network_spec
+from depth_anything_ros.settings import InputLimits, ModelSettings
+
+# /rel_depth gives the network's output as it is, a metric network's too.
+UNIT_SCALE = 1.0
+RAY_BYTES = 128  # for each pixel, while the rays of a lens are computed
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request that can be worked on: an image within the limits, a model, options in range."""
+
+    image: bytes
+    header: ImageHeader
+    model: ModelSettings
+    options: Options
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the image."""
+        return self.header.width * self.header.height
+
+    @property
+    def is_cloud(self) -> bool:
+        """Whether points are asked for."""
+        return isinstance(self.options, CloudOptions)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the model tells more than depth."""
+        return len(network_spec(self.model.dataset).outputs) > 1
+
+    @property
+    def has_lens(self) -> bool:
+        """Whether the points need a ray for each pixel."""
+        intrinsics = self.options.camera_intrinsics if isinstance(self.options, CloudOptions) else None
+        return intrinsics is not None and bool(intrinsics.d)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Decoded pixels, uint8 BGR (H, W, 3), and their depth once there is one."""
+
+    image: NDArray[np.uint8]
+    depth: DepthMap | None = None
+
+
+def check_job(job: Job, media: str, limits: InputLimits) -> None:
+    """Refuse before the work what would be refused after it."""
+    check = preprocessing_for(job.model.dataset, job.model.resize).network_size
+    check(job.header.height, job.header.width, job.model.network_input_size, limits)
+    if isinstance(job.options, MetricOptions):
+        focal_of(job)
+    if media == PNG:
+        spec = dataset_spec(job.model.dataset)
+        if spec.kind != "metric":
+            raise NotAcceptable(f"a 16-bit PNG holds metres, and dataset {job.model.dataset} has none", "Accept")
+        if not spec.needs_focal:  # else no depth is the largest
+            check_png_scale(scale_of(job) or UNIT_SCALE, job.options.png_scale)
+
+
+def memory_of(job: Job, media: str) -> int:
+    """Bytes that the answer takes at most, with what it is made of."""
+    size = answer_bytes(job.pixels, media, is_cloud=job.is_cloud, has_more=job.has_more)
+    return size + (job.pixels * RAY_BYTES if job.has_lens else 0)
+
+
+def scale_of(job: Job) -> float | None:
+    """Metres at the network's full output: what was asked for, else the dataset's own.
+
+    None where there are none: the metres follow from the camera.
+    """
+    if not isinstance(job.options, MetricOptions):
+        return UNIT_SCALE
+    return job.options.max_depth or max_depth_of(job.model.dataset)
+
+
+def focal_of(job: Job) -> tuple[float, float] | None:
+    """Focal lengths in pixels of the image, where the request describes its camera.
+
+    Raises:
+        InvalidValue: it does not, and the model's metres follow from them; or the lens is not known.
+    """
+    camera = None
+    if isinstance(job.options, MetricOptions):
+        camera = camera_of(job.options, job.header.width, job.header.height)
+    if camera is None and dataset_spec(job.model.dataset).needs_focal:
+        raise InvalidValue(
+            f"the metres of dataset {job.model.dataset} follow from the camera's focal length: "
+            "give camera_intrinsics, fov_deg or focal_px",
+            "camera_intrinsics",
+        )
+    return None if camera is None else (camera.fx, camera.fy)
+
+
+def result_of(job: Job, picture: Picture) -> Result:
+    """Mark the sky as infinite, unless it is wanted filled; back-project where a cloud was asked for."""
+    depth = picture.depth
+    assert depth is not None
+    if depth.sky is not None and job.options.sky == "inf":
+        depth = replace(depth, values=np.where(depth.sky, np.float32(np.inf), depth.values))
+    is_metric = isinstance(job.options, MetricOptions)
+    points = back_project(job, depth) if job.is_cloud else None
+    max_depth, unit = (scale_of(job), "m") if is_metric else (None, "none")
+    return Result(depth, picture.image, points, job.options.png_scale, max_depth, unit)
+
+
+def back_project(job: Job, depth: DepthMap) -> NDArray[np.float32]:
+    """Points of every pixel, float32 (H * W, 3), metres, optical frame; not finite in the sky and without a ray."""
+    assert isinstance(job.options, CloudOptions)
+    height, width = depth.values.shape
+    camera = camera_of(job.options, width, height)
+    assert camera is not None
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd intrinsics give infinite points
+        return camera.back_project(depth.values).reshape(-1, 3)
+
+
+def finish(job: Job, picture: Picture, media: str) -> tuple[bytes, dict[str, str]]:
+    """Back-project and encode; returns body and headers."""
+    return encode(result_of(job, picture), media)

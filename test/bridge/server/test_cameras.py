@@ -1,0 +1,170 @@
+"""The camera that a request describes: lenses, fields of view, and models whose metres follow from it."""
+
+import base64
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from hostile_images import PNG
+from numpy.typing import NDArray
+from running_bridge import RunningBridge
+
+from bridge.codec import decode_image, decode_npy
+from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.estimator import DepthEstimator
+
+Json = dict[str, Any]
+PLAIN: Json = {"fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5}
+D = [0.1, -0.05, 0.001, -0.002, 0.01]
+
+
+@pytest.fixture(scope="module")
+def client(running_bridge: RunningBridge) -> Any:
+    with httpx.Client(base_url=running_bridge.url, timeout=30) as client:
+        yield client
+
+
+def ask(client: httpx.Client, path: str, accept: str = "application/x-npy", **fields: Any) -> httpx.Response:
+    body = {"image": base64.b64encode(PNG).decode(), **fields}
+    return client.post(path, json=body, headers={"Accept": accept})
+
+
+def points_of(answer: httpx.Response) -> NDArray[np.float32]:
+    assert answer.status_code == 200, answer.text[:300]
+    return decode_npy(answer.content)
+
+
+def expected(client: httpx.Client, camera: CameraModel) -> NDArray[np.float32]:
+    return np.asarray(camera.back_project(points_of(ask(client, "/metric_depth"))).reshape(-1, 3))
+
+
+def refusal(answer: httpx.Response, param: str) -> str:
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, param), answer.text[:300]
+    return str(answer.json()["detail"])
+
+
+@pytest.mark.parametrize(
+    ("lens", "d"),
+    [("plumb_bob", D), ("radtan", D[:4]), ("rational_polynomial", [*D, 0.01, 0.0, 0.0]), ("equidistant", D[:4])],
+)
+def test_points_honour_the_lens(client: httpx.Client, lens: str, d: list[float]) -> None:
+    known = {"radtan": "plumb_bob"}.get(lens, lens)
+    camera = CameraModel(**PLAIN, width=64, height=48, distortion_model=known, distortion=tuple(d))
+    points = points_of(ask(client, "/pc", camera_intrinsics={**PLAIN, "distortion_model": lens, "d": d}))
+    np.testing.assert_allclose(points, expected(client, camera), rtol=1e-5, atol=1e-6)
+    assert np.abs(points - expected(client, CameraModel(**PLAIN, width=64, height=48))).max() > 0.01
+
+
+def test_a_lens_may_stand_in_a_query(client: httpx.Client) -> None:
+    query = {**PLAIN, "distortion_model": "plumb_bob", "d": ",".join(map(str, D))}
+    answer = client.post("/pc", params=query, content=PNG, headers={"Accept": "application/x-npy"})
+    body = ask(client, "/pc", camera_intrinsics={**PLAIN, "distortion_model": "plumb_bob", "d": D})
+    assert points_of(answer).tobytes() == points_of(body).tobytes()
+
+
+def test_a_lens_of_zeros_is_no_lens(client: httpx.Client) -> None:
+    without = points_of(ask(client, "/pc", camera_intrinsics=PLAIN))
+    zeros = points_of(ask(client, "/pc", camera_intrinsics={**PLAIN, "distortion_model": "plumb_bob", "d": [0] * 5}))
+    assert without.tobytes() == zeros.tobytes()
+
+
+def test_a_lens_that_is_not_known_is_refused_by_name(client: httpx.Client) -> None:
+    answer = ask(client, "/pc", camera_intrinsics={**PLAIN, "distortion_model": "bent", "d": D})
+    assert "bent" in refusal(answer, "camera_intrinsics")
+    assert "plumb_bob" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "camera"),
+    [
+        ({"fov_deg": 60}, CameraModel.from_fov(60, 64, 48)),
+        ({"focal_px": 50}, CameraModel(50, 50, 31.5, 23.5, 64, 48)),
+    ],
+)
+def test_a_field_of_view_or_a_focal_length_is_a_camera_too(
+    client: httpx.Client, fields: Json, camera: CameraModel
+) -> None:
+    np.testing.assert_allclose(points_of(ask(client, "/pc", **fields)), expected(client, camera), rtol=1e-5)
+
+
+@pytest.mark.parametrize("fov_deg", [5e-324, 1e-310, 180 - 1e-14])
+def test_a_field_of_view_that_makes_no_camera_is_refused_or_answered(client: httpx.Client, fov_deg: float) -> None:
+    for dataset in ("hypersim", "da3metric"):
+        answer = ask(client, "/pc", fov_deg=fov_deg, dataset=dataset)
+        assert answer.status_code in (200, 422), answer.text
+
+
+def test_a_camera_is_described_in_one_way(client: httpx.Client) -> None:
+    refusal(ask(client, "/pc", fov_deg=60, focal_px=50), "focal_px")
+    answer = ask(client, "/pc")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "camera_intrinsics")
+    assert "fov_deg" in answer.json()["detail"]
+
+
+# Depth Anything 3.
+
+
+@pytest.mark.parametrize(
+    ("fields", "focal"),
+    [
+        ({"camera_intrinsics": PLAIN}, (60.0, 61.0)),
+        ({"focal_px": 50}, (50.0, 50.0)),
+        ({"fov_deg": 60}, (CameraModel.from_fov(60, 64, 48).fx,) * 2),
+    ],
+)
+@pytest.mark.parametrize("sky", ["inf", "fill"])
+def test_metres_follow_from_the_focal_length(
+    client: httpx.Client, fields: Json, focal: tuple[float, float], sky: str
+) -> None:
+    answer = ask(client, "/metric_depth", dataset="da3metric", sky=sky, **fields)
+    estimator = DepthEstimator.load("toy", "da3metric", "untrained", 56, "cpu", backend="torch")
+    depth = estimator.estimate(decode_image(PNG), focal_px=focal)
+    assert depth.sky is not None
+    values = np.where(depth.sky, np.inf, depth.values) if sky == "inf" else depth.values
+    np.testing.assert_allclose(points_of(answer), values, rtol=1e-4)
+    assert float(answer.headers["x-focal-px"]) == pytest.approx(sum(focal) / 2, rel=1e-4)
+    assert (answer.headers["x-unit"], answer.headers["x-kind"]) == ("m", "metric")
+    assert "x-max-depth" not in answer.headers
+
+
+def test_without_a_focal_length_there_are_no_metres(client: httpx.Client) -> None:
+    assert "fov_deg" in refusal(ask(client, "/metric_depth", dataset="da3metric"), "camera_intrinsics")
+    refusal(ask(client, "/metric_depth", dataset="da3metric", focal_px=50, max_depth=10), "max_depth")
+    assert "/metric_depth" in refusal(ask(client, "/rel_depth", dataset="da3metric"), "dataset")
+    assert points_of(ask(client, "/pc", dataset="da3metric", focal_px=50)).shape == (48 * 64, 3)
+
+
+@pytest.mark.parametrize(("dataset", "array"), [("da3mono", "sky"), ("da3", "confidence")])
+def test_what_a_model_tells_beside_depth_is_in_the_json(client: httpx.Client, dataset: str, array: str) -> None:
+    answer = ask(client, "/rel_depth", "application/json", dataset=dataset, sky="fill")
+    body, kind = answer.json(), np.uint8 if array == "sky" else np.float32
+    found = np.frombuffer(base64.b64decode(body[array]), kind).reshape(body["shape"])
+    estimator = DepthEstimator.load("toy", dataset, "untrained", 56, "cpu", backend="torch")
+    np.testing.assert_allclose(found, getattr(estimator.estimate(decode_image(PNG)), array), rtol=1e-3)
+    assert (answer.headers["x-kind"], answer.headers["x-unit"]) == ("scale_invariant", "none")
+    for path in ("/metric_depth", "/pc"):
+        assert "/rel_depth" in refusal(ask(client, path, dataset=dataset, fov_deg=60), "dataset")
+    png = ask(client, "/rel_depth", "image/png", dataset=dataset)
+    assert png.status_code == 406
+
+
+def test_a_model_that_does_not_exist_is_refused_by_name(client: httpx.Client) -> None:
+    message = refusal(ask(client, "/rel_depth", dataset="da3", encoder="vitl"), "encoder")
+    assert "vits, vitb" in message
+
+
+def test_the_models_say_what_can_be_asked_for(client: httpx.Client) -> None:
+    ask(client, "/metric_depth")
+    body = client.get("/models").json()
+    models = {(model["encoder"], model["dataset"]): model for model in body["models"]}
+    assert body["default"] == "toy_hypersim_56"
+    assert "toy_hypersim_56" in models["toy", "hypersim"]["loaded"]
+    assert {model["weights"] for model in models.values()} == {"untrained"}
+    assert (models["vits", "hypersim"]["license"], models["vitl", "hypersim"]["license"]) == (
+        "Apache-2.0",
+        "CC-BY-NC-4.0",
+    )
+    assert (models["vitl", "da3metric"]["license"], models["vitl", "da3metric"]["needs_focal"]) == ("Apache-2.0", True)
+    assert (models["toy", "vkitti"]["max_depth"], models["toy", "da3metric"]["max_depth"]) == (80, None)
+    assert ("vitl", "da3") not in models

@@ -1,0 +1,161 @@
+"""Depth Anything 3 through the whole node: metres by the camera's focal length, sky, confidence, no false metres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from harness import (
+    HEIGHT,
+    INPUT_SIZE,
+    WIDTH,
+    Camera,
+    FakeBackend,
+    HostedNode,
+    Inbox,
+    Peer,
+    answer,
+    camera_info,
+    fields_of,
+    image_message,
+)
+from sensor_msgs.msg import Image, PointCloud2
+
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.model.depth_network import Outputs
+from depth_anything_ros.model.preprocess import ResizeTwice
+from depth_anything_ros.settings import InputLimits, ModelSettings
+
+Host = Callable[..., HostedNode]
+UNIT = 3.0  # what the network says everywhere but in the sky
+SKY_ROWS = HEIGHT // 2
+
+
+class Says(FakeBackend):
+    """In the network's place: one depth; sky in the upper half, or confidence that grows from left to right."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        h, w = x.shape[2:]
+        rows, columns = torch.arange(h)[:, None].expand(h, w), torch.arange(w).expand(h, w)
+        said = {
+            "depth": torch.full((1, h, w), UNIT),
+            "sky": (rows < h / 2).float()[None],
+            "confidence": 1 + columns.float()[None] / w,
+        }
+        return {name: said[name] for name in self.names}
+
+
+def hosted(host: Host, backend: Says, kind: Kind, dataset: str, **parameters: Any) -> HostedNode:
+    def load(settings: ModelSettings) -> DepthEstimator:
+        return DepthEstimator(
+            backend,
+            key=f"toy_{dataset}_{INPUT_SIZE}",
+            kind=kind,
+            max_depth=1.0,
+            input_size=INPUT_SIZE,
+            preprocessing=ResizeTwice(),
+            needs_focal=dataset == "da3metric",
+            sha256="fake",
+        )
+
+    return host(load=load, **parameters)
+
+
+@contextmanager
+def listening(node: HostedNode, peer: Peer, *outputs: str) -> Iterator[tuple[Camera, list[Inbox]]]:
+    with ExitStack() as stack:
+        kinds = [PointCloud2 if name == "points" else Image for name in outputs]
+        topics = [node.topic(f"depth_anything/{name}") for name in outputs]
+        inboxes = [stack.enter_context(peer.listen(*pair)) for pair in zip(kinds, topics, strict=True)]
+        camera = stack.enter_context(node.camera(peer))
+        camera.connect()
+        yield camera, inboxes
+
+
+def values_of(message: Image) -> np.ndarray[Any, Any]:
+    dtype = {"32FC1": np.float32, "16UC1": np.uint16, "mono8": np.uint8}[message.encoding]
+    return np.frombuffer(message.data, dtype).reshape(message.height, message.width)
+
+
+def info_with(focal_px: float, image: Image) -> Any:
+    info = camera_info(header=image.header)
+    info.k[0] = info.k[4] = focal_px
+    info.p[0] = info.p[5] = focal_px
+    return info
+
+
+def metres_at(focal_px: float) -> float:
+    """What the network's depth becomes: the focal length counts in pixels of the network's input."""
+    h, w = ResizeTwice().network_size(HEIGHT, WIDTH, INPUT_SIZE, InputLimits())
+    return UNIT * focal_px * (w / WIDTH + h / HEIGHT) / 2 / 300
+
+
+def test_metres_follow_the_focal_length_of_each_image_and_sky_is_infinitely_far(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "sky"), "metric", "da3metric")
+    with listening(node, peer, "depth/image", "sky/image", "points") as (camera, [depth, sky, points]):
+        for focal_px in (80.0, 160.0):  # zooms in flight
+            image = image_message()
+            found = camera.ask(image, depth, info_with(focal_px, image))
+            values = values_of(found)
+            np.testing.assert_allclose(values[SKY_ROWS + 4 :], metres_at(focal_px), rtol=1e-5)
+            assert np.isposinf(values[: SKY_ROWS - 4]).all()
+            mask = values_of(answer(sky, image))
+            assert set(np.unique(mask)) == {0, 255}
+            np.testing.assert_array_equal(mask == 255, np.isposinf(values))
+            cloud, _ = fields_of(answer(points, image))
+            np.testing.assert_array_equal(np.isnan(cloud[..., 2]), np.isposinf(values))
+            assert (found.header.stamp, found.header.frame_id) == (image.header.stamp, image.header.frame_id)
+
+
+def test_sky_is_zero_where_depth_is_in_millimetres(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "sky"), "metric", "da3metric", depth_encoding="16UC1")
+    with listening(node, peer, "depth/image") as (camera, [depth]):
+        image = image_message()
+        values = values_of(camera.ask(image, depth, info_with(80.0, image)))
+        assert (values[: SKY_ROWS - 4] == 0).all()
+        np.testing.assert_allclose(values[SKY_ROWS + 4 :], 1000 * metres_at(80.0), atol=1)
+
+
+def test_without_a_camera_info_there_are_no_metres_and_one_warning_says_why(
+    host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = hosted(host, Says("depth", "sky"), "metric", "da3metric")
+    with listening(node, peer, "scale_invariant/image", "depth/image") as (camera, [unitless, depth]):
+        for _ in range(3):
+            values = values_of(camera.ask(image_message(), unitless))
+            assert np.isfinite(values).all()
+        assert not depth.messages
+    said = "toy_da3metric_56 needs a focal length, and no CameraInfo fits the image"
+    assert capfd.readouterr().err.count(said) == 1
+
+
+def test_depth_up_to_a_factor_is_on_no_metric_topic_and_confidence_has_its_own(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "confidence"), "scale_invariant", "da3")
+    outputs = ("scale_invariant/image", "confidence/image", "depth/image", "points", "relative/image")
+    with listening(node, peer, *outputs) as (camera, [unitless, confidence, *others]):
+        image = image_message()
+        np.testing.assert_allclose(values_of(camera.ask(image, unitless, camera_info(header=image.header))), UNIT)
+        sure = values_of(answer(confidence, image))
+        assert sure.min() >= 1
+        assert (np.diff(sure.mean(0)) >= 0).all()
+        assert not any(inbox.messages for inbox in others)
+
+
+def test_points_of_less_confidence_are_withheld(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "confidence"), "metric", "hypersim", min_confidence=1.5)
+    with listening(node, peer, "points", "depth/image") as (camera, [points, depth]):
+        image = image_message()
+        found = camera.ask(image, points, camera_info(header=image.header))
+        cloud, _ = fields_of(found)
+        assert np.isnan(cloud[:, : WIDTH // 2 - 4, 2]).all()
+        assert np.isfinite(cloud[:, WIDTH // 2 + 4 :, 2]).all()
+        assert np.isfinite(values_of(answer(depth, image))).all(), "the depth image keeps them"
