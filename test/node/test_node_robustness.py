@@ -113,7 +113,7 @@ def test_dumped_parameters_start_a_node_with_the_same_ones(
     assert node.get(peer, *names) == [["front", "rear"], 4.0, None, 5.0]
 
 
-@pytest.mark.parametrize("name", ["max_range_m", "front.max_range_m", "stuck_after_s"])
+@pytest.mark.parametrize("name", ["max_range_m", "front.max_range_m", "stuck_after_s", "shift_m"])
 def test_a_whole_number_is_taken_where_a_fraction_is_meant(host: Host, peer: Peer, name: str) -> None:
     node = host(autostart=False, cameras=["front"], **{name: 8})
     assert node.node.get_parameter(name).value == 8.0
