@@ -28,14 +28,14 @@ from sensor_msgs.msg import Image
 
 from depth_anything_ros.errors import CheckpointNotFound
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.node.parameter_table import Parameter
+from depth_anything_ros.node.parameter_table import Parameter as TableEntry
 from depth_anything_ros.node.parameters import CAMERA_PARAMETERS, PARAMETERS
 from depth_anything_ros.settings import ModelSettings
 
 Host = Callable[..., HostedNode]
 
 
-def whole_range(parameter: Parameter) -> tuple[float, float] | None:
+def whole_range(parameter: TableEntry) -> tuple[float, float] | None:
     """The bounds, and the number that stands for "not set" with them."""
     if parameter.bounds is None or not isinstance(parameter.unset, (int, float)):
         return parameter.bounds
