@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from stand_in import Weights, stand_in_image
 
+from depth_anything_ros.model.build import build_model
+
 GOLDEN_DA3 = Path(__file__).with_name("data") / "golden_da3"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN_DA3 / "manifest.json").read_text())["cases"]
 NAMES = {
@@ -88,3 +90,19 @@ def save_da3(weights: Weights, path: Path) -> Path:
 def case_picture(case: Mapping[str, Any]) -> NDArray[np.uint8]:
     """The picture of a row of the manifest, uint8 BGR (H, W, 3)."""
     return stand_in_image(case["height"], case["width"], case["image_seed"])
+
+
+@cache
+def toy_da3_weights(dataset: str) -> Weights:
+    """Weights of the toy encoder for a dataset of Depth Anything 3, named as in an official file."""
+    with torch.device("meta"):
+        network = build_model("toy", dataset)
+    return da3_weights({official_name(name): tuple(t.shape) for name, t in network.state_dict().items()})
+
+
+def official_name(name: str) -> str:
+    """The name in an official file of a tensor of the network here."""
+    for ours, theirs in (("pretrained.", "backbone.pretrained."), ("depth_head.", "head.")):
+        if name.startswith(ours):
+            return f"model.{theirs}{name.removeprefix(ours)}"
+    return f"model.{name}"

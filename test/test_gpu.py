@@ -27,7 +27,7 @@ from torch import Tensor
 
 from depth_anything_ros.backends import create_backend, parity, torch_backend
 from depth_anything_ros.backends.cuda_graphs import CapturedGraph, Graphs, graphs_on
-from depth_anything_ros.backends.torch_backend import CompiledNetwork, TorchBackend, in_half, is_finite
+from depth_anything_ros.backends.torch_backend import CompiledNetwork, TorchBackend, is_finite, to_half
 from depth_anything_ros.errors import BackendError, OutOfMemory, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
@@ -127,7 +127,7 @@ def test_where_a_capture_fails_the_network_runs_without_and_says_so_once(
     graphs = Graphs(recorder.run, recorder.capture)
     assert answers(graphs, *[shape(), shape(2)] * 4) == [1] * 8
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert f"no CUDA graph for 1x14x28, going on without: {failure}" in caplog.text
+    assert f"no CUDA graph for 1x14x28, continuing without graphs: {failure}" in caplog.text
 
 
 class FakeStream:
@@ -253,10 +253,10 @@ def test_an_overflow_is_seen_although_the_activation_hides_it(toy_weights: Weigh
 def test_bf16_is_made_of_the_float32_weights_where_fp16_overflows(
     toy_weights: Weights, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept, precision = in_half(network(toy_weights), CPU)
+    kept, precision = to_half(network(toy_weights), CPU)
     assert (precision, kept.pretrained.pos_embed.dtype, caplog.text) == ("fp16", torch.float16, "")
     spoilt = network(overflowing(toy_weights))
-    kept, precision = in_half(spoilt, CPU)
+    kept, precision = to_half(spoilt, CPU)
     assert kept is spoilt
     assert (precision, kept.pretrained.pos_embed.dtype) == ("bf16", torch.float32), "not yet converted"
     assert "fp16 overflows with these weights: taking bf16" in caplog.text
@@ -264,7 +264,7 @@ def test_bf16_is_made_of_the_float32_weights_where_fp16_overflows(
 
 def test_fp32_it_is_on_a_gpu_without_bf16(toy_weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_backend, "has_bf16", lambda _: False)
-    assert in_half(network(overflowing(toy_weights)), CPU)[1] == "fp32"
+    assert to_half(network(overflowing(toy_weights)), CPU)[1] == "fp32"
 
 
 # ---- torch.compile

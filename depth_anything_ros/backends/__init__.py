@@ -1,4 +1,4 @@
-"""How a network is executed: one file a backend, all with the interface in `protocol`."""
+"""How a network is executed: one file for each backend. `protocol` has their common interface."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def create_backend(
     """Put a network on a device. The backend owns the network from here on.
 
     Args:
-        cache_folder: where a backend that compiles keeps what it compiled; None keeps nothing.
-        compile: let torch.compile rewrite the network; `auto` is then torch.
+        cache_folder: where compiled networks are kept; None keeps nothing.
+        compile: torch.compile rewrites the network; `auto` then chooses torch.
 
     Raises:
         BackendError: unknown backend, its library is missing, or it cannot use the device.

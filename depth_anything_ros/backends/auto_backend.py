@@ -40,7 +40,7 @@ def choose_backend(
 
 
 class AutoBackend:
-    """OpenVINO until it fails, torch from then on. See `backends.Backend`."""
+    """OpenVINO until it fails, then torch for good. See `backends.Backend`."""
 
     def __init__(self, openvino: OpenVinoBackend, precision: str) -> None:
         self._running: OpenVinoBackend | TorchBackend = openvino
@@ -49,7 +49,7 @@ class AutoBackend:
 
     @property
     def name(self) -> str:
-        """What runs."""
+        """Of the backend that runs."""
         return self._running.name
 
     @property
@@ -59,17 +59,17 @@ class AutoBackend:
 
     @property
     def precision(self) -> str:
-        """Of what runs."""
+        """Of the backend that runs."""
         return self._running.precision
 
     @property
     def weight_bytes(self) -> int:
-        """Of what runs."""
+        """Of the backend that runs."""
         return self._running.weight_bytes
 
     @property
     def max_batch(self) -> int:
-        """Of what runs."""
+        """Of the backend that runs."""
         return self._running.max_batch
 
     def __call__(self, x: Tensor) -> Outputs:
@@ -77,9 +77,9 @@ class AutoBackend:
         try:
             return running(x)
         except BackendError as error:
-            return self._torch_instead_of(running, error)(x)
+            return self._fall_back(running, error)(x)
 
-    def _torch_instead_of(self, failed: OpenVinoBackend | TorchBackend, error: BackendError) -> TorchBackend:
+    def _fall_back(self, failed: OpenVinoBackend | TorchBackend, error: BackendError) -> TorchBackend:
         with self._lock:
             if isinstance(self._running, OpenVinoBackend):
                 logger.warning("backend torch from here on: %s", error)

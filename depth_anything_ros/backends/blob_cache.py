@@ -1,4 +1,4 @@
-"""Files of what was compiled, so that the second start is fast: found by content, never stale, bounded."""
+"""Files of compiled networks, for a fast second start: bound to what they depend on, and bounded in size."""
 
 from __future__ import annotations
 
@@ -45,24 +45,27 @@ class BlobCache:
         self._max_bytes = max_bytes
 
     def load(self, *depends_on: object) -> bytes | None:
-        """Return the content kept for these values, or None."""
+        """Return the content kept under these values, or None."""
         if self._folder is None:
             return None
         key = _key(depends_on)
         path = self._folder / _name(key)
         try:
             with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size > self._max_bytes:
+                    logger.warning("%s is larger than all that is kept; it is made anew", path)
+                    return None
                 digest, blob = file.read(DIGEST_BYTES), file.read()
             os.utime(path)  # used just now
         except (InputError, OSError):
             return None
         if _digest(key, blob) != digest:
-            logger.warning("%s is damaged or another network's; made anew", path)
+            logger.warning("%s is damaged or belongs to another network; it is made anew", path)
             return None
         return blob
 
     def store(self, blob: bytes, *depends_on: object) -> None:
-        """Keep a content for these values; it appears under its name only when it is complete."""
+        """Keep a content under these values. Its file appears when it is complete."""
         if self._folder is None:
             return
         try:
@@ -76,7 +79,9 @@ class BlobCache:
                 partial.replace(self._folder / _name(key))
             self._make_room(self._folder)
         except OSError as error:
-            logger.warning("cannot keep a compiled network in %s: %s", self._folder, error)
+            logger.warning(
+                "cannot keep a compiled network in %s; the next start compiles again: %s", self._folder, error
+            )
 
     def _make_room(self, folder: Path) -> None:
         """Delete the oldest, but never the one that was just written."""

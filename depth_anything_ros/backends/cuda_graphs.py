@@ -1,7 +1,7 @@
-"""CUDA graphs: a network's few hundred launches recorded once for each batch and size, and replayed as one.
+"""CUDA graphs: a network's launches are recorded once for each batch and size, and replayed as one.
 
-At batch 1 a GPU runs the small encoders faster than Python can launch them. Which shapes are captured and which
-are forgotten is decided here without CUDA (`Graphs`); `CapturedGraph` is all that needs a GPU.
+At batch 1 a GPU runs the small encoders faster than Python can launch them. `Graphs` decides without
+CUDA which shapes are captured and dropped; only `CapturedGraph` needs a GPU.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ logger = logging.getLogger(__name__)
 Run = Callable[[Tensor], tuple[Tensor, ...]]
 Key = tuple[int, ...]  # batch, h, w
 MAX_GRAPHS = 8  # four batches of two sizes
-SIDE_RUNS = 3  # before a capture: libraries choose algorithms and take workspaces at the first ones
+SIDE_RUNS = 3  # before a capture: libraries choose algorithms and allocate workspaces in them
 
 
 class Graph(Protocol):
-    """Answers like the network it was made of, for one shape."""
+    """Computes what the network computes, for one shape."""
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]: ...
 
     def release(self) -> None:
-        """Give its memory back. It is not called again."""
+        """Free its memory. It is not called again."""
 
 
 class Graphs:
-    """Runs a network: by a graph where there is one for the shape, as it is where not.
+    """Runs a network, by a graph if there is one for the shape.
 
-    A shape is captured when it comes the second time, so that one that never comes again costs nothing
-    and more shapes than are kept do not drive each other out at every image. Where a capture fails, no
-    more is tried. Not for several threads at once: the caller holds `device_lock(device)`.
+    A shape is captured when it comes the second time: one that never returns costs nothing, and many shapes
+    do not evict each other at every image. After a failed capture none is tried again. Not thread-safe: the
+    caller holds `device_lock(device)`.
 
     Args:
         run: the network, float32 (B, 3, h, w) -> its outputs.
@@ -51,7 +51,7 @@ class Graphs:
         self._capture = capture
         self._capacity = capacity
         self._graphs: OrderedDict[Key, Graph] = OrderedDict()
-        self._seen: OrderedDict[Key, None] = OrderedDict()  # once, and not captured yet
+        self._seen: OrderedDict[Key, None] = OrderedDict()  # shapes seen once
         self._works = True
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -65,7 +65,7 @@ class Graphs:
         return graph(x)
 
     def __len__(self) -> int:
-        """How many graphs there are."""
+        """Number of graphs."""
         return len(self._graphs)
 
     def _is_due(self, key: Key) -> bool:
@@ -84,7 +84,7 @@ class Graphs:
             self._graphs[key] = self._capture(x)
         except RuntimeError as error:  # out of memory is one
             self._works = False
-            logger.warning("no CUDA graph for %dx%dx%d, going on without: %s", *key, error)
+            logger.warning("no CUDA graph for %dx%dx%d; continuing without graphs: %s", *key, error)
             return None
         logger.info("CUDA graph captured for %dx%dx%d", *key)
         return self._graphs[key]
@@ -93,15 +93,15 @@ class Graphs:
 class CapturedGraph:
     """One CUDA graph, its input and its output. See torch's notes on CUDA graphs.
 
-    The caller's current stream orders everything: input in, replay, output out. So the output, which the next
-    replay overwrites, is copied before that begins, and graphs may share a pool of memory.
+    Everything is queued on the caller's current stream: input in, replay, output out. So the output is copied
+    before the next replay overwrites it, and graphs may share a pool of memory.
 
     Args:
         run: the network; from here on its weights must stay where they are.
-        x: an input of the shape.
-        stream: where it is captured; one for all graphs of a pool.
+        x: an input of the shape to capture.
+        stream: used for the capture; one for all graphs of a pool.
         pool: of `torch.cuda.graph_pool_handle`.
-        kept: tensors that the network reads and may forget; the graph remembers their addresses only.
+        kept: tensors that the network may drop from its cache; the graph holds their addresses only.
     """
 
     def __init__(self, run: Run, x: Tensor, stream: torch.cuda.Stream, pool: Any, kept: object) -> None:
@@ -115,18 +115,18 @@ class CapturedGraph:
             for _ in range(SIDE_RUNS):
                 run(self._input)
         current.wait_stream(stream)
-        # Other threads upload and download meanwhile: only this one has to keep to what a capture allows.
+        # thread_local: other threads may upload and download during the capture.
         with _capturing, torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._outputs = run(self._input)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Copy in, replay, copy out: all of it queued, nothing waited for."""
+        """Queue copy in, replay and copy out; wait for nothing."""
         self._input.copy_(x)
         self._graph.replay()
         return tuple(output.clone() for output in self._outputs)
 
     def release(self) -> None:
-        """Wait until no replay is under way, then free the graph."""
+        """Wait for replays under way, then free the graph."""
         torch.cuda.current_stream(self._device).synchronize()
         self._graph.reset()
 
@@ -135,7 +135,7 @@ def graphs_on(device: torch.device, run: Run, kept: Callable[[int, int], object]
     """Return `Graphs` of a network on a CUDA device.
 
     Args:
-        kept: from (h, w) to what the network keeps for that size.
+        kept: returns what the network caches for (h, w).
     """
     stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     pool = torch.cuda.graph_pool_handle()

@@ -1,4 +1,4 @@
-"""ONNX Runtime: TensorRT, CUDA or the CPU, from the network itself or from a file that was exported before.
+"""ONNX Runtime on TensorRT, CUDA or the CPU. Runs the network itself or an exported file.
 
 Only the CPU is tested. On a GPU the image and the result pass through host memory.
 """
@@ -33,9 +33,9 @@ MAP_DIM = 3  # (B, h, w)
 
 
 class OnnxBackend:
-    """See `backends.Backend`. Exports the network once for each image size, and compares with torch each time.
+    """See `backends.Backend`. Exports the network once for each image size, and compares it with torch at every start.
 
-    Precision is fp32; fp16 is TensorRT's, and its default there.
+    Precision is fp32; with TensorRT also fp16, which is the default there.
 
     Args:
         network: float32, on the CPU.
@@ -47,7 +47,7 @@ class OnnxBackend:
     """
 
     name = "onnxruntime"
-    max_batch = 1  # what is made for a size is made for one image
+    max_batch = 1  # an exported network is for one image
 
     def __init__(
         self, network: DepthNetwork, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
@@ -63,7 +63,7 @@ class OnnxBackend:
 
     @property
     def weight_bytes(self) -> int:
-        """The torch network, and one copy for each size there is a session for."""
+        """The torch network, and one copy for each size with a session."""
         return self._weights * 4 * (1 + len(self._sessions))
 
     def __call__(self, x: Tensor) -> Outputs:
@@ -81,14 +81,14 @@ class OnnxBackend:
         return session
 
     def _load(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built | None:
-        """Return what was exported before, or None where there is nothing, or it departs from torch."""
+        """Return a session of the cached export, or None if there is none or it differs from torch."""
         model = self._cache.load(*depends_on)
         if model is None:
             return None
         try:
             return self._session(model, x, expected)
         except BackendError as error:
-            logger.warning("what was exported before is of no use; exporting anew: %s", error)
+            logger.warning("the cached export cannot be used; exporting anew: %s", error)
             return None
 
     def _export(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
@@ -116,7 +116,7 @@ class OnnxFileBackend:
     """
 
     name = "onnxruntime"
-    max_batch = 1  # what is made for a size is made for one image
+    max_batch = 1  # an exported network is for one image
 
     def __init__(
         self,
@@ -158,17 +158,20 @@ class Session:
         wanted = [(name, provider_options(name, device, precision, folder)) for name in providers_for(device)]
         try:
             self._session = runtime.InferenceSession(model, options, providers=wanted)
-        except Exception as error:  # it has a dozen kinds
+        except Exception as error:  # it raises many kinds
             raise BackendError(f"onnxruntime cannot load the network: {error}") from error
         self._device = device
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.provider: str = self._session.get_providers()[0]
-        if device.type == "cuda" and self.provider == CPU:  # it falls back to the CPU without a word
+        if device.type == "cuda" and self.provider == CPU:  # it falls back to the CPU silently
             raise BackendError(f"onnxruntime cannot use {device}: its GPU libraries do not load")
 
     def __call__(self, x: Tensor) -> Outputs:
         """float32 (1, 3, h, w) -> the network's outputs, all on the device."""
-        found = self._session.run(self._outputs, {INPUT: x.contiguous().cpu().numpy()})
+        try:
+            found = self._session.run(self._outputs, {INPUT: x.contiguous().cpu().numpy()})
+        except Exception as error:  # its own kinds; none is a RuntimeError
+            raise BackendError(f"onnxruntime failed: {' '.join(str(error).split())[:300]}") from error
         values = (torch.from_numpy(each).to(self._device) for each in found)
         return dict(zip(self._outputs, values, strict=True))
 
@@ -183,22 +186,24 @@ def sampled(outputs: Outputs, step: int) -> Outputs:
     return {name: values[:, ::step, ::step] if values.dim() == MAP_DIM else values for name, values in outputs.items()}
 
 
-# What runs it, and what it differs from torch by.
+# What runs the network, and its difference from torch.
 Built = tuple[Session, parity.Difference]
 
 
 def providers_for(device: torch.device) -> list[str]:
-    """Return ONNX Runtime's providers for a device, best first. Raises BackendError where there is none."""
+    """Return ONNX Runtime's providers for a device, best first. Raises BackendError if there is none."""
     offered = import_library("onnxruntime").get_available_providers()
     wanted = (CPU,) if device.type == "cpu" else (TENSORRT, CUDA)
     found = [name for name in wanted if name in offered]
     if not found:
-        raise BackendError(f"this onnxruntime has nothing for {device}, only {', '.join(offered)}: onnxruntime-gpu has")
+        raise BackendError(
+            f"this onnxruntime has no provider for {device}, only {', '.join(offered)}: install onnxruntime-gpu"
+        )
     return found
 
 
 def choose_precision(providers: list[str], wanted: str) -> str:
-    """Return fp32 or fp16. Raises SettingsError for what these providers do not have."""
+    """Return fp32 or fp16. Raises SettingsError for a precision that these providers do not have."""
     has = ("fp32", "fp16") if TENSORRT in providers else ("fp32",)
     if wanted == "auto":
         return has[-1]
@@ -208,7 +213,7 @@ def choose_precision(providers: list[str], wanted: str) -> str:
 
 
 def provider_options(name: str, device: torch.device, precision: str, folder: Path | None) -> dict[str, Any]:
-    """Return what ONNX Runtime is told about one provider."""
+    """Return ONNX Runtime's options for one provider."""
     if name == CPU:
         return {}
     options: dict[str, Any] = {"device_id": device.index or 0}
@@ -225,7 +230,7 @@ def export_network(
     """Return an ONNX model of a network for one size: `image` float32 (1, 3, h, w) -> the network's outputs, by name.
 
     Args:
-        metadata: kept in the file.
+        metadata: written into the file.
         dynamic_batch: leave the number of images open.
 
     Raises:
@@ -234,9 +239,9 @@ def export_network(
     import_library("onnxscript")
     x = parity.probe_image(*size)
     parity.reference(network, x)  # computes the position embedding of this size, which is a constant in the export
-    x = x.expand(2, -1, -1, -1) if dynamic_batch else x  # a batch of one would be taken for a constant
+    x = x.expand(2, -1, -1, -1) if dynamic_batch else x  # the exporter takes a batch of one for a constant
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about its own code
+        warnings.simplefilter("ignore")  # the exporter warns about its own code
         try:
             program = torch.onnx.export(
                 network,
@@ -256,8 +261,8 @@ def export_network(
 
 
 def import_library(name: str) -> Any:
-    """Import a library of the extra `onnx`, without telemetry. Raises BackendError where it is missing or broken."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else it reports to its makers unasked
+    """Import a library of the extra `onnx`, without telemetry. Raises BackendError if it is missing or broken."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports to its makers by default
     try:
         return import_module(name)
     except Exception as error:  # a broken installation fails in any way

@@ -1,4 +1,4 @@
-"""ONNX files of the network: what they say about themselves, and how they are read without trusting them."""
+"""ONNX files of the network: how they are written, and how they are read without trusting them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class OnnxFile:
 
 
 def contract(encoder: str, dataset: str) -> dict[str, str]:
-    """What a file has to say to be taken for this encoder and dataset; the rest is for people."""
+    """Return the metadata that a file of this encoder and dataset must hold."""
     return {
         "encoder": encoder,
         "dataset": dataset,
@@ -84,7 +84,7 @@ def export_file(
 
 
 def read_file(path: Path, encoder: str, dataset: str) -> OnnxFile:
-    """Read a file that `export_file` made, once, and check it before anything runs it.
+    """Read a file of `export_file`, once, and check it before anything runs it.
 
     Raises:
         CheckpointNotFound: there is none.
@@ -101,7 +101,7 @@ def read_file(path: Path, encoder: str, dataset: str) -> OnnxFile:
 
 
 def check_content(content: bytes, where: str, encoder: str, dataset: str) -> OnnxFile:
-    """`read_file` for what was read; `where` names it in errors."""
+    """`read_file` for content in memory; `where` names it in errors."""
     onnx = import_library("onnx")
     damaged = f"{where} is not an ONNX file, or is truncated or damaged"
     try:
@@ -111,7 +111,7 @@ def check_content(content: bytes, where: str, encoder: str, dataset: str) -> Onn
     says = {entry.key.removeprefix(PREFIX): entry.value for entry in model.metadata_props}
     for name, wanted in contract(encoder, dataset).items():
         if name not in says:
-            raise CheckpointInvalid(f"{where} was not made by `depth_anything export`: it does not say its {name}")
+            raise CheckpointInvalid(f"{where} was not made by `depth_anything export`: its metadata lacks {name!r}")
         if says[name] != wanted:
             raise CheckpointMismatch(f"{where} says {name} {says[name]!r:.80}, but {wanted!r} was asked for")
     outputs = network_spec(dataset).outputs
@@ -146,7 +146,7 @@ def _sample(says: dict[str, str], output: str, size: tuple[int, int], where: str
 def load_file(
     path: Path, encoder: str, dataset: str, device: torch.device, precision: str, backend: str
 ) -> tuple[Backend, str, str]:
-    """Return what runs an exported file, its path and its SHA-256."""
+    """Return a backend for an exported file, its path and its SHA-256."""
     from depth_anything_ros.backends.onnx_backend import OnnxFileBackend
 
     if backend not in ("auto", OnnxFileBackend.name):

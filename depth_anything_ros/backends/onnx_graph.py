@@ -146,9 +146,11 @@ def _check_shapes(model: Any, size: tuple[int, int], spec: EncoderSpec, where: s
             raise CheckpointInvalid(
                 f"{where} makes {name!r:.80} of shape {shape[:8]}: more than this encoder needs; it is not loaded"
             )
-    for output in model.graph.output:
+    for output in inferred.graph.output:
         shape = shapes[output.name]
-        is_map = output is model.graph.output[0] or (shape is not None and len(shape) == MAP_RANK)
+        if output.type.tensor_type.elem_type != FLOAT32:
+            raise CheckpointInvalid(f"{where} gives {output.name!r} in another type than float32")
+        is_map = output.name == model.graph.output[0].name or (shape is not None and len(shape) == MAP_RANK)
         if is_map and shape != (1, h, w):
             raise CheckpointInvalid(f"{where} gives {output.name!r} of shape {shape}; needed: {(1, h, w)}")
 

@@ -1,7 +1,7 @@
-"""OpenVINO, on the CPU: the network compiled once for each image size, and compared with torch each time.
+"""OpenVINO on the CPU: the network is compiled for each image size, and compared with torch at every start.
 
-The torch network stays: it is what other sizes are converted from, what every conversion is compared
-with, and where `auto` falls back to. OpenVINO's constants share its memory while they are converted.
+The torch network stays in memory: other sizes are converted from it, conversions are compared with it, and
+`auto` falls back to it. OpenVINO's constants share its memory during conversion.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class OpenVinoBackend:
 
     Args:
         network: float32, on the CPU.
-        cache_folder: compiled networks are kept in its folder `openvino`, what torch says about the test picture
-            and which precisions were too far from it in `parity`; None keeps nothing.
+        cache_folder: compiled networks are kept in its folder `openvino`; torch's answers to test pictures and
+            rejected precisions in `parity`. None keeps nothing.
         threads: threads of one inference; None takes torch's number (`OMP_NUM_THREADS`, `torch.set_num_threads`).
 
     Raises:
@@ -55,7 +55,7 @@ class OpenVinoBackend:
     """
 
     name = "openvino"
-    max_batch = 1  # what is made for a size is made for one image
+    max_batch = 1  # a compiled network is for one image
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class OpenVinoBackend:
 
     @property
     def precision(self) -> str:
-        """`fp32` or `bf16`; with auto, the latter until a measurement speaks against it."""
+        """`fp32` or `bf16`. With auto it starts as bf16, and is fp32 once bf16 was too far off."""
         return self._tries[0][0]
 
     @property
@@ -95,7 +95,7 @@ class OpenVinoBackend:
         return self._executors.get((x.shape[2], x.shape[3]))(x)
 
     def _tries_for(self, precision: str) -> list[tuple[str, parity.Difference]]:
-        """Precisions in the order in which they are tried, each with what it may differ from torch."""
+        """Return the precisions to try, in order, each with its largest difference from torch."""
         if precision == "bf16":
             return [("bf16", parity.HALF_LIMIT)]
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -121,14 +121,14 @@ class OpenVinoBackend:
                 return executor
             if len(self._tries) == 1:
                 raise BackendError(
-                    f"openvino in {precision} at {size[0]}x{size[1]} departs from torch by {off}; allowed is {limit}"
+                    f"openvino in {precision} at {size[0]}x{size[1]} differs from torch by {off}; allowed: {limit}"
                 )
             logger.info("openvino in %s is off by %s with these weights; taking fp32", precision, off)
             self._parity.store(str(off).encode(), *self._rejection(size))
             self._drop_precision()
 
     def _skip_rejected(self, size: Size) -> None:
-        """Do without a precision that was measured before, with all the same, and was too far off."""
+        """Drop a precision that was measured before, under the same conditions, and was too far off."""
         while len(self._tries) > 1 and (off := self._parity.load(*self._rejection(size))) is not None:
             logger.info("openvino in %s was off by %s with these weights; taking fp32", self.precision, off.decode())
             self._drop_precision()
@@ -141,7 +141,7 @@ class OpenVinoBackend:
         self._executors.forget_built()
 
     def _load(self, size: Size, precision: str, limit: parity.Difference, x: Tensor) -> Built | None:
-        """Return the network that was compiled before, or None where there is none, or it departs from torch."""
+        """Return the cached network, or None if there is none or it differs from torch."""
         config = self._config(precision)
         blob = self._cache.load(*self._identity(), size, config)
         if blob is None:
@@ -150,11 +150,11 @@ class OpenVinoBackend:
         try:
             executor = Executor(self._core.import_model(blob, "CPU", config), self.network.outputs)
             off = parity.difference(executor(x), expected)
-        except Exception as error:  # of the library, about a blob that it does not like
-            logger.warning("openvino cannot load what it compiled before; compiling anew: %s", error)
+        except Exception as error:  # the library's kinds
+            logger.warning("openvino cannot load its cached network; compiling anew: %s", error)
             return None
         if not off.within(limit):
-            logger.warning("what openvino compiled before departs from torch by %s; compiling anew", off)
+            logger.warning("the cached openvino network differs from torch by %s; compiling anew", off)
             return None
         return "loaded", executor, off
 
@@ -166,7 +166,7 @@ class OpenVinoBackend:
             model = converted() if precision == "fp32" else self._with_single_ends(converted())
             compiled = self._core.compile_model(model, "CPU", config)
             self._cache.store(compiled.export_model().getvalue(), *self._identity(), size, config)
-        except Exception as error:  # two libraries' worth of kinds
+        except Exception as error:  # two libraries raise many kinds
             text = f"openvino cannot run the network at {size[0]}x{size[1]}"
             raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
         executor = Executor(compiled, self.network.outputs)
@@ -180,7 +180,7 @@ class OpenVinoBackend:
         }
 
     def _identity(self) -> tuple[str, ...]:
-        """Everything but size and configuration that a compiled network depends on."""
+        """Return what a compiled network depends on, beside size and configuration."""
         self._fingerprint = self._fingerprint or fingerprint(self.network)
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -188,8 +188,8 @@ class OpenVinoBackend:
 
     def _convert(self, x: Tensor) -> Any:
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of both libraries, about their own code
-            # Computed before and kept by the network, the position embedding of this size is a constant here.
+            warnings.simplefilter("ignore")  # both libraries warn about their own code
+            # Computed here, the position embedding of this size is a constant in the export.
             self.network.pretrained.pos_embed_for(x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE)
             return self._openvino.convert_model(torch.export.export(self.network, (x,)))
 
@@ -220,7 +220,7 @@ def _is_end(op: Any) -> bool:
 
 
 class Executor:
-    """One compiled network. Threads take turns: it has one stream, and one request is enough."""
+    """One compiled network with one request. Threads take turns."""
 
     def __init__(self, compiled: Any, outputs: Sequence[str]) -> None:
         self._outputs = outputs
@@ -234,17 +234,17 @@ class Executor:
         return {name: torch.from_numpy(found[index]) for index, name in enumerate(self._outputs)}
 
 
-# Whether it was "loaded" or "compiled", what runs it, and what it differs from torch by.
+# "loaded" or "compiled", what runs the network, and its difference from torch.
 Built = tuple[str, Executor, parity.Difference]
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would report every conversion to its makers unasked.
+    """Import OpenVINO without its telemetry, which reports every conversion to its makers by default.
 
     Raises:
         BackendError: it is not installed, or does not load.
     """
-    # None makes the import fail; OpenVINO then does without.
+    # With None the import fails, and OpenVINO runs without telemetry.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         return import_module("openvino")

@@ -1,4 +1,4 @@
-"""Whether a network that was converted still says what torch says: measured, never assumed."""
+"""How far a converted network's output is from torch's: measured on a test picture, never assumed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Difference:
     mean: float
 
     def within(self, limit: Difference) -> bool:
-        """Whether neither is above the limit's. NaN is not."""
+        """Return whether both are at most the limit's. NaN is not."""
         return self.max <= limit.max and self.mean <= limit.mean
 
     def __str__(self) -> str:
@@ -40,9 +40,9 @@ class Difference:
 
 # Other summation orders move float32 by 1e-5; another interpolation of the position embedding by 1e-2.
 FP32_LIMIT = Difference(1e-3, 1e-4)
-# What a half precision may cost where nobody asked for it.
+# Largest difference of a half precision that `auto` chooses.
 AUTO_HALF_LIMIT = Difference(1e-2, 1e-3)
-# What it may cost who asked for it: with random weights its rounding alone comes to 6e-2 (mean 7e-3), in torch too.
+# Largest difference of one that was asked for: with random weights rounding alone gives 6e-2 (mean 7e-3), in torch too.
 HALF_LIMIT = Difference(1e-1, 1e-2)
 
 
@@ -57,18 +57,18 @@ def probe_image(height: int, width: int) -> Tensor:
 def reference(network: DepthNetwork, x: Tensor) -> Outputs:
     """Run the network in torch, float32 on the CPU.
 
-    Not in inference mode, even where the caller is: what it keeps for this size (the position
-    embedding) is then an ordinary tensor, which an export takes up as a constant.
+    Never in inference mode: the position embedding that the network caches for this size is then an
+    ordinary tensor, which an export can take as a constant.
     """
     with torch.inference_mode(False), torch.no_grad():
         return network.named(network(x))
 
 
 def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
-    """Return `reference`, from a cache where it was asked before for this very picture and `depends_on`.
+    """Return `reference`, from the cache if it was computed before for this picture and `depends_on`.
 
-    Torch takes longer than all else in a start with a warm cache, and much memory. What is compared with
-    its answer is measured every time all the same.
+    Torch would take most of the time of a start with a warm cache, and much memory. The converted network is
+    run and compared every time all the same.
     """
     kept = cache.load(*_reference_key(x), *depends_on)
     if kept is not None:
@@ -77,7 +77,7 @@ def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depend
 
 
 def fresh_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
-    """Return `reference`, asked anew and kept for `cached_reference`."""
+    """Return `reference`, computed now and kept for `cached_reference`."""
     found = reference(network, x)
     kept = save({name: values.contiguous() for name, values in found.items()})
     cache.store(kept, *_reference_key(x), *depends_on)
@@ -102,8 +102,8 @@ def _difference(found: Tensor, expected: Tensor, least_range: float) -> Differen
 
 
 def require_within(found: Outputs, expected: Outputs, limit: Difference, what: str) -> Difference:
-    """Return the difference. Raises BackendError, with the numbers, where it is above the limit."""
+    """Return the difference. Raises BackendError, with the numbers, if it is above the limit."""
     off = difference(found, expected)
     if not off.within(limit):
-        raise BackendError(f"{what} departs from torch by {off}; allowed is {limit}")
+        raise BackendError(f"{what} differs from torch by {off}; allowed: {limit}")
     return off

@@ -1,4 +1,4 @@
-"""Something that is expensive to build and belongs to one image size: built once, kept for a few sizes."""
+"""A cache of things that are expensive to build, one for each image size."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MAX_SHAPES = 4
 
 
 class PerShape(Generic[T]):
-    """Builds at the first use of a size, however many threads ask; forgets the least recently used.
+    """Builds at the first use of a size, once however many threads ask; drops the least recently used.
 
-    One is built at a time: a conversion takes memory, and the libraries that convert are not all made
-    for threads. Other sizes that are there already go on meanwhile. A failure is not kept.
+    One is built at a time: a conversion takes memory, and not every library that converts is thread-safe.
+    Sizes that are built already can be used meanwhile. A failure is not kept.
     """
 
     def __init__(self, build: Callable[[Size], T], capacity: int = MAX_SHAPES) -> None:
@@ -28,7 +28,7 @@ class PerShape(Generic[T]):
         self._entries: OrderedDict[Size, Future[T]] = OrderedDict()
 
     def get(self, size: Size) -> T:
-        """Return what belongs to a size. Raises what building it raises, in every thread that waited."""
+        """Return what was built for a size. What `build` raises is raised in every thread that waited."""
         with self._lock:
             is_mine = size not in self._entries
             entry = self._entries.setdefault(size, Future())
@@ -50,12 +50,12 @@ class PerShape(Generic[T]):
             entry.set_exception(error)
 
     def forget_built(self) -> None:
-        """Drop everything that is built; what is being built stays."""
+        """Drop everything built; what is being built stays."""
         with self._lock:
             for size in [size for size, entry in self._entries.items() if entry.done()]:
                 del self._entries[size]
 
     def __len__(self) -> int:
-        """How many are built."""
+        """Number of sizes built."""
         with self._lock:
             return sum(entry.done() for entry in self._entries.values())

@@ -1,4 +1,4 @@
-"""What a backend is to everybody else, and the names by which backends and precisions are asked for."""
+"""The interface of every backend, and the names of backends and precisions."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 class Backend(Protocol):
     """Runs one network on one device. May be shared by threads.
 
-    What is read of it may change while it runs: a backend that was chosen by `auto` settles at the
-    first image.
+    Attributes may change while it runs: what `auto` chose is final only after the first image.
 
     Attributes:
-        name: as in `BACKENDS`, of what really runs.
+        name: of the backend that runs, as in `BACKENDS`; never `auto`.
         device: where input and output live.
         precision: `fp32`, `bf16` or `fp16`.
-        weight_bytes: memory the weights take.
-        max_batch: most images that one call takes.
+        weight_bytes: memory taken by the weights.
+        max_batch: largest number of images in one call.
     """
 
     @property

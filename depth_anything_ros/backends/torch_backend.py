@@ -1,6 +1,6 @@
-"""PyTorch: runs everywhere, and is the reference for every other backend.
+"""PyTorch: runs everywhere. It is the reference for every other backend.
 
-On a GPU launches are recorded (`cuda_graphs.py`); `compile` lets torch.compile rewrite the network first.
+On a GPU, launches are recorded (`cuda_graphs.py`). With `compile`, torch.compile rewrites the network first.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from depth_anything_ros.runtime.device import device_lock
 logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CHECK_SIZE = (252, 336)  # of the picture that tells whether fp16 overflows
-BF16_CAPABILITY = (8, 0)  # before that, GPUs have no bfloat16 of their own
+CHECK_SIZE = (252, 336)  # of the test picture for fp16 overflow
+BF16_CAPABILITY = (8, 0)  # older GPUs have no bfloat16
 MAX_BATCH = 8
 
 
 class TorchBackend:
     """See `backends.Backend`.
 
-    `precision` auto is fp32 on a CPU; on CUDA fp16, or bf16 where these weights overflow it.
+    `precision` auto is fp32 on a CPU. On CUDA it is fp16, or bf16 if these weights overflow fp16.
 
     Args:
         network: float32, on the CPU.
-        compile: let torch.compile rewrite it for each batch and size, which takes minutes and a compiler.
-        graphs: capture CUDA graphs; of no meaning on a CPU.
+        compile: torch.compile rewrites it for each batch and size; needs minutes and a compiler.
+        graphs: capture CUDA graphs; ignored on a CPU.
     """
 
     name = "torch"
@@ -53,7 +53,7 @@ class TorchBackend:
         graphs: bool = True,
     ) -> None:
         if precision == "auto" and device.type == "cuda":
-            network, precision = in_half(network, device)
+            network, precision = to_half(network, device)
         self.precision = "fp32" if precision == "auto" else precision
         self.device = device
         self.network = network.set_precision(DTYPES[self.precision]).to(device)
@@ -66,7 +66,7 @@ class TorchBackend:
         self._run: Run = CompiledNetwork(self.network) if compile else self.network
         self._turn = device_lock(device)
         if device.type == "cuda" and graphs:
-            self._run = graphs_on(device, self._run, _kept_by(self.network))
+            self._run = graphs_on(device, self._run, _pos_embed_of(self.network))
 
     def __call__(self, x: Tensor) -> Outputs:
         if self.device.type == "cpu":
@@ -75,33 +75,33 @@ class TorchBackend:
             return self.network.named(self._run(x))
 
 
-def _kept_by(network: DepthNetwork) -> Callable[[int, int], Tensor]:
-    """From (h, w) to the position embedding, which the network keeps for the last few sizes only."""
+def _pos_embed_of(network: DepthNetwork) -> Callable[[int, int], Tensor]:
+    """Return a function from (h, w) to the position embedding, which the network caches for a few sizes only."""
     encoder = network.pretrained
     return lambda h, w: encoder.pos_embed_for(h // PATCH_SIZE, w // PATCH_SIZE)
 
 
-def in_half(network: DepthNetwork, device: torch.device) -> tuple[DepthNetwork, str]:
-    """Return the network for a GPU and its precision: fp16, or bf16 (fp32 on old GPUs) where fp16 overflows.
+def to_half(network: DepthNetwork, device: torch.device) -> tuple[DepthNetwork, str]:
+    """Return the network for a GPU and its precision: fp16, or bf16 (fp32 on old GPUs) if fp16 overflows.
 
-    Tried on one picture, on the device. The weights are converted from float32 either way.
+    Tested with one picture on the device. The weights are converted from float32 in every case.
     """
     half = copy.deepcopy(network).set_precision(torch.float16).to(device)
     if is_finite(half, parity.probe_image(*CHECK_SIZE).to(device)):
         return half, "fp16"
     instead = "bf16" if has_bf16(device) else "fp32"
-    logger.warning("fp16 overflows with these weights: taking %s", instead)
+    logger.warning("fp16 overflows with these weights: using %s", instead)
     return network, instead
 
 
 def is_finite(network: DepthNetwork, x: Tensor) -> bool:
-    """Whether all of the network's output is, before an activation turns infinity into a plausible depth."""
+    """Whether the output is finite before the activation, which would turn infinity into a plausible depth."""
     with torch.inference_mode():
         return bool(network.before_activation(x).isfinite().all())
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 by itself."""
+    """Whether a device has bfloat16 arithmetic."""
     return device.type == "cpu" or torch.cuda.get_device_capability(device) >= BF16_CAPABILITY
 
 
@@ -109,12 +109,12 @@ class CompiledNetwork:
     """A network behind torch.compile, compiled at the first image of each batch and size.
 
     Raises:
-        BackendError: it cannot be compiled; said again at every later call, without another try.
+        BackendError: it cannot be compiled; raised at every later call, without another try.
     """
 
     def __init__(self, network: DepthNetwork) -> None:
         encoder = network.pretrained
-        # What it keeps for each size would be a reason to compile all sizes anew whenever one is added.
+        # Excluded: its cache per size would make torch recompile all sizes whenever one is added.
         kept: Callable[[int, int], Tensor] = torch.compiler.disable(encoder.pos_embed_for)  # type: ignore[no-untyped-call]
         encoder.pos_embed_for = kept  # type: ignore[assignment, method-assign]
         self._run: Run = torch.compile(network, dynamic=False)
@@ -131,19 +131,19 @@ class CompiledNetwork:
                 return self._run(x)
             except TorchDynamoException as error:
                 reason = " ".join(str(error).partition("\n\n")[0].split())
-                self._failure = f"torch.compile failed: {reason} (compile: false does without)"
+                self._failure = f"torch.compile failed: {reason} (set compile: false to run without it)"
                 raise BackendError(self._failure) from error
 
 
 class PointwiseLinear(nn.Linear):
-    """A linear layer as a 1x1 convolution, which on a CPU oneDNN does.
+    """A linear layer computed as a 1x1 convolution, which oneDNN runs on a CPU.
 
-    In float32 torch gives matrix products to MKL, which takes twice as long on AMD's processors.
+    For float32 matrix products torch uses MKL, which takes twice as long on AMD's processors.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (B, tokens, in_features) -> (B, tokens, out_features)."""
-        row = x.transpose(1, 2).unsqueeze(2)  # seen as (B, in_features, 1, tokens), channels-last: no copy
+        row = x.transpose(1, 2).unsqueeze(2)  # a view (B, in_features, 1, tokens), channels-last: no copy
         return F.conv2d(row, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from depth_anything_ros.errors import CannotWrite, DepthAnythingError, os_reason
 
 PART = ".part-"  # how names of unfinished files begin
+TOKEN_BYTES = 8
 MAX_SUFFIX = 16  # a longer one would not fit into a name of 255 bytes
 
 
@@ -40,12 +41,36 @@ def write_file(path: Path, produce: Callable[[Path], object]) -> None:
         raise CannotWrite(f"{path} cannot be written: {os_reason(error)}") from error
 
 
+def remove_unfinished(root: Path) -> None:
+    """Remove what a killed process left of `write_file`, up to two folders deep. Call it with the folder's lock held.
+
+    Raises:
+        CannotWrite: a file cannot be removed.
+    """
+    name = f"{PART}{'[0-9a-f]' * 2 * TOKEN_BYTES}*"
+    try:
+        for pattern in (name, f"*/{name}", f"*/*/{name}"):
+            for path in root.glob(pattern):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"{root} cannot be tidied: {os_reason(error)}") from error
+
+
 def _new_file(path: Path) -> Path:
     """Make an empty hidden file beside `path`, under a name that nobody can have put a link at."""
     suffix = path.suffix if len(path.suffix) <= MAX_SUFFIX else ""
-    temporary = path.with_name(f"{PART}{secrets.token_hex(8)}{suffix}")
+    temporary = path.with_name(f"{PART}{secrets.token_hex(TOKEN_BYTES)}{suffix}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666))
     return temporary
+
+
+@contextmanager
+def locked_work_folder(root: Path) -> Iterator[None]:
+    """Hold the lock of a folder whose name others can foresee. Raises CannotWrite as `locked`, and for a link."""
+    if root.is_symlink():
+        raise CannotWrite(f"{root} is a link, not a folder of this program: remove it")
+    with locked(root):
+        yield
 
 
 @contextmanager

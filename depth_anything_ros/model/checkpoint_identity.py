@@ -1,4 +1,4 @@
-"""Which encoder and which dataset a checkpoint belongs to: told by its tensors, its name and its config.json."""
+"""Which encoder and dataset a checkpoint belongs to, by its tensors, its name and its config.json."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _OFFICIAL_NAME = re.compile(rf"depth_anything_v2_(?:metric_(\w+)_)?(?:{'|'.join(
 
 
 def check_dataset(path: Path, dataset: str) -> None:
-    """Refuse a file that says it is another dataset's: the tensors look the same, the depth would be off."""
+    """Refuse a file of another dataset. Its tensors have the same shapes, but its depth would be wrong."""
     said = _dataset_by_config(path) or _dataset_by_name(path)
     if said is not None and said not in (dataset, dataset_spec(dataset).kind):
         raise CheckpointMismatch(f"{path} holds {said} weights, but dataset {dataset!r} was asked for")
 
 
 def _dataset_by_config(path: Path) -> str | None:
-    """What the config.json of a `-hf` folder says: a dataset, or just "metric" where its max_depth is nobody's."""
+    """Return what the config.json of a `-hf` folder says: a dataset, or "metric" if no dataset has its max_depth."""
     config = path.with_name("config.json")
     if path.suffix != ".safetensors" or not config.exists():
         return None
@@ -41,14 +41,14 @@ def _dataset_by_config(path: Path) -> str | None:
     if said.get("model_type") != "depth_anything":
         return None
     if said.get("depth_estimation_type") != "metric":
-        return "relative"  # those repositories were written before there was a choice, and do not say
+        return "relative"  # the relative repositories are older than this field
     metric = {spec.max_depth_m: name for name, spec in DATASETS.items() if spec.kind == "metric" and spec.hf_prefix}
     max_depth = said.get("max_depth")
     return metric.get(max_depth, "metric") if isinstance(max_depth, (int, float)) else "metric"
 
 
 def _read_config(config: Path) -> dict[str, Any]:
-    """Read a JSON object. An unreadable one counts as empty, and the log says so: the user's word decides then."""
+    """Read a JSON object. An unreadable file counts as empty, with a warning."""
     try:
         content = json.loads(read_bounded(config, MAX_CONFIG_BYTES).decode("utf-8-sig"))
         if isinstance(content, dict):
@@ -56,7 +56,7 @@ def _read_config(config: Path) -> dict[str, Any]:
         reason = "it holds no JSON object"
     except (InputError, ValueError, RecursionError) as error:  # ValueError: JSON, UTF-8, numbers of 5,000 digits
         reason = str(error)
-    logger.warning("%s is ignored, so the file's name or the user's word tells its dataset: %.200s", config, reason)
+    logger.warning("%s is ignored, so the dataset is not checked against it: %.200s", config, reason)
     return {}
 
 

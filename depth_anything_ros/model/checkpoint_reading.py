@@ -1,4 +1,4 @@
-"""A checkpoint file becomes named tensors. Nothing here unpickles code.
+"""Reads a checkpoint file into named tensors. Nothing here unpickles code.
 
 Which encoder and dataset the tensors belong to is checked in `checkpoint_identity`.
 """
@@ -28,7 +28,7 @@ WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, as hexadecimal. Raises CheckpointInvalid where it cannot be read."""
+    """Return a file's SHA-256 in hexadecimal. Raises CheckpointInvalid if it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -66,7 +66,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def check_values(state_dict: Mapping[str, Tensor], path: Path) -> None:
-    """Refuse weights that are no finite floating-point numbers. Raises CheckpointInvalid, which names the tensor."""
+    """Refuse weights that are not finite floating-point numbers. Raises CheckpointInvalid, which names the tensor."""
     for name, tensor in state_dict.items():
         if tensor.dtype not in WEIGHT_DTYPES:
             allowed = ", ".join(map(_dtype_name, WEIGHT_DTYPES))
@@ -93,7 +93,7 @@ def _check_storage(name: str, tensor: Tensor, path: Path) -> None:
 
 
 def _by_name(tensors: Iterable[tuple[str, Tensor]], path: Path) -> dict[str, Tensor]:
-    """Return tensors by name. Raises CheckpointInvalid where two have one."""
+    """Return tensors by name. Raises CheckpointInvalid if two have the same name."""
     found: dict[str, Tensor] = {}
     for name, tensor in tensors:
         if name in found:
@@ -107,7 +107,7 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Tell by the content: eight bytes of header length, then JSON. Sizes are judged before anything is read."""
+    """Return whether the content is safetensors: eight bytes of header length, then JSON. Also checks the sizes."""
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size

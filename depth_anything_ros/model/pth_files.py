@@ -1,4 +1,4 @@
-"""What a `.pth` file may be before torch reads it: whole, of bounded size, and tensors alone.
+"""Checks a `.pth` file before torch reads it: it is whole, of bounded size, and holds tensors only.
 
 `torch.load(weights_only=True)` runs no code, but it inflates what is compressed, does not compare checksums and
 builds whatever plain objects the pickle asks for. `check_pth` looks at the container and at the pickle's
@@ -39,7 +39,7 @@ PLAIN_GLOBALS = {
 
 
 def check_pth(path: Path) -> bool:
-    """Check that a file is a checkpoint of tensors alone, as far as its container tells. True: it is a zip file.
+    """Check a file's container and pickle. Return whether it is a zip file.
 
     Raises:
         CheckpointInvalid: no checkpoint of torch, truncated, damaged, compressed, too large in its
@@ -118,7 +118,7 @@ def _check_legacy(file: BinaryIO, path: Path) -> None:
 
 
 def _check_globals(operations: Iterator[tuple[pickletools.OpcodeInfo, object, int | None]], path: Path) -> None:
-    """Walk one pickle, executing nothing, and refuse a name that is neither a tensor's nor plain data's."""
+    """Walk one pickle without executing it. Refuse any callable but those of tensors and plain data."""
     for opcode, argument, _ in operations:
         if opcode.name in ("GLOBAL", "INST"):
             module, _, name = str(argument).partition(" ")

@@ -1,4 +1,4 @@
-"""`load_model`: a checkpoint is found, read and checked, and its weights are put into their network.
+"""`load_model` finds, reads and checks a checkpoint, and puts its weights into their network.
 
 The steps live beside this file: `checkpoint_search`, `checkpoint_download`, `checkpoint_reading` and
 `checkpoint_identity`.
@@ -82,7 +82,7 @@ def load_model(
         network = build_model(encoder, dataset)
     # Copied, not assigned: weights that stay mapped would change or fault with the file under them.
     network.to_empty(device="cpu").load_state_dict(state_dict, strict=True)
-    # Hashed last: what is no checkpoint of this encoder may be of any size.
+    # Hashed last: a file of something else may be huge.
     digest, after = file_sha256(path), path.stat()
     if (before.st_ino, before.st_size, before.st_mtime_ns) != (after.st_ino, after.st_size, after.st_mtime_ns):
         raise CheckpointInvalid(f"{path} changed while it was read; try again")
@@ -107,15 +107,15 @@ def read_checkpoint(path: Path, encoder: str, dataset: str) -> dict[str, Tensor]
 
 
 def _check_depth(network: DepthNetwork, path: Path) -> None:
-    """Refuse weights that give no depth: NaN, or one value for a whole picture of noise.
+    """Refuse weights that give no depth: NaN, or one value for a picture of noise.
 
-    Told before the activation, behind which a sound relative model may say zero everywhere.
+    Checked before the activation: after it, a sound relative model may give zero everywhere.
     """
     x = torch.randn((1, 3, *CHECK_SIZE), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(False), torch.no_grad():  # what the network keeps of it is an ordinary tensor
         depth = network.before_activation(x)[:, 0]
     if not varies(depth):
-        raise CheckpointInvalid(f"{path} is damaged: with its weights depth is the same everywhere, or NaN")
+        raise CheckpointInvalid(f"{path} is damaged: its weights give the same depth everywhere, or NaN")
 
 
 def varies(depth: Tensor) -> bool:

@@ -16,7 +16,8 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import FitRefused, InputError, RangeError, describe, quoted
+from depth_anything_ros.errors import FitRefused, InputError, RangeError, describe, plain_line, quoted
+from depth_anything_ros.messages.camera_infos import frame_of
 from depth_anything_ros.messages.ranges import depth_of
 from depth_anything_ros.messages.stamps import stamp_s
 from depth_anything_ros.node.qos_overrides import overridable
@@ -103,18 +104,16 @@ class RangeInput:
     def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
         if settings.range_extrinsics:
             return Transform.from_xyz_rpy(settings.range_extrinsics)
-        if sensor.frame_id == camera.frame_id:
+        source, target = frame_of(sensor), frame_of(camera)  # tf2 refuses a leading slash
+        if source == target:
             return SAME_FRAME
         if self._transforms is None:
             raise FitRefused("the pose of the range sensor is not known: set range_extrinsics, or install tf2_ros")
         try:
-            found = self._transforms.lookup_transform(
-                camera.frame_id, sensor.frame_id, Time.from_msg(sensor.stamp), Duration(seconds=0)
-            )
+            found = self._transforms.lookup_transform(target, source, Time.from_msg(sensor.stamp), Duration(seconds=0))
         except Exception as error:  # tf2 has a dozen kinds
-            raise FitRefused(
-                f"no transform from {quoted(sensor.frame_id)} to {quoted(camera.frame_id)}: {error}"
-            ) from error
+            why = plain_line(str(error))
+            raise FitRefused(f"no transform from {quoted(source)} to {quoted(target)}: {why}") from error
         return Transform.from_message(found.transform)
 
 

@@ -25,7 +25,7 @@ from depth_anything_ros.files.bounded_files import MIB, read_bounded
 from depth_anything_ros.files.presence import exists
 from depth_anything_ros.io.media_paths import is_video, whole_path
 from depth_anything_ros.io.result_names import ResultNames, is_safe_name
-from depth_anything_ros.io.whole_files import locked, write_file
+from depth_anything_ros.io.whole_files import locked, remove_unfinished, write_file
 
 # Format -> its files' suffix; its folder has its own name.
 FORMATS = {"npy": ".npy", "png": ".png", "color": ".png", "ply": ".ply", "confidence": ".npy"}
@@ -137,6 +137,7 @@ class PredictionFolder:
             OtherRun: it holds such results. CannotWrite: it cannot be made or written.
         """
         with locked(root):
+            remove_unfinished(root)
             yield cls(root, _continued(root, run, overwrite))
 
     def claim(self, files: Sequence[Path], *, overwrite: bool = False) -> dict[str, Path]:

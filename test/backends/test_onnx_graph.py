@@ -186,6 +186,11 @@ def other_output(model: Any) -> None:
     model.graph.output[0].name = model.graph.node[0].output[0] = "x" * 100_000
 
 
+def output_of_whole_numbers(model: Any) -> None:
+    model.graph.node[0].output[0] = "mean"
+    model.graph.node.append(helper.make_node("Cast", ["mean"], ["depth"], to=TensorProto.INT64))
+
+
 def output_of_another_shape(model: Any) -> None:
     model.graph.node[0].attribute[0].i = 1  # keepdims
 
@@ -216,6 +221,7 @@ REFUSED: dict[Edit, str] = {
     input_of_odd_size: "is for images of 42x30 pixels; .* multiples of 14",
     huge_input: "is for images of 140000x140000 pixels; .* 10000 patches at most",
     other_output: "has outputs 'x{40}'; needed: depth",
+    output_of_whole_numbers: "(gives 'depth' in another type than float32|is not a sound graph)",
     output_of_another_shape: r"(gives 'depth' of shape \(1, 1, 28, 42\); needed: \(1, 28, 42\)|is not a sound graph)",
 }
 

@@ -551,6 +551,21 @@ def test_two_processes_do_not_write_one_bag(tmp_path: Path, out: Path, capsys: p
 # ---- hostile input
 
 
+@pytest.mark.parametrize("name", [".part-out", ".ros1-out"])
+def test_a_link_in_place_of_the_work_folder_is_not_followed(
+    name: str, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    victim = tmp_path / "victim"
+    (victim / "bag").mkdir(parents=True)
+    (victim / "bag/precious").touch()
+    (tmp_path / name).symlink_to(victim)
+    source = front_camera(1).save_ros1(tmp_path / "in.bag")
+    assert bag(source, out) == 1
+    assert f"{name} is a link" in capsys.readouterr().err
+    assert (victim / "bag/precious").exists()
+    assert not out.exists()
+
+
 def test_images_that_cannot_be_read_are_reported_counted_and_left_out(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -571,6 +571,15 @@ def test_a_real_ctrl_c_ends_a_real_process_with_130(tmp_path: Path, out: Path) -
             assert np.load(out / name).shape == (48, 64)
 
 
+def test_what_a_killed_run_left_unfinished_is_removed(tmp_path: Path, out: Path) -> None:
+    left = [out / f"{folder}.part-0123456789abcdef.npy" for folder in ("", "npy/", "clip/npy/")]
+    for path in (*left, out / "npy/.part-mine.npy"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert predict(picture(tmp_path / "a.png"), "--out", out, "--formats", "npy") == 0
+    assert files_in(out) == ["npy/.part-mine.npy", "npy/a.npy", MANIFEST]
+
+
 def test_more_formats_are_added_to_what_is_there(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = (picture(tmp_path / "a.png"), video(tmp_path / "clip.mp4", frames=2))
     assert predict(*inputs, "--out", out, "--formats", "npy") == 0
@@ -746,9 +755,9 @@ def test_a_folder_that_takes_no_more_ends_the_run(
         (("--max-depth", "0"), "--max-depth must be a positive number"),
         (("--max-depth", "nan"), "--max-depth must be a positive number"),
         (("--max-pixels", "0"), "--max-pixels must be 1 or more"),
-        (("--stride", "0"), "stride must be 1 or more"),
+        (("--stride", "0"), "--stride must be 1 or more"),
         (("--fov", "180"), "between 0 and 180"),
-        (("--fov", "60", "--fx", "50"), "--fov and --fx"),
+        (("--fov", "60", "--fx", "50"), "fov and fx exclude each other"),
         (("--fy", "50"), "need fx"),
         (("--fx", "480", "--fy", "-480"), "fy must be a positive number of pixels, got -480"),
         (("--fx", "nan"), "fx must be a positive number of pixels"),

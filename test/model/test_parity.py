@@ -17,10 +17,21 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from stand_in import GOLDEN, Weights, official_layout, save_hf, save_official, stand_in_image, stand_in_weights
+from stand_in import (
+    GOLDEN,
+    Weights,
+    official_layout,
+    save_hf,
+    save_official,
+    stand_in_image,
+    stand_in_tensor,
+    stand_in_weights,
+    to_hf_names,
+)
 
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
+from depth_anything_ros.model.hf_names import from_hf_names
 from depth_anything_ros.model.preprocess import ResizeOnce
 from depth_anything_ros.model.registry import NATIVE_SIZE
 from depth_anything_ros.model.weights import load_model
@@ -70,8 +81,12 @@ def test_preprocessed_tensor_is_the_official_one(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(x[0, :, ::7, ::7].numpy(), golden["tensor"], rtol=0, atol=MAX_TENSOR_DIFFERENCE)
 
 
-@pytest.mark.parametrize("layout", ["official", "hf"])
-@each_case
+# The -hf layout once: its tensors are the official ones, as the next test shows for every encoder.
+@pytest.mark.parametrize(
+    ("case", "layout"),
+    [*((case, "official") for case in CASES), (CASES[3], "hf")],
+    ids=lambda value: value if isinstance(value, str) else str(value["name"]),
+)
 def test_depth_is_the_official_one(case: dict[str, Any], layout: str, checkpoint_of: CheckpointOf) -> None:
     checkpoint = checkpoint_of(case["encoder"], case["head"], layout)
     estimator = DepthEstimator.load(
@@ -87,6 +102,16 @@ def test_depth_is_the_official_one(case: dict[str, Any], layout: str, checkpoint
         assert difference.mean() <= MEAN_DIFFERENCE
     else:
         assert difference.max() <= MAX_RELATIVE_DIFFERENCE * golden.max()
+
+
+@pytest.mark.parametrize("encoder", ["vits", "vitb", "vitl"])
+def test_hf_tensors_are_the_official_ones_under_their_names(encoder: str) -> None:
+    narrow = {name: (shape[0], *(1 for _ in shape[1:])) for name, shape in official_layout(encoder).items()}
+    official = {name: torch.from_numpy(stand_in_tensor(name, shape)) for name, shape in narrow.items()}
+    found = dict(from_hf_names(to_hf_names(official, encoder)))
+    assert found.keys() == official.keys()
+    for name, tensor in official.items():
+        assert torch.equal(found[name], tensor), name
 
 
 @pytest.mark.parametrize("encoder", ["vits", "vitb", "vitl"])

@@ -335,7 +335,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(
 def test_weights_that_give_no_depth_are_refused(scale: float, tmp_path: Path, toy_weights: Weights) -> None:
     name = "depth_head.scratch.output_conv2.2.weight"
     path = save_official({**toy_weights, name: toy_weights[name] * scale}, tmp_path / "flat.pth")
-    with pytest.raises(CheckpointInvalid, match=r"flat\.pth is damaged: with its weights depth is"):
+    with pytest.raises(CheckpointInvalid, match=r"flat\.pth is damaged: its weights give the same depth"):
         load(path)
 
 
@@ -393,6 +393,19 @@ def test_truncated_checkpoint_is_refused_and_named(
 ) -> None:
     path = save_as(form, toy_weights, tmp_path / "half.bin")
     os.truncate(path, int(path.stat().st_size * kept))
+    with pytest.raises(CheckpointInvalid, match=r"half\.bin is truncated or damaged"):
+        load(path)
+
+
+def test_a_truncated_checkpoint_is_told_alike_whatever_torch_calls_it(
+    tmp_path: Path, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older_load(*_: object, **__: object) -> None:
+        raise pickle.UnpicklingError("Weights only load failed. unexpected EOF")
+
+    path = save_as("legacy", toy_weights, tmp_path / "half.bin")
+    os.truncate(path, path.stat().st_size // 2)
+    monkeypatch.setattr(torch, "load", older_load)
     with pytest.raises(CheckpointInvalid, match=r"half\.bin is truncated or damaged"):
         load(path)
 

@@ -386,7 +386,8 @@ class FakeBackend:
     """In the network's place: says the depth it is told to, slowly or not at all if wished.
 
     Attributes:
-        depth_m: depth in metres, a number or (HEIGHT, WIDTH).
+        depth_m: depth in metres, or without a unit; a number or (HEIGHT, WIDTH).
+        max_depth_m: depth at its full output, 1 without a unit.
         hold: while cleared, inference does not end.
         error: raised instead of an answer.
         calls: inferences begun.
@@ -400,6 +401,7 @@ class FakeBackend:
 
     def __init__(self, depth_m: float | NDArray[np.float32] = 2.0, delay_s: float = 0.0) -> None:
         self.depth_m = depth_m
+        self.max_depth_m = FAKE_MAX_DEPTH_M
         self.delay_s = delay_s
         self.hold = threading.Event()
         self.hold.set()
@@ -407,20 +409,21 @@ class FakeBackend:
         self.calls = 0
 
     def __call__(self, x: torch.Tensor) -> Outputs:
-        """Normalised image (1, 3, h, w) -> depth (1, h, w) in units of FAKE_MAX_DEPTH_M."""
+        """Normalised image (1, 3, h, w) -> depth (1, h, w) in units of `max_depth_m`."""
         self.calls += 1
         time.sleep(self.delay_s)
         self.hold.wait()
         if self.error is not None:
             raise self.error
         depth = np.broadcast_to(np.asarray(self.depth_m, np.float32), x.shape[2:])
-        return {"depth": torch.from_numpy(depth / np.float32(FAKE_MAX_DEPTH_M)).unsqueeze(0)}
+        return {"depth": torch.from_numpy(depth / np.float32(self.max_depth_m)).unsqueeze(0)}
 
 
 def fake_estimator(backend: FakeBackend, settings: ModelSettings, kind: Kind = "metric") -> DepthEstimator:
     """Return a real estimator around a backend."""
+    backend.max_depth_m = FAKE_MAX_DEPTH_M if kind == "metric" else 1.0
     return DepthEstimator(
-        backend, key=settings.key, kind=kind, max_depth=FAKE_MAX_DEPTH_M, input_size=INPUT_SIZE, sha256="fake"
+        backend, key=settings.key, kind=kind, max_depth=backend.max_depth_m, input_size=INPUT_SIZE, sha256="fake"
     )
 
 

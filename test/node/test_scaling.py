@@ -30,6 +30,7 @@ class Sensor(RangeInput):
 
     def __init__(self, message: Callable[[float], Any]) -> None:
         self.topic = "/range"
+        self._transforms = None
         self._message = message
 
     def nearest(self, header: Header, window_s: float) -> Any:
@@ -113,3 +114,32 @@ def test_whatever_a_message_breaks_is_a_refused_reading(monkeypatch: pytest.Monk
     )
     scaling.give_up("the test ends")
     assert not isinstance(results[0], ScaleFit)
+
+
+@pytest.mark.parametrize("frame_id", ["camera", "/camera"])
+def test_a_sensor_in_the_cameras_frame_needs_no_extrinsics(frame_id: str) -> None:
+    points = CAMERA.back_project(frames(2.0)[0].depth.numpy() * 2)
+    names = [PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1) for i, name in enumerate("xyz")]
+    cloud = PointCloud2(
+        header=Header(frame_id=frame_id), fields=names, height=48, width=64, point_step=12, row_step=768
+    )
+    cloud.data = points.tobytes()
+    scaling = Scaling(Sensor(lambda _: cloud))
+    depth = scaling.apply(frames(2.0)[0], CameraSettings(alignment="range", range_type="PointCloud2"))
+    assert depth is not None
+    np.testing.assert_allclose(depth.numpy(), points[..., 2], rtol=1e-3)
+
+
+def test_a_frame_id_of_a_megabyte_is_shortened_in_the_reason() -> None:
+    class Refuses:
+        def lookup_transform(self, target: str, source: str, *_: Any) -> Any:
+            raise LookupError(f"{source!r} passed to lookupTransform does not exist\n")
+
+    sensor = beam(0.0, 0.0, 2.0)
+    sensor._message = lambda _: Range(header=Header(frame_id="x" * 1_000_000), range=2.0)
+    sensor._transforms = Refuses()
+    scaling = Scaling(sensor)
+    scaling.apply(frames(2.0)[0], CameraSettings(alignment="range", range_type="Range"))
+    assert scaling.state is not None
+    assert scaling.state.reason.startswith("no transform from 'xxx")
+    assert len(scaling.state.reason) < 2500

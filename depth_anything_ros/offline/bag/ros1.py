@@ -13,7 +13,7 @@ from rosbags.typesys import get_typestore
 
 from depth_anything_ros.errors import CannotWrite, InputError, os_reason, quoted
 from depth_anything_ros.files.presence import is_file, resolved
-from depth_anything_ros.io.whole_files import locked
+from depth_anything_ros.io.whole_files import locked_work_folder
 from depth_anything_ros.offline.bag.files import METADATA_VERSION, STORE, is_bag, remove_folder
 
 ROS1_SUFFIX = ".bag"
@@ -31,7 +31,7 @@ def as_ros2(source: Path, out: Path, say: Callable[[str], None]) -> Iterator[Pat
         yield source
         return
     folder = resolved(out).with_name(f".ros1-{out.name}")
-    with locked(folder):
+    with locked_work_folder(folder):
         converted = folder / "bag"
         remove_folder(converted)
         say(f"{source} is a ROS 1 bag: converting it to ROS 2 in {converted}")

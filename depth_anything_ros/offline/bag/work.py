@@ -28,7 +28,7 @@ from depth_anything_ros.files.bounded_files import MIB, read_bounded
 from depth_anything_ros.files.presence import exists, resolved
 from depth_anything_ros.io.depth_files import read_depth
 from depth_anything_ros.io.formats import encode_npy
-from depth_anything_ros.io.whole_files import locked, write_file
+from depth_anything_ros.io.whole_files import locked_work_folder, write_file
 from depth_anything_ros.offline.bag.files import is_bag, remove_folder
 
 RUN = "run.json"
@@ -75,7 +75,7 @@ class WorkFolder:
             CannotWrite: it cannot be made or written, or another process writes it.
         """
         work = cls(out)
-        with locked(work.root):
+        with locked_work_folder(work.root):
             work._begin(dict(run), say)
             yield work
 
