@@ -107,7 +107,7 @@ def measure(encoder: str, device: str, repeats: int) -> None:
 
 
 def measure_against_v2(encoder: str, dataset: str, device: str, repeats: int) -> None:
-    """Compare a dataset's network on every backend with V2 of the same encoder, in torch fp32: both at their own size."""
+    """Compare a dataset's network on every backend with V2 of the same encoder in torch fp32, each at its own size."""
     load = partial(DepthEstimator.load, encoder, checkpoint=UNTRAINED, device=device)
     loaded = {f"v2 {REFERENCE}": load(DATASET, precision="fp32", backend="torch")}
     for backend, precision in OURS[device]:
