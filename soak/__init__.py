@@ -1,4 +1,4 @@
-"""A long run of the node under disturbance: `python -m soak --minutes 60`, or `make soak`."""
+"""Soak test: does the node stay fast and small over hours of frames and disturbances? `python -m soak --minutes 60`."""
 
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 

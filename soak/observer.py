@@ -1,4 +1,4 @@
-"""The other side of the node's topics: it subscribes, disturbs, and reads diagnostics."""
+"""The node's counterpart: subscribes to its outputs, disturbs it, and reads its diagnostics."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ class Observer(Node):
         self._enable.call_async(SetBool.Request(data=wanted))
 
     def configure(self, values: dict[str, Any]) -> None:
-        """Ask the node to take other parameters."""
+        """Set parameters of the node."""
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
         self._set.call_async(SetParameters.Request(parameters=parameters))
 
     def send_malformed(self) -> None:
-        """Publish malformed images."""
+        """Publish images whose fields contradict each other."""
         for number in range(MALFORMED):
             self._images.publish(Image(width=320, height=240, step=10 + number, encoding="bgr8"))

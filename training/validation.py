@@ -1,4 +1,4 @@
-"""How good a checkpoint is on rooms it has never seen, by the way every user goes: 640x480 in, metres out."""
+"""How good a checkpoint is on rooms it has never seen, through the public API: an image in, metres out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIRST_SEED = 1_000_000
 
 
 def load(checkpoint: Path | None = None) -> DepthEstimator:
-    """The demonstration model, from a file or the bundled one, as exact as it gets."""
+    """Load the demonstration model, from a file or the bundled one, in float32 on the CPU."""
     return DepthEstimator.load(*DEMONSTRATION, checkpoint, device="cpu", precision="fp32", backend="torch")
 
 

@@ -28,10 +28,18 @@ from sensor_msgs.msg import Image
 
 from depth_anything_ros.errors import CheckpointNotFound
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.node.parameter_table import Parameter as TableEntry
 from depth_anything_ros.node.parameters import CAMERA_PARAMETERS, PARAMETERS
 from depth_anything_ros.settings import ModelSettings
 
 Host = Callable[..., HostedNode]
+
+
+def whole_range(parameter: TableEntry) -> tuple[float, float] | None:
+    """The bounds, and the number that stands for "not set" with them."""
+    if parameter.bounds is None or not isinstance(parameter.unset, (int, float)):
+        return parameter.bounds
+    return min(parameter.bounds[0], parameter.unset), parameter.bounds[1]
 
 
 def test_every_parameter_is_described_with_its_type_and_range(toy_process: NodeProcess, peer: Peer) -> None:
@@ -44,7 +52,7 @@ def test_every_parameter_is_described_with_its_type_and_range(toy_process: NodeP
         assert descriptor.read_only == parameter.fixed
         numeric = descriptor.type in (ParameterType.PARAMETER_INTEGER, ParameterType.PARAMETER_DOUBLE)
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
-        assert [(r.from_value, r.to_value) for r in ranges] == ([parameter.bounds] if numeric else [])
+        assert [(r.from_value, r.to_value) for r in ranges] == ([whole_range(parameter)] if numeric else [])
         for choice in parameter.choices:
             assert choice in descriptor.additional_constraints
 
@@ -198,7 +206,7 @@ def test_a_model_that_fails_to_load_leaves_the_old_one_and_true_parameters(
         np.testing.assert_allclose(depth_of(camera.ask(image_message(), depths)), 1.0, rtol=1e-5)
         assert node.set(peer, input_size=400)[0].successful
         eventually(lambda: depth_of(camera.ask(image_message(), depths))[0, 0] > 1.5, "a model that loads")
-    line = f"cannot load the model asked for, vits_hypersim_200 stays: {said}"
+    line = f"cannot load the model asked for; keeping vits_hypersim_200: {said}"
     assert capfd.readouterr().err.count(line) == 1
 
 
@@ -214,7 +222,7 @@ def test_a_process_exchanges_real_checkpoints(
     ):
         untrained = depth_of(camera.ask(image_message(), depths))
         assert node.set(peer, checkpoint=str(tmp_path / "nowhere.pth"))[0].successful
-        node.wait_for("cannot load the model asked for, toy_hypersim_56 stays")
+        node.wait_for("cannot load the model asked for; keeping toy_hypersim_56")
         eventually(lambda: node.get(peer, "checkpoint") == ["untrained"], "the old value")
         np.testing.assert_array_equal(depth_of(camera.ask(image_message(), depths)), untrained)
 
