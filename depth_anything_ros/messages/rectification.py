@@ -1,4 +1,4 @@
-"""Pictures without their lens's distortion: the pinhole camera that sees the largest view without holes, and resampling.
+"""Pictures without their lens's distortion: resampled for the pinhole camera of the largest view without holes.
 
 The networks were trained on pictures of pinhole cameras, and many ROS packages take depth of rectified images only.
 """
@@ -88,10 +88,9 @@ def _seen_at(camera: CameraModel, rays: NDArray[np.float64]) -> NDArray[np.float
 
 def _maps(camera: CameraModel, pinhole: CameraModel) -> tuple[Any, Any]:
     (K, D), (K_new, _) = _matrices(camera), _matrices(pinhole)
-    make = (
-        cv2.fisheye.initUndistortRectifyMap if camera.distortion_model == "equidistant" else cv2.initUndistortRectifyMap
-    )
-    return make(K, D, np.eye(3), K_new, (camera.width, camera.height), cv2.CV_32FC1)  # type: ignore[no-any-return]
+    is_fisheye = camera.distortion_model == "equidistant"
+    make = cv2.fisheye.initUndistortRectifyMap if is_fisheye else cv2.initUndistortRectifyMap
+    return make(K, D, np.eye(3), K_new, (camera.width, camera.height), cv2.CV_32FC1)
 
 
 def _matrices(camera: CameraModel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
