@@ -54,7 +54,9 @@ def test_so_does_a_module_that_is_run(module: str, tmp_path: Path) -> None:
 
 
 def test_the_bridges_workers_inherit_it_from_a_supervisor_without_torch() -> None:
-    program = "import os, sys; from bridge.__main__ import main; main(['make-key', 'laptop']); " + (
+    program = (
+        "import os, sys; from depth_anything_ros.runtime.programs import depth_anything_bridge; "
+        "sys.argv[1:] = ['make-key', 'laptop']; depth_anything_bridge(); "
         "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
     )
     assert run("-c", program).stdout.splitlines()[-1] == "False PASSIVE"
