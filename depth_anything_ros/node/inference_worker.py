@@ -105,7 +105,7 @@ class InferenceWorker:
         for camera, frame in waiting:
             camera.health.frame_begun()
             try:
-                batch.append((camera, camera.input.decode(frame)))
+                batch.append((camera, camera.decode(frame)))
             except Exception as error:  # one frame is lost, whatever happened; the node is not
                 camera.health.frame_failed(error)
         return batch
