@@ -77,6 +77,8 @@ def check_arguments(program: Program, arguments: Sequence[str] | None) -> None:
         left = remove_ros_args([program.executable, *given])[1:]
     except Exception:  # rcl cannot parse them, and says why when it starts
         left = ours
+    # rcl takes NAME:=VALUE without --ros-args for a remapping, so a parameter given like that would be lost.
+    left += [argument for argument in ours if argument.partition(":=")[0] in program.parameters and ":=" in argument]
     if left:
         program.exit_with(f"unknown argument {quoted(left[0])}; {_what_to_write(program, left[0])}")
 
