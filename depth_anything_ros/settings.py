@@ -31,9 +31,8 @@ def own_input_size(dataset: str) -> int:
 class InputLimits:
     """Limits on the network's input.
 
-    The official resize makes the *short* side `input_size`, so a tiny but very elongated image
-    becomes enormous (4000 x 1 pixels at 518: 2,072,000 x 518). These caps are checked on the
-    numbers alone, before anything is allocated.
+    Where the *short* side becomes `input_size`, a tiny but very elongated image becomes enormous (4000 x 1 pixels
+    at 518: 2,072,000 x 518). These caps are checked on the numbers alone, before anything is allocated.
     """
 
     max_aspect_ratio: float = 8.0
