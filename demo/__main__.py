@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def choose_model(args: argparse.Namespace) -> ModelSettings:
-    """Return the model asked for; by default, for photographs, real weights if there are any."""
+    """Return the model asked for; else real weights for photographs, if there are any; else the demonstration model."""
     base = ModelSettings(checkpoint=args.checkpoint, input_size=args.input_size, device=args.device, download=False)
     encoder, dataset = args.encoder, args.dataset
     if encoder is None and dataset is None:

@@ -20,7 +20,9 @@ from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.messages.camera_infos import CameraInfos
+from depth_anything_ros.messages.rectification import rectification_of
 from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
@@ -59,6 +61,24 @@ class CameraStage:
         if self._range_input is not None:
             self._range_input.destroy()
 
+    def rectified(self, frame: Frame, settings: CameraSettings) -> Frame:
+        """Return the frame without its lens's distortion, and the pinhole camera that is true for it.
+
+        Raises:
+            CameraError: no CameraInfo fits the image, or its lens cannot be rectified.
+        """
+        height, width = frame.image_bgr.shape[:2]
+        any_frame = settings.camera_info_any_frame
+        try:
+            _, camera = self._camera_infos.match(frame.header, width, height, rectified=False, any_frame=any_frame)
+        except CameraError as error:
+            raise CameraError(f"the image cannot be rectified, and undistort is set: {error}") from error
+        with frame.watch.time("conversion"):
+            rectification = rectification_of(camera)
+            picture = rectification(frame.image_bgr)
+        pinhole = rectification.camera
+        return replace(frame, image_bgr=picture, camera=(pinhole_info(pinhole, frame.header), pinhole))
+
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
     ) -> FrameDepth:
@@ -72,10 +92,10 @@ class CameraStage:
         )
         if estimator.kind != "metric" and settings.alignment == "none":
             return said
-        matched = self._match_camera(frame.header, depth, settings)
+        without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
+        matched = frame.camera or self._match_camera(frame.header, depth, settings, without)
         camera = None if matched is None else matched[1]
         if estimator.needs_focal and camera is None:
-            self._health.warn(f"no metres: {estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
         depth = depth * _unit(estimator, depth, camera, settings)
         estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
@@ -93,14 +113,17 @@ class CameraStage:
             said, metres=metres, camera=matched, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
         )
 
-    def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
+    def _match_camera(
+        self, header: Header, depth: Tensor, settings: CameraSettings, without: str
+    ) -> MatchedCamera | None:
+        """Return the image's camera. Where there is none, one warning says why, after what it means (`without`)."""
         height, width = depth.shape
         try:
             matched = self._camera_infos.match(
                 header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
             )
         except CameraError as error:
-            self._health.warn(str(error))
+            self._health.warn(f"{without}{error}")
             return None
         if not settings.rectified and is_distorted(matched[0]):
             self._health.remark(RAW_DEPTH)

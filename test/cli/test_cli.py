@@ -288,3 +288,19 @@ def test_help_of_every_subcommand_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: depth_anything ") >= 8
     assert done.stderr == "heavy: []\n"
+
+
+@pytest.mark.parametrize(
+    ("numpy", "sourced", "says_it"),
+    [
+        ("2.4.6", "/opt/ros/humble", True),
+        ("1.21.5", "/opt/ros/humble", False),
+        ("2.4.6", "/opt/ros/lyrical", False),
+        ("2.4.6", None, False),
+    ],
+)
+def test_doctor_says_how_to_get_the_numpy_back_that_cv_bridge_is_made_for(
+    numpy: str, sourced: str | None, says_it: bool
+) -> None:
+    advice = doctor.numpy_advice(numpy, None if sourced is None else Path(sourced))
+    assert ("pip install -c constraints-numpy1.txt" in advice) == says_it
