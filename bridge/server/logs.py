@@ -1,6 +1,6 @@
 """Structured logs: one JSON object a line, on standard error.
 
-Keys, bodies and queries of URLs are never passed to a logger, so they cannot appear here.
+Nobody hands a key, a body or the query of a URL to a logger, so none can appear here.
 """
 
 from __future__ import annotations
