@@ -31,9 +31,8 @@ def own_input_size(dataset: str) -> int:
 class InputLimits:
     """Limits on the network's input.
 
-    The official resize makes the *short* side `input_size`, so a tiny but very elongated image
-    becomes enormous (4000 x 1 pixels at 518: 2,072,000 x 518). These caps are checked on the
-    numbers alone, before anything is allocated.
+    Where the *short* side becomes `input_size`, a tiny but very elongated image becomes enormous (4000 x 1 pixels
+    at 518: 2,072,000 x 518). These caps are checked on the numbers alone, before anything is allocated.
     """
 
     max_aspect_ratio: float = 8.0
@@ -196,6 +195,7 @@ class CameraSettings:
     Attributes:
         max_depth: metres at the network's full output; None is the dataset's own.
         image_transport: `raw` or `compressed`.
+        undistort: rectify raw images before the network, see `messages.rectification`.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
         camera_info_any_frame: use CameraInfo of another frame_id where there is none of the image's.
         black_level, white_level: counts that are black and white in 16-bit images; 0 finds them (`LevelFinder`).
@@ -229,6 +229,7 @@ class CameraSettings:
 
     max_depth: float | None = None
     image_transport: str = "raw"
+    undistort: bool = False
     rectified: bool = False
     camera_info_any_frame: bool = False
     black_level: int = 0

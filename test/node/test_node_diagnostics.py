@@ -369,7 +369,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which nodes wait after a failure."""
     clock = Clock()
-    monkeypatch.setattr("depth_anything_ros.node.inference_worker.Recovery", lambda: Recovery(clock))
+    monkeypatch.setattr("depth_anything_ros.node.lifecycle.Recovery", lambda: Recovery(clock))
     return clock
 
 
