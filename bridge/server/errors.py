@@ -23,8 +23,8 @@
         ├── DeviceFailed          503  the worker is replaced
         └── DeadlineExceeded      504
 
-The messages of RequestError and of the image codec are written for clients. Every other error's may
-hold paths or data, so its words come from the table, which looks at the class alone.
+Clients get the messages of RequestError and of the image codec as they are. Other messages may hold paths or
+data, so the table has words for them, by their class alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Fetch the picture behind a URL that a stranger wrote, without becoming their way into this network.
+"""Fetch the picture behind a URL that a stranger wrote, without giving them a way into this network.
 
-Every hop, redirects included, takes the same path: the URL has to be plain, its host is resolved
-here, every address it has must be allowed, and the connection goes to one of exactly those
-addresses, while the Host header and the TLS name stay the URL's. So a name that resolves to
-something else a moment later changes nothing.
+Every hop, redirects included, is checked in the same way: the URL must be plain, its host is resolved here, and
+all its addresses must be allowed (`addresses`). The connection goes to one of exactly these addresses; the Host header
+and the TLS name stay the URL's. So it does not matter if the name resolves to something else a moment later.
 
 ::
 

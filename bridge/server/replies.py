@@ -1,4 +1,4 @@
-"""Results as bodies: which format the client accepts, and the bytes and headers in it."""
+"""Results as answers: the format that the client accepts, its bytes and its headers."""
 
 from __future__ import annotations
 

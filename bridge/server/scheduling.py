@@ -19,7 +19,7 @@ from depth_anything_ros.runtime.stopwatch import Stopwatch
 T = TypeVar("T")
 
 CODEC_THREADS = 2
-# Handing work over to a thread takes a tenth of a millisecond: longer than to parse this much.
+# Handing work to a thread takes a tenth of a millisecond: more than parsing this much.
 INLINE_BYTES = 256 * 1024
 
 
@@ -93,7 +93,7 @@ class Scheduler:
             raise SlowImage("the image takes too long to decode; save it again with fewer pixels") from None
 
     async def _infer(self, function: Callable[[], T]) -> T:
-        """Run on a device. The turn ends with the thread's work, even if nobody waits for it any more."""
+        """Run on a device. The turn ends when the thread has finished, even if the request was given up."""
         future = asyncio.get_running_loop().run_in_executor(self._inference_threads, function)
         future.add_done_callback(self._end_turn)
         return await asyncio.shield(future)

@@ -15,7 +15,7 @@ from pydantic_settings import (
 
 from bridge.server.image_url import ImageUrlSettings
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
-from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings
+from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings, own_input_size
 
 PREFIX = "DEPTH_BRIDGE_"
 MIB = 2**20
@@ -163,10 +163,10 @@ class BridgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _order_sizes(self) -> BridgeSettings:
-        default = self.default_input_size
-        if default is not None and not self.min_input_size <= default <= self.max_input_size:
+        default = self.default_input_size or own_input_size(self.default_dataset)
+        if not self.min_input_size <= default <= self.max_input_size:
             raise ValueError(
-                f"default_input_size {self.default_input_size} must be "
+                f"default_input_size {default} must be "
                 f"min_input_size ({self.min_input_size}) to max_input_size ({self.max_input_size})"
             )
         return self

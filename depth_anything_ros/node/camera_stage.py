@@ -95,12 +95,11 @@ class CameraStage:
             self._health.alignment = None
             self.scaling.skip(UNITLESS_REFUSAL)
             return said
-        matched = frame.camera or self._match_camera(frame.header, depth, settings)
+        without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
+        matched = frame.camera or self._match_camera(frame.header, depth, settings, without)
         camera = None if matched is None else matched[1]
         if estimator.needs_focal and camera is None:
-            why = f"no metres: {estimator.key} needs a focal length, and no CameraInfo fits the image"
-            self._health.warn(why)
-            self.scaling.skip(why)
+            self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
         depth = depth * _unit(estimator, depth, camera, settings)
         estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
@@ -115,14 +114,17 @@ class CameraStage:
             said, metres=metres, camera=matched, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
         )
 
-    def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
+    def _match_camera(
+        self, header: Header, depth: Tensor, settings: CameraSettings, without: str
+    ) -> MatchedCamera | None:
+        """Return the image's camera. Where there is none, one warning says why, after what it means (`without`)."""
         height, width = depth.shape
         try:
             matched = self._camera_infos.match(
                 header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
             )
         except CameraError as error:
-            self._health.warn(str(error))
+            self._health.warn(f"{without}{error}")
             return None
         if not settings.rectified and is_distorted(matched[0]):
             self._health.remark(RAW_DEPTH)

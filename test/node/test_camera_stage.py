@@ -87,7 +87,7 @@ def test_diagnostics_say_nothing_of_an_alignment_that_was_switched_off(kind: Kin
 
 @pytest.mark.parametrize(
     ("kind", "needs_focal", "why"),
-    [("metric", True, "toy needs a focal length"), ("relative", False, UNITLESS_REFUSAL)],
+    [("metric", True, "toy needs a focal length, and no CameraInfo fits"), ("relative", False, UNITLESS_REFUSAL)],
 )
 def test_a_calibration_without_metres_says_why(
     kind: Kind, needs_focal: bool, why: str, monkeypatch: pytest.MonkeyPatch

@@ -154,6 +154,7 @@ def silence_camera(it: Rig) -> None:
 
 
 def silence_infos(it: Rig) -> None:
+    eventually(lambda: "camera_info_age_s" in it.values(), "a first CameraInfo")
     it.info = None
 
 
