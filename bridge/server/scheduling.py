@@ -57,7 +57,7 @@ class Scheduler:
         """Decode and infer, each in its turn.
 
         Raises:
-            DeadlineExceeded, SlowImage: not in time. And whatever the two raise.
+            DeadlineExceeded, SlowImage: not in time. Errors of the two functions are passed on.
         """
         async with self._turn_to_decode(watch):
             with watch.time("decode"):
@@ -109,6 +109,6 @@ class Scheduler:
 
 
 def _see_error(future: asyncio.Future[T]) -> None:
-    """Look at an error that nobody waits for any more, or asyncio complains."""
+    """Retrieve an error that nobody waits for any more; otherwise asyncio complains."""
     if not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""Settings of the bridge: the table of all there are, with their defaults. Values come from `settings_sources`."""
+"""Settings of the bridge: the table of all settings, with their defaults. Values come from `settings_sources`."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class BridgeSettings(BaseSettings):
 
     @property
     def listen_host(self) -> str:
-        """Address to listen on: everybody may come where a key is asked for, else this machine alone."""
+        """Address to listen on: all interfaces if a key is required, else this machine alone."""
         return self.host or ("0.0.0.0" if self.has_keys else LOCAL_HOSTS[0])
 
     @property
@@ -194,7 +194,7 @@ class BridgeSettings(BaseSettings):
 
     @property
     def warnings(self) -> list[str]:
-        """What whoever runs the server should know."""
+        """Warnings for the operator."""
         if self.has_keys or self.listen_host in LOCAL_HOSTS:
             return []
         return [f"no API key is set: everybody who reaches {self.listen_host} can use this server"]

@@ -123,7 +123,7 @@ def work(settings: BridgeSettings, listener: socket.socket, worker_id: int) -> N
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Bind a socket. Raises OSError where the address cannot be had."""
+    """Bind a socket. Raises OSError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     serves_both = host == ANY_IPV6 and socket.has_dualstack_ipv6()
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=serves_both)

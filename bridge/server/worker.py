@@ -86,7 +86,7 @@ def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
     """Build a worker's application and all it needs; SIGHUP makes it read its keys again.
 
     Raises:
-        SettingsError, DeviceError: what the settings ask for cannot be had.
+        SettingsError, DeviceError: the settings ask for something that this machine does not have.
     """
     devices = devices_of(settings, worker_id)
     keys = KeyRing(settings)

@@ -88,7 +88,7 @@ class OnnxBackend:
         try:
             return self._session(model, x, expected)
         except BackendError as error:
-            logger.warning("the cached export cannot be used; exporting anew: %s", error)
+            logger.warning("the cached export cannot be used; exporting again: %s", error)
             return None
 
     def _export(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
@@ -182,7 +182,7 @@ def on_host(outputs: Outputs) -> Outputs:
 
 
 def sampled(outputs: Outputs, step: int) -> Outputs:
-    """Every `step`-th row and column of maps; what is no map stays whole."""
+    """Every `step`-th row and column of maps; other outputs stay whole."""
     return {name: values[:, ::step, ::step] if values.dim() == MAP_DIM else values for name, values in outputs.items()}
 
 

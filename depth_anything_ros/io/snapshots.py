@@ -31,7 +31,7 @@ class CameraInfo(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One frame and what was made of it.
+    """One frame and its results.
 
     Attributes:
         camera: the camera's name; empty if the node has one camera without a name.

@@ -156,7 +156,7 @@ def check_image_size(height: int, width: int, limits: InputLimits) -> None:
     if aspect_ratio > limits.max_aspect_ratio:
         raise ImageError(
             f"the image is {width}x{height} pixels, an aspect ratio of {aspect_ratio:.1f}:1; "
-            f"allowed is up to {limits.max_aspect_ratio:g}:1"
+            f"allowed: up to {limits.max_aspect_ratio:g}:1"
         )
 
 
@@ -166,7 +166,7 @@ def within_tokens(size: Size, image: Size, input_size: int, limits: InputLimits)
     if tokens > limits.max_tokens:
         raise ImageError(
             f"a {image[1]}x{image[0]} image at input size {input_size} makes {tokens} tokens; "
-            f"allowed are up to {limits.max_tokens}: take a smaller input size"
+            f"allowed: up to {limits.max_tokens}: take a smaller input size"
         )
     return size
 

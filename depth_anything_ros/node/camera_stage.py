@@ -83,7 +83,7 @@ class CameraStage:
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
     ) -> FrameDepth:
-        """Make of what the model says of one image, on any device, what is published."""
+        """Turn the model's outputs for one image, on any device, into what is published."""
         depth = found.depth if found.sky is None else torch.where(found.sky, torch.inf, found.depth)
         said = FrameDepth(
             relative=depth if estimator.kind == "relative" else None,
@@ -148,7 +148,7 @@ class CameraStage:
 
 
 def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, settings: CameraSettings) -> float:
-    """What the network's depth (H, W) of this camera is multiplied by."""
+    """The factor for the network's depth (H, W) of this camera."""
     height, width = depth.shape
     focal_px = None if camera is None else (camera.fx, camera.fy)
     return estimator.scale(height, width, settings.max_depth, focal_px)

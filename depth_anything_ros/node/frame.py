@@ -1,4 +1,4 @@
-"""A camera's frame: as it waits for its turn, decoded, and as what there is to publish of it."""
+"""A camera's frame at three stages: waiting, decoded, and ready to be published."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WaitingFrame:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(H, W) where the message says it; a compressed one does not."""
+        """(H, W) where the message states it; a compressed one does not."""
         return None if isinstance(self.msg, CompressedImage) else (self.msg.height, self.msg.width)
 
 

@@ -136,7 +136,7 @@ class Scaling:
 
     def calibrate(self, done: Callable[[ScaleFit | FitRefused], None]) -> None:
         """Collect the evidence of the next frames, then call `done` from any thread. Cancels a run under way."""
-        self._replace_run(CalibrationRun(done), "another calibration was begun")
+        self._replace_run(CalibrationRun(done), "another calibration was started")
 
     def give_up(self, why: str) -> None:
         """Cancel a calibration under way, if there is one."""

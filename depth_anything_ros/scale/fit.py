@@ -206,7 +206,7 @@ def _usable(predicted: ArrayLike, measured: ArrayLike, settings: FitSettings) ->
     return x, y
 
 
-# ---- what the samples can tell
+# ---- what the samples determine
 
 
 def _why_no_shift(line: Line, y: Array, settings: FitSettings) -> str:
@@ -217,7 +217,7 @@ def _why_no_shift(line: Line, y: Array, settings: FitSettings) -> str:
         return f"{reason}: scale alone"
     limit = settings.max_shift * float(np.median(y))
     if abs(line.shift) > limit:
-        return f"a shift of {line.shift:.3g} m is more than the {limit:.3g} m that are allowed: scale alone"
+        return f"a shift of {line.shift:.3g} m is more than the allowed {limit:.3g} m: only the scale is fitted"
     return ""
 
 

@@ -103,7 +103,7 @@ def test_what_passes_the_caps_is_within_them(height: int, width: int, input_size
 
 @pytest.mark.parametrize(("height", "width"), [(4000, 1), (1, 4000), (8, 65000), (100, 801)])
 def test_elongated_image_is_refused_with_its_ratio_and_the_limit(height: int, width: int) -> None:
-    with pytest.raises(ImageError, match=rf"{width}x{height} pixels, an aspect ratio of .*:1; allowed is up to 8:1"):
+    with pytest.raises(ImageError, match=rf"{width}x{height} pixels, an aspect ratio of .*:1; allowed: up to 8:1"):
         network_size(height, width, 56, LIMITS)
 
 
@@ -112,7 +112,7 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 
 def test_too_many_tokens_are_refused_with_their_number_and_the_limit() -> None:
-    with pytest.raises(ImageError, match="makes 11532 tokens; allowed are up to 10000: take a smaller input size"):
+    with pytest.raises(ImageError, match="makes 11532 tokens; allowed: up to 10000: take a smaller input size"):
         network_size(1000, 3000, 868, LIMITS)
 
 
