@@ -130,8 +130,9 @@ class ResizeTwice:
 
     def _sizes(self, height: int, width: int, input_size: int) -> tuple[Size, Size]:
         """Return (h, w) after the first resize, and after the second one."""
-        side = max(height, width) if self.rule == "upper_bound" else min(height, width)
-        scaled = [max(1, round(length * input_size / side)) for length in (height, width)]
+        scale = input_size / (max(height, width) if self.rule == "upper_bound" else min(height, width))
+        # The factor is rounded first, as in the official code: half a pixel may go the other way.
+        scaled = [max(1, round(length * scale)) for length in (height, width)]
         h, w = (max(PATCH_SIZE, _nearest_multiple(length)) for length in scaled)
         return (scaled[0], scaled[1]), (h, w)
 

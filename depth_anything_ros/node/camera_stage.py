@@ -1,7 +1,8 @@
 """The stage after the network: what its depth means for one camera.
 
-Finds the image's CameraInfo, makes metres by the focal length and the configured or fitted scale, filters them, marks
-sky and what is out of range.
+Marks the sky, finds the image's CameraInfo, makes metres by the focal length and the configured or fitted scale,
+filters them, and marks what is out of range. Sky is +Inf from the start: its filling is no measurement, so no scale is
+fitted to it and no filter remembers it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
-from depth_anything_ros.node.scaling import Estimate, Scaling
+from depth_anything_ros.node.scaling import UNITLESS_REFUSAL, Estimate, Scaling
 from depth_anything_ros.settings import ENDLESS_COLOR_MAX_M, CameraSettings
 
 RAW_DEPTH = (
@@ -83,7 +84,7 @@ class CameraStage:
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
     ) -> FrameDepth:
         """Turn the model's outputs for one image, on any device, into what is published."""
-        depth = found.depth
+        depth = found.depth if found.sky is None else torch.where(found.sky, torch.inf, found.depth)
         said = FrameDepth(
             relative=depth if estimator.kind == "relative" else None,
             scale_invariant=depth if estimator.kind == "scale_invariant" else None,
@@ -91,11 +92,14 @@ class CameraStage:
             confidence=found.confidence,
         )
         if estimator.kind != "metric" and settings.alignment == "none":
+            self._health.alignment = None
+            self.scaling.skip(UNITLESS_REFUSAL)
             return said
         without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
         matched = frame.camera or self._match_camera(frame.header, depth, settings, without)
         camera = None if matched is None else matched[1]
         if estimator.needs_focal and camera is None:
+            self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
         depth = depth * _unit(estimator, depth, camera, settings)
         estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
@@ -105,10 +109,7 @@ class CameraStage:
         if metres is None:
             return said
         with frame.watch.time("filter"):
-            metres = self._smoothed(metres, estimate, settings)
-            if found.sky is not None:
-                metres = torch.where(found.sky, torch.inf, metres)
-            metres = clip_range(metres, settings)
+            metres = clip_range(self._smoothed(metres, estimate, settings), settings)
         return replace(
             said, metres=metres, camera=matched, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
         )

@@ -60,8 +60,8 @@ class FrameDepth:
 
     Attributes:
         relative: inverse depth without a unit, float32 (H, W) on any device; None from other models.
-        scale_invariant: depth up to a factor, float32 (H, W) on any device; from a model that needs a focal length
-            where there is none, too.
+        scale_invariant: depth up to a factor, float32 (H, W) on any device, +Inf in the sky; from a model that needs a
+            focal length where there is none, too.
         sky: bool (H, W) on any device, None from models that do not tell.
         confidence: float32 (H, W) on any device, 1 or more; None from models that do not tell.
         metres: float32 (H, W) on any device: scaled, filtered, clipped; sky is +Inf; None where depth has no scale.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stand_in import stand_in_image
 
 from depth_anything_ros.errors import ImageError
-from depth_anything_ros.model.preprocess import MEAN, STD, ResizeOnce
+from depth_anything_ros.model.preprocess import MEAN, STD, ResizeOnce, ResizeTwice
 from depth_anything_ros.model.registry import PATCH_SIZE
 from depth_anything_ros.settings import InputLimits
 
@@ -53,6 +53,20 @@ def official_length(length: int, other: int, input_size: int) -> int:
     scaled = max(input_size / length, input_size / other) * length
     nearest = int(np.round(scaled / 14) * 14)
     return nearest if nearest >= input_size else int(np.ceil(scaled / 14) * 14)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (784, 315, (504, 210)),  # 202.5 by fractions; the official factor, rounded to a float, makes a little more
+        (707, 784, (462, 504)),
+        (640, 480, (504, 378)),
+    ],
+)
+def test_half_pixels_are_rounded_as_the_official_factor_has_them(
+    height: int, width: int, expected: tuple[int, int]
+) -> None:
+    assert ResizeTwice().network_size(height, width, 504, NO_LIMITS) == expected
 
 
 sides, sizes = st.integers(1, 9000), st.integers(14, 1100)
