@@ -134,8 +134,8 @@ class FitSettings:
         min_scale, max_scale: limits of a metric model's scale.
         fit_shift: False fits the scale alone.
         max_shift: largest shift, as a share of the median depth; beyond it, the scale is fitted alone.
-        min_spread: smallest ratio of the agreeing samples' 90th to their 10th percentile of depth that tells the shift.
-        max_shift_error: largest standard error of the shift, as a share of the median depth, that tells the shift.
+        min_spread: smallest ratio of the agreeing samples' 90th to their 10th percentile of depth to fit the shift.
+        max_shift_error: largest standard error of the shift, as a share of the median depth, to keep it.
         trials: number of lines or planes that are tried.
         seed: of the trials. The same samples always give the same fit.
     """

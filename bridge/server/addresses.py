@@ -1,6 +1,6 @@
-"""Which addresses a stranger's URL must not reach, and what whoever runs the server allows beside.
+"""Which addresses a stranger's URL must not reach, and what the operator of the server allows in addition.
 
-Numbers and names alone: nothing is resolved or fetched here (`image_url`).
+Numbers and names only: nothing is resolved or fetched here (`image_url`).
 """
 
 from __future__ import annotations

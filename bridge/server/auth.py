@@ -40,7 +40,7 @@ def make_key(name: str) -> tuple[str, str]:
     key = secrets.token_urlsafe(32)
     line = f"{name} {digest_of(key.encode()).hex()}"
     if not KEY_LINE.fullmatch(line):
-        raise SettingsError(f"{name!r} is no name for a key: use up to 64 letters, digits and _ . @ -")
+        raise SettingsError(f"{name!r} is not a valid name for a key: use up to 64 letters, digits and _ . @ -")
     return key, line
 
 

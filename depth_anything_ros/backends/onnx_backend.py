@@ -23,6 +23,7 @@ from depth_anything_ros.errors import BackendError, ImageError, SettingsError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 
 logger = logging.getLogger(__name__)
+EXPORTER_LOG = "torch.onnx._internal.exporter"  # it warns that torchvision, which no network here needs, is missing
 
 OPSET = 18
 INPUT = "image"
@@ -240,6 +241,7 @@ def export_network(
     x = parity.probe_image(*size)
     parity.reference(network, x)  # computes the position embedding of this size, which is a constant in the export
     x = x.expand(2, -1, -1, -1) if dynamic_batch else x  # the exporter takes a batch of one for a constant
+    logging.getLogger(EXPORTER_LOG).setLevel(logging.ERROR)
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own code
         try:

@@ -519,6 +519,19 @@ def test_an_exported_file_takes_as_many_images_as_it_says(batch: int, exported: 
     assert parity.difference({"depth": torch.from_numpy(found)}, expected).within(parity.FP32_LIMIT)
 
 
+def test_an_export_of_the_demonstration_model_says_what_it_is_for(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(onnx_files, "DEMONSTRATION", ("toy", "hypersim"))
+    DepthEstimator.load("toy", "hypersim", exported, 56, "cpu")
+    assert "not for robots" in caplog.text
+
+
+def test_exporting_does_not_warn_of_libraries_that_no_network_here_needs(exported: Path) -> None:
+    assert exported.is_file()
+    assert not logging.getLogger("torch.onnx._internal.exporter._registration").isEnabledFor(logging.WARNING)
+
+
 def test_a_wrong_file_is_refused(exported: Path, tmp_path: Path) -> None:
     for encoder, dataset, said in (("vits", "hypersim", "encoder 'toy'"), ("toy", "vkitti", "dataset 'hypersim'")):
         with pytest.raises(CheckpointMismatch, match=f"says {said}, but '(vits|vkitti)' was asked for"):
