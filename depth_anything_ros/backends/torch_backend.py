@@ -19,7 +19,7 @@ from depth_anything_ros.backends.cuda_graphs import Run, graphs_on
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
-from depth_anything_ros.runtime.device import device_lock
+from depth_anything_ros.runtime.device import compute_fp32_in_full, device_lock
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ class TorchBackend:
             network, precision = to_half(network, device)
         self.precision = "fp32" if precision == "auto" else precision
         self.device = device
+        if device.type == "cuda" and self.precision == "fp32":
+            compute_fp32_in_full()
         self.network = network.set_precision(DTYPES[self.precision]).to(device)
         # The head is convolutions on tokens that arrive channels-last anyway: half its time on a CPU.
         self.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
