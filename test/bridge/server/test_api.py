@@ -396,7 +396,8 @@ def test_an_image_that_would_make_too_many_tokens_is_refused(http: httpx.Client)
     image = encoded(".png", np.zeros((100, 700, 3), np.uint8))
     query = "max_depth=1&model_input_size=1036"
     answer = http.post(f"/metric_depth?{query}", content=image, headers=headers("image/png"))
-    assert_error(answer, 422, "invalid_value")
+    assert_error(answer, 422, "image_size")
+    assert "take a smaller input size" in answer.json()["detail"]
 
 
 def test_an_undecodable_or_oversized_image_is_a_422(http: httpx.Client, jpeg: bytes) -> None:
