@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
@@ -190,6 +191,10 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
         ask("metric_depth", tmp_path / "none.png", max_depth=1.0, client=answers.client())
     with pytest.raises(ImageError, match="no file name"):
         ask("metric_depth", "a\0b.png", client=answers.client())
+    os.mkfifo(tmp_path / "pipe.png")  # nobody writes to it
+    for endless in (tmp_path / "pipe.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="not a regular file"):
+            ask("metric_depth", endless, client=answers.client())
     with pytest.raises(SettingsError, match="vits_hypersim_518"):
         ask("relative_depth", as_png(np.zeros((2, 2, 3), np.uint8)), client=answers.client(model="../../x"))
     assert answers.requests == []
