@@ -75,7 +75,7 @@ def test_a_data_url_is_a_url(client: httpx.Client, write: Callable[[str], str]) 
 
 def test_a_data_url_may_be_longer_than_an_address(client: httpx.Client) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
-    text = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", noise)[1]).decode()
+    text = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", noise)[1].tobytes()).decode()
     assert len(text) > 8192
     for send in ({"json": {"image_url": text}}, {"files": {"image_url": (None, text)}}):
         answer = client.post("/metric_depth", **send)
