@@ -37,7 +37,7 @@ demo: $(READY)
 test-fast: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --ignore=test/node --ignore=test/bridge \
 		--ignore=test/cli --ignore=test/backends --ignore=test/runtime --ignore=test/model/test_parity.py \
-		--ignore=test/test_floors.py --ignore=test/test_examples.py $(ARGS)
+		--ignore=test/test_floors.py --ignore=test/test_examples.py --ignore=test/test_gpu.py $(ARGS)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)

@@ -54,17 +54,17 @@ def _tensors(found: Any) -> list[Tensor]:
     return [value for value in values if isinstance(value, Tensor)]
 
 
-def cost_of(encoder: str, height: int, width: int) -> Cost:
+def cost_of(encoder: str, height: int, width: int, dataset: str = "hypersim") -> Cost:
     """Count one image of the network's input size, float32 (1, 3, height, width)."""
     counter, written = FlopCounterMode(display=False), WrittenValues()  # type: ignore[no-untyped-call]
     with torch.no_grad(), torch.device("meta"), counter:  # attention as two products, which the counter knows
-        _run(encoder, height, width)
+        _run(encoder, height, width, dataset)
     with torch.no_grad(), FakeTensorMode(), written:  # attention as on a CPU: its matrix of scores is never written
-        weights = _run(encoder, height, width)
+        weights = _run(encoder, height, width, dataset)
     return Cost(counter.get_total_flops(), weights, written.count)
 
 
-def _run(encoder: str, height: int, width: int) -> int:
-    network = build_model(encoder, "hypersim").eval()
+def _run(encoder: str, height: int, width: int, dataset: str) -> int:
+    network = build_model(encoder, dataset).eval()
     network(torch.empty(1, 3, height, width))
     return sum(weights.numel() for weights in network.parameters())

@@ -4,6 +4,8 @@ With `--weights random`, all carry the same random weights and take turns in one
 Accuracy is at 518x518, the one size at which both interpolate the position embedding alike; at any other size
 transformers departs from the official implementation, so the difference there says nothing.
 
+With `--dataset da3metric` and its kin, each backend against V2 of the same encoder, in milliseconds and in GFLOP/s.
+
 With `--weights demonstration`, the bundled trained model in rendered rooms at its own input size: every backend
 and precision against torch in fp32. Random weights say nothing about what rounding does to a trained network.
 """
@@ -23,15 +25,17 @@ from numpy.typing import NDArray
 
 from benchmarks import in_turn, median_ms, median_ratio, report, versions
 from benchmarks._backends import OURS, is_installed
+from benchmarks._counts import cost_of
 from benchmarks._pictures import picture
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.dinov2 import reset_parameters
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.model.registry import NATIVE_SIZE, PATCH_SIZE, dataset_spec, encoder_spec
-from depth_anything_ros.model.weights import DEMONSTRATION
+from depth_anything_ros.model.weights import DEMONSTRATION, UNTRAINED
 from depth_anything_ros.synthetic.camera import SyntheticCamera
 
 DATASET = "hypersim"
+FOCAL_PX = 600.0  # of a camera of 640x480 pixels; only models that need one look at it
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Depth: TypeAlias = NDArray[np.float32]
 Estimate: TypeAlias = Callable[[NDArray[np.uint8]], Depth]
@@ -50,10 +54,14 @@ def main(argv: list[str]) -> None:
         "--weights", nargs="+", choices=("random", "demonstration"), default=["random", "demonstration"]
     )
     parser.add_argument("--encoder", default="vits", help="of the random weights")
+    parser.add_argument("--dataset", default=DATASET, help="da3metric, da3mono, da3: against V2 of the same encoder")
     parser.add_argument("--repeats", type=int, default=7, help="measured rounds, after one that is not")
     parser.add_argument("--scenes", type=int, default=20, help="rooms for the demonstration model, one picture each")
     args = parser.parse_args(argv)
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        if args.dataset != DATASET:
+            measure_against_v2(args.encoder, args.dataset, device, args.repeats)
+            continue
         if "random" in args.weights:
             measure(args.encoder, device, args.repeats)
         if "demonstration" in args.weights:
@@ -95,6 +103,41 @@ def measure(encoder: str, device: str, repeats: int) -> None:
         image="640x480",
         repeats=repeats,
         results=results,
+    )
+
+
+def measure_against_v2(encoder: str, dataset: str, device: str, repeats: int) -> None:
+    """Compare a dataset's network on every backend with V2 of the same encoder in torch fp32, each at its own size."""
+    load = partial(DepthEstimator.load, encoder, checkpoint=UNTRAINED, device=device)
+    loaded = {f"v2 {REFERENCE}": load(DATASET, precision="fp32", backend="torch")}
+    for backend, precision in OURS[device]:
+        if is_installed(backend):
+            loaded[f"{backend} {precision}"] = load(dataset, precision=precision, backend=backend)
+    image = picture(480, 640)
+    sizes = {name: one.network_size(480, 640) for name, one in loaded.items()}
+    datasets = {name: DATASET if name.startswith("v2 ") else dataset for name in loaded}
+    gflop = {name: cost_of(encoder, *sizes[name], datasets[name]).flop / 1e9 for name in loaded}
+    times_s = in_turn({name: partial(one.estimate, image, focal_px=FOCAL_PX) for name, one in loaded.items()}, repeats)
+    report(
+        "estimator",
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+        versions=versions("torch", "numpy", *filter(is_installed, ("openvino", "onnxruntime"))),
+        weights="random",
+        encoder=encoder,
+        dataset=dataset,
+        image="640x480",
+        repeats=repeats,
+        results={
+            name: {
+                "network_size": "{}x{}".format(*sizes[name]),
+                "ms": median_ms(times_s[name]),
+                "gflop": round(gflop[name], 1),
+                "gflop_per_s": round(1e3 * gflop[name] / median_ms(times_s[name])),
+                "weight_mib": loaded[name].weight_bytes >> 20,
+            }
+            for name in loaded
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""Start the camera and the depth node, record what comes out, ask a bridge too, write it down, end everything."""
+"""Start the camera and the depth node, record what they publish, ask a bridge, and write the results."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def choose_model(args: argparse.Namespace) -> ModelSettings:
-    """The model asked for; else, for photographs, real weights that are here; else the demonstration model."""
+    """Return the model asked for; else real weights for photographs, if there are any; else the demonstration model."""
     base = ModelSettings(checkpoint=args.checkpoint, input_size=args.input_size, device=args.device, download=False)
     encoder, dataset = args.encoder, args.dataset
     if encoder is None and dataset is None:
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace, model: ModelSettings, photographs: list[Photog
 
 
 def record(args: argparse.Namespace, model: ModelSettings, photographs: list[Photograph], recorder: Recorder) -> None:
-    """Run camera and node until everything was shown and has a result, or frames fail, or time is up."""
+    """Run camera and node until every picture has a result, frames fail, or time is up."""
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
     folders = [args.out / photograph.name for photograph in photographs]

@@ -1,4 +1,4 @@
-"""One picture more: asked of a bridge, by the client, over HTTP."""
+"""One picture through a bridge, by the client, over HTTP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Answer:
-    """Depth float32 (H, W) in metres, and the time the answer took, the model loaded."""
+    """Depth float32 (H, W) in metres, and how long the answer took once the model was loaded."""
 
     depth: NDArray[np.float32]
     latency_ms: float
@@ -75,7 +75,7 @@ def wait_until_up(bridge: Child, client: DepthClient) -> None:
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on."""
+    """Return a free TCP port."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])

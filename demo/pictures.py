@@ -1,4 +1,4 @@
-"""What a result looks like: depth in colours, its error, the cloud from two sides, and everything on one sheet."""
+"""Pictures of results: depth in colours, its error, the cloud from two sides, and everything on one sheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node that listens to what comes out, and keeps some complete results."""
+"""The node that listens to all outputs and keeps some complete results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from depth_anything_ros.node.conversions import image_to_bgr
 INPUTS = {"image": (Image, "image")}
 TRUTH = {"truth": (Image, "depth/ground_truth")}
 OUTPUTS = {"depth": (Image, "depth_anything/depth/image"), "cloud": (PointCloud2, "depth_anything/points")}
-# Deep enough for what comes in while a frame is being scored.
+# Deep enough for the messages that arrive while a frame is being scored.
 CAMERA_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Sets of messages that still lack some; a frame that the depth node dropped never gets all of its own.
 MAX_INCOMPLETE = 50
@@ -31,7 +31,7 @@ MAX_INCOMPLETE = 50
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one frame.
+    """The results of one frame.
 
     Attributes:
         image: uint8 BGR (H, W, 3), as the camera sent it.
@@ -88,7 +88,7 @@ class Recorder(Node):
         return time.monotonic() - self._first_s if self._first_s is not None else 0.0
 
     def settled(self) -> bool:
-        """Whether the depth node has no frame in hand."""
+        """Whether the depth node is idle."""
         others = sum(count for name, count in self.counts.items() if name != "frames_received")
         return self.counts.get("frames_received") == others
 

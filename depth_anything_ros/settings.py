@@ -29,11 +29,10 @@ def own_input_size(dataset: str) -> int:
 
 @dataclass(frozen=True)
 class InputLimits:
-    """Caps on what the network is asked to look at.
+    """Limits on the network's input.
 
-    The official resize makes the *short* side `input_size`, so a tiny but very elongated image
-    becomes enormous (4000 x 1 pixels at 518: 2,072,000 x 518). These caps are checked on the
-    numbers alone, before anything is allocated.
+    Where the *short* side becomes `input_size`, a tiny but very elongated image becomes enormous (4000 x 1 pixels
+    at 518: 2,072,000 x 518). These caps are checked on the numbers alone, before anything is allocated.
     """
 
     max_aspect_ratio: float = 8.0
@@ -196,13 +195,14 @@ class CameraSettings:
     Attributes:
         max_depth: metres at the network's full output; None is the dataset's own.
         image_transport: `raw` or `compressed`.
+        undistort: rectify raw images before the network, see `messages.rectification`.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
         camera_info_any_frame: use CameraInfo of another frame_id where there is none of the image's.
         black_level, white_level: counts that are black and white in 16-bit images; 0 finds them (`LevelFinder`).
         process_every_frame: queue frames instead of taking the latest only.
         queue_size: how many frames wait at most when they are queued.
-        warm_up_width, warm_up_height: size of the images that are to come, in pixels. What is compiled for a
-            size is compiled before the first one; 0 leaves it to the first one.
+        warm_up_width, warm_up_height: expected size of the images, in pixels. Backends that compile for a size do so
+            before the first image; 0 leaves it to the first image.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
         min_range_m, max_range_m: depth outside is -Inf / +Inf in the image and missing in the cloud;
             None does not clip on that side.
@@ -210,25 +210,26 @@ class CameraSettings:
         cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
-        stale_after_s: input that has not come for so long is reported.
+        stale_after_s: input that stays away for longer is reported.
         jpeg_quality: of the compressed colour picture, 1 to 100.
-        scale, shift_m: `scale * depth + shift_m` is what a metric model's depth is taken for.
-        alignment: `none`; or what tells scale and shift frame by frame: `range`, `ground_plane`.
+        scale, shift_m: a metric model's depth is published as `scale * depth + shift_m`.
+        alignment: source of scale and shift for each frame: `none`, `range` or `ground_plane`.
         alignment_time_constant_s, alignment_hold_s: as in `AlignmentSettings`.
-        alignment_window_s: readings of a range sensor are used together for so long.
-        range_type: name in `parameters.RANGE_TYPES` of what comes on the topic `range`; None: nothing does.
+        alignment_window_s: readings of a range sensor are used together over this time.
+        range_type: type of the topic `range`, a name in `parameters.RANGE_TYPES`; None does not subscribe.
         range_extrinsics: `[x, y, z, roll, pitch, yaw]` of the range sensor in the camera's optical frame, metres and
             radians (`Transform.from_xyz_rpy`); None asks TF.
-        range_window_s: a reading belongs to an image whose stamp is at most so far from its own.
+        range_window_s: largest difference between the stamps of a reading and of its image.
         camera_height_m: of the optical centre above the ground; None is unknown.
         camera_pitch_rad, camera_roll_rad: how the camera is mounted, as in `ground_plane.fit_ground_plane`.
         temporal_filter_s: time constant of the smoothing over time; None does not smooth.
-        min_confidence: the cloud has no points whose confidence is less, for models that tell it; None takes all.
+        min_confidence: points of less confidence are left out of the cloud, for models that have one; None keeps all.
         edge_filter: no points between a foreground and its background.
     """
 
     max_depth: float | None = None
     image_transport: str = "raw"
+    undistort: bool = False
     rectified: bool = False
     camera_info_any_frame: bool = False
     black_level: int = 0
@@ -265,13 +266,13 @@ class CameraSettings:
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What concerns the node as a whole.
+    """Settings of the node as a whole.
 
     Attributes:
-        cameras: names of the cameras, which their topics and their own parameters begin with; one
-            camera without a name by default.
+        cameras: names of the cameras; their topics and their own parameters begin with them. By default there is
+            one camera without a name.
         autostart: configure and activate without being told to.
-        cpu_fallback: go on with the CPU where the device fails again and again.
+        cpu_fallback: switch to the CPU if the device keeps failing.
         stuck_after_s: an inference that takes longer is reported as stuck.
         snapshot_folder: where snapshots are written; None is `depth_anything_snapshots` in the ROS home.
         calibration_file: YAML with the cameras' scale and shift, read at the start and written by calibrations;
@@ -288,7 +289,7 @@ class NodeSettings:
 
 @dataclass(frozen=True)
 class BagSettings:
-    """What is written beside the images of a bag.
+    """What `depth_anything bag` writes beside the images.
 
     Attributes:
         cloud: write clouds, too.
@@ -316,12 +317,12 @@ class SyntheticCameraSettings:
     """What the synthetic camera shows, and how it is published.
 
     Attributes:
-        seed: draws the room, the camera and its way.
-        rate_hz: pictures a second, on the camera's way too: picture i is taken `i / rate_hz` seconds after the start.
+        seed: of the room, the camera and its path.
+        rate_hz: pictures a second: picture i shows the path `i / rate_hz` seconds after the start.
         width, height: of the pictures, in pixels.
         distortion: name in `synthetic.DISTORTIONS`.
-        device: where the rays are cast, as in `ModelSettings`. Not `auto`: CUDA draws other noise, and the same
-            seed is to give the same pictures on every machine.
+        device: where the rays are cast, as in `ModelSettings`. Not `auto`, because CUDA draws other noise: the same
+            seed gives the same pictures on every machine.
         encoding: of the published pictures, name in `conversions.FROM_BGR`.
         frame_id: of everything published.
         reliability: `best_effort`, as cameras have it, or `reliable`.

@@ -1,4 +1,4 @@
-"""Does the node stay as it is? `python -m soak --minutes 60`, or `make soak`: hours of frames and disturbances."""
+"""Soak test: does the node stay fast and small over hours of frames and disturbances? `python -m soak --minutes 60`."""
 
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 

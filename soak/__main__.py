@@ -27,7 +27,7 @@ from soak.observer import OTHER_PARAMETERS, USUAL_PARAMETERS, Observer
 from soak.verdict import Sample, drifts, medians
 
 START_S = 60.0
-# Disturbed, then calm; a sample at the end, when the reports' window of 10 s is calm altogether, and one 10 s before.
+# A disturbance, then calm. Samples are taken at the end, when all of the reports' 10 s window is calm, and 10 s before.
 DISTURBED_S, SETTLING_S, ROUND_S = 5.0, 5.0, 20.0
 Disturbance: TypeAlias = tuple[str, Callable[[], None], Callable[[], None]]  # name, beginning, end
 PARAMETERS = {"encoder": "toy", "checkpoint": "untrained", "input_size": 56, "backend": "torch"}
@@ -56,7 +56,7 @@ class Soak:
         return subprocess.Popen(command, stdout=self._log, stderr=self._log)
 
     def run(self, minutes: float) -> None:
-        """Wait for the first depth, then go round until the time is over or the node has died."""
+        """Wait for the first depth, then repeat rounds until time is up or the node has died."""
         self._spin(START_S, lambda: "latency_p50_ms" in self._observer.values)
         end_s = time.monotonic() + 60 * minutes
         while time.monotonic() < end_s and self._node.poll() is None:

@@ -43,4 +43,4 @@ def run(rate_hz: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="soak.camera", description=__doc__)
     parser.add_argument("--rate-hz", type=float, default=30.0)
-    run(parser.parse_known_args()[0].rate_hz)  # what else there is, is for ROS
+    run(parser.parse_known_args()[0].rate_hz)  # the rest is for ROS

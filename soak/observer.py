@@ -1,4 +1,4 @@
-"""The other side of the node's topics: who listens, what is disturbed, and what diagnostics say."""
+"""The node's counterpart: subscribes to its outputs, disturbs it, and reads its diagnostics."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ class Observer(Node):
             self._listening.append(self.create_subscription(kind, f"{NODE}/{topic}", count, 2, raw=True))
 
     def leave(self) -> None:
-        """Listen to nothing any more."""
+        """Unsubscribe from everything."""
         while self._listening:
             self.destroy_subscription(self._listening.pop())
 
     def enable(self, wanted: bool) -> None:
-        """Ask the node to work, or not to."""
+        """Enable or disable the node."""
         self._enable.call_async(SetBool.Request(data=wanted))
 
     def configure(self, values: dict[str, Any]) -> None:
-        """Ask the node to take other parameters."""
+        """Set parameters of the node."""
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
         self._set.call_async(SetParameters.Request(parameters=parameters))
 
     def send_malformed(self) -> None:
-        """Publish images that contradict themselves."""
+        """Publish images whose fields contradict each other."""
         for number in range(MALFORMED):
             self._images.publish(Image(width=320, height=240, step=10 + number, encoding="bgr8"))

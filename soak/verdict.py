@@ -1,4 +1,4 @@
-"""Whether memory and latency stayed flat: the last third of a run against the second, the first is free."""
+"""Whether memory and latency stayed flat: compares the last third of a run with the second; the first is warm-up."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def medians(values: Sequence[float | None]) -> list[float]:
 
 
 def drifts(samples: Sequence[Sample]) -> list[str]:
-    """Return what drifted upwards, or why nobody can tell."""
+    """Return what drifted upwards, or why it cannot be judged."""
     memory = _drift("memory", "MiB", medians([sample.memory_mib for sample in samples]), MEMORY_SHARE, MEMORY_MIB)
     latency = _drift("latency", "ms", medians([sample.latency_ms for sample in samples]), LATENCY_SHARE, LATENCY_MS)
     return [text for text in (memory, latency) if text]

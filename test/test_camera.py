@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bridge.client.cli import Cameras
 from depth_anything_ros.camera import CameraModel, image_size
 from depth_anything_ros.errors import CameraError
-from depth_anything_ros.offline.predict_run import CloudSettings
+from depth_anything_ros.offline.given_camera import GivenCamera
 
 PINHOLE = CameraModel(50.0, 60.0, 31.5, 23.25, 64, 48)
 # Each lens model with a mild lens that has a ray for every pixel.
@@ -169,7 +169,7 @@ def test_a_portrait_picture_has_the_focal_length_of_the_same_camera_in_landscape
 
 def test_predict_and_the_client_guess_the_same_camera_of_a_portrait_picture() -> None:
     guessed = CameraModel.from_fov(60.0, 480, 640)
-    assert CloudSettings(fov_deg=60.0).camera(480, 640) == Cameras(None, None).of(480, 640) == guessed
+    assert GivenCamera(fov_deg=60.0).of_picture(480, 640) == Cameras(None, None).of(480, 640) == guessed
 
 
 @pytest.mark.parametrize("fov_deg", [0.0, -1.0, 5e-324, 180.0, math.nan, math.inf])

@@ -106,6 +106,13 @@ def test_the_manifest_declares_every_module_that_the_node_and_the_launch_files_i
     assert {PACKAGE_OF.get(name, name) for name in imported} <= declared
 
 
+def test_the_manifest_declares_every_ros_package_that_the_tests_import(manifest: Package) -> None:
+    declared = {dependency.name for dependency in (*manifest.exec_depends, *manifest.test_depends)}
+    imported = {name for name in imported_modules("test") if re.search(r"_(msgs|srvs|interfaces|py)$|^tf2", name)}
+    assert {PACKAGE_OF.get(name, name) for name in imported} - {"rosidl_generator_py", "sensor_msgs_py"} <= declared
+    assert "sensor_msgs_py" in declared  # imported where it is there
+
+
 @OF_CATKIN
 @pytest.mark.parametrize("distribution", ["humble", "jazzy", "kilted"])
 def test_the_bridge_comes_with_pip_where_the_distribution_is_too_old_for_it(

@@ -34,7 +34,7 @@ GRID_ROWS = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train, or go on; write the weights, their SHA-256 and their figures. 130 after Ctrl-C, the state saved."""
+    """Train, or resume; write weights, SHA-256 and figures. Ctrl-C saves the state and returns 130."""
     args = build_parser().parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     trainer, state = make_trainer(args), args.out / "state.pt"
@@ -78,7 +78,7 @@ def make_trainer(args: argparse.Namespace) -> Trainer:
 
 
 def train(trainer: Trainer, state: Path) -> None:
-    """Do all steps that are left, with a progress bar, and save the state now and then."""
+    """Run the remaining steps with a progress bar, and save the state regularly."""
     bar = tqdm(total=trainer.recipe.steps, initial=trainer.step, unit="step", mininterval=1.0)
     saved_s, mean = time.monotonic(), 0.0
     with bar:

@@ -14,10 +14,10 @@ from depth_anything_ros.model.preprocess import normalise
 from depth_anything_ros.synthetic.ray_caster import SceneBatch, cast, stack_scenes
 from depth_anything_ros.synthetic.scenes import Range, SceneRanges, draw_scene, draw_way
 
-# Random streams start with a number of their own, so that no seed of one is a seed of another.
+# Every random stream starts with its own number, so the seeds of two streams never coincide.
 TRAINING_STREAM = 1
 FRAME_ASPECT = 640 / 480
-# A little wider than what the model is said to be good for: a network is worst at the edges of what it saw.
+# A little wider than the ranges that the model card states: a network is worst at the edges of its training data.
 RANGES = SceneRanges(
     room_m=Range(4.8, 9.5), camera_height_m=Range(0.88, 1.12), pitch_deg=Range(7.0, 17.0), focal_ratio=Range(0.72, 0.88)
 )
@@ -81,7 +81,7 @@ def camera_rays(rng: np.random.Generator, count: int, size: tuple[int, int]) -> 
 
 
 def photograph(colors: Tensor, generator: torch.Generator) -> Tensor:
-    """What cameras make of BGR (B, 3, h, w) in [0, 1]: exposure, white balance, gamma, blur, grain, 8 bits."""
+    """Simulate cameras on BGR (B, 3, h, w) in [0, 1]: exposure, white balance, gamma, blur, grain, 8 bits."""
 
     def drawn(low: float, high: float, *shape: int) -> Tensor:
         uniform = torch.rand(shape, generator=generator, device=colors.device)

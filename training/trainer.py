@@ -1,4 +1,4 @@
-"""The training loop: schedule, optimizers, and a state that can be picked up again."""
+"""The training loop: schedule, optimizers, and a state that can be resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the outcome, beside the code and the machine's arithmetic.
+    """Everything that determines the result, apart from the code and the machine's arithmetic.
 
     Attributes:
         stages: one after the other, from small pictures to large ones: most is learnt where steps are cheap. No

@@ -1,4 +1,4 @@
-"""How good a checkpoint is on rooms it has never seen, by the way every user goes: 640x480 in, metres out."""
+"""How good a checkpoint is on rooms it has never seen, through the public API: an image in, metres out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from demo.pictures import depth_pictures, sheet
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.metrics import DepthMetrics, evaluate_depth, mean_metrics
 from depth_anything_ros.model.weights import DEMONSTRATION
+from depth_anything_ros.settings import SyntheticCameraSettings
 from depth_anything_ros.synthetic.camera import SyntheticCamera
 from depth_anything_ros.synthetic.scenes import RANGES, SceneRanges
 
@@ -18,15 +19,22 @@ FIRST_SEED = 1_000_000
 
 
 def load(checkpoint: Path | None = None) -> DepthEstimator:
-    """The demonstration model, from a file or the bundled one, as exact as it gets."""
+    """Load the demonstration model, from a file or the bundled one, in float32 on the CPU."""
     return DepthEstimator.load(*DEMONSTRATION, checkpoint, device="cpu", precision="fp32", backend="torch")
 
 
-def score(estimator: DepthEstimator, first_seed: int, scenes: int, ranges: SceneRanges = RANGES) -> DepthMetrics:
-    """Mean scores over as many rooms, one picture each, without any alignment of scale."""
+def score(
+    estimator: DepthEstimator,
+    first_seed: int,
+    scenes: int,
+    ranges: SceneRanges = RANGES,
+    width: int = SyntheticCameraSettings.width,
+    height: int = SyntheticCameraSettings.height,
+) -> DepthMetrics:
+    """Mean scores over as many rooms, one picture of each, without any alignment of scale."""
     results = []
     for seed in range(first_seed, first_seed + scenes):
-        frame = SyntheticCamera(seed, ranges=ranges).frame()
+        frame = SyntheticCamera(seed, width, height, ranges=ranges).frame()
         results.append(evaluate_depth(estimator.estimate(frame.image_bgr).values, frame.depth))
     return mean_metrics(results)
 

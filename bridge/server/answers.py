@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable, Iterator
 
 from starlette.types import Message, Send
 
 from bridge.server.errors import InvalidValue, QueueFull
 
 # Handed over at once; the connection itself keeps up to 64 KiB before it makes its writer wait.
-PIECE_BYTES = 2**20
+PIECE_BYTES = 8 * 2**20
 SMALL_BYTES = 64 * 1024
 
 
@@ -80,37 +81,45 @@ class Reservation:
         self.resize(0)
 
 
-async def send_body(send: Send, message: Message, timeout_s: float) -> None:
+async def send_body(send: Send, message: Message, timeout_s: float, buffered_bytes: Callable[[], int]) -> None:
     """Send a message of an answer's body; return when the client has taken all but 64 KiB of it.
 
     In each `timeout_s` at least half of what is left has to be taken, so a large answer has time in proportion
     to the logarithm of its size.
 
+    Args:
+        buffered_bytes: tells how many bytes the connection holds that are not sent yet.
+
     Raises:
-        SlowReader: it was not.
+        SlowReader: the client takes too little.
     """
-    body = memoryview(message.get("body", b""))
+    body: bytes = message.get("body", b"")
     if len(body) <= SMALL_BYTES:
         await send(message)
-        return None
-    left_bytes = len(body)
+        return
+    unsent_bytes = len(body)
 
     async def send_pieces() -> None:
-        nonlocal left_bytes
-        for start in range(0, len(body), PIECE_BYTES):
-            piece = body if len(body) <= PIECE_BYTES else body[start : start + PIECE_BYTES]
+        nonlocal unsent_bytes
+        pieces: Iterable[bytes | memoryview] = [body] if len(body) <= PIECE_BYTES else _pieces(memoryview(body))
+        for piece in pieces:
             await send({"type": message["type"], "body": piece, "more_body": True})
-            left_bytes -= len(piece)
+            unsent_bytes -= len(piece)
         await send({"type": message["type"], "body": b"", "more_body": message.get("more_body", False)})
 
     sending = asyncio.ensure_future(send_pieces())
+    left_bytes = unsent_bytes
     try:
-        while True:
-            before_bytes = left_bytes
+        while not sending.done():
             await asyncio.wait({sending}, timeout=timeout_s)
-            if sending.done():
-                return sending.result()
-            if left_bytes * 2 > before_bytes or left_bytes == 0:
+            before_bytes, left_bytes = left_bytes, unsent_bytes + buffered_bytes()
+            if not sending.done() and left_bytes * 2 > before_bytes:
                 raise SlowReader
+        sending.result()
     finally:
         sending.cancel()
+
+
+def _pieces(body: memoryview) -> Iterator[memoryview]:
+    for start in range(0, len(body), PIECE_BYTES):
+        yield body[start : start + PIECE_BYTES]

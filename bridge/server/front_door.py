@@ -10,6 +10,7 @@ import asyncio
 import math
 from contextlib import nullcontext
 from functools import partial
+from typing import cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,7 +23,7 @@ from bridge.server.endpoints import OPEN_PATHS, WORK_PATHS
 from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, answer_for, error_response, log_failure
 from bridge.server.exchange import DEADLINE_HEADER, Exchange
 from bridge.server.metrics import Metrics
-from bridge.server.protocol import ABORT
+from bridge.server.protocol import TRANSPORT
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 
@@ -132,7 +133,7 @@ class FrontDoor:
                     headers["Connection"] = "close"
                 await exchange.send(message)
                 return
-            await send_body(exchange.send, message, self._settings.body_timeout_s)
+            await send_body(exchange.send, message, self._settings.body_timeout_s, partial(_buffered_bytes, exchange))
             exchange.mark_answered()
 
         return send
@@ -160,9 +161,19 @@ def _deadline_s(exchange: Exchange) -> float:
     return int(text[:10]) / 1000
 
 
+def _transport(exchange: Exchange) -> asyncio.Transport | None:
+    """The connection below, where `protocol` made it."""
+    return cast("asyncio.Transport | None", exchange.scope.get("state", {}).get(TRANSPORT))
+
+
+def _buffered_bytes(exchange: Exchange) -> int:
+    transport = _transport(exchange)
+    return 0 if transport is None else transport.get_write_buffer_size()
+
+
 async def _abort(exchange: Exchange) -> None:
     """Drop the connection: closing it would wait for the client to take the rest."""
-    abort = exchange.scope.get("state", {}).get(ABORT)
-    if abort is not None:
-        abort()
+    transport = _transport(exchange)
+    if transport is not None:
+        transport.abort()
         await wait_for_disconnect(exchange.receive)

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bridge.server.errors import BadRequest, BodyTooSlow, RequestError, error_response
 
-ABORT = "abort"  # in the `state` of a request's scope: drops its connection at once
+TRANSPORT = "transport"  # in the `state` of a request's scope: its connection's
 
 
 class DeadlineProtocol(H11Protocol):
@@ -32,7 +32,7 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.app_state = {**self.app_state, ABORT: transport.abort}  # uvicorn copies it into each scope
+        self.app_state = {**self.app_state, TRANSPORT: transport}  # uvicorn copies it into each scope
         self._watch_headers()
 
     def data_received(self, data: bytes) -> None:

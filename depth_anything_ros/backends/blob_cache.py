@@ -52,6 +52,9 @@ class BlobCache:
         path = self._folder / _name(key)
         try:
             with open_regular(path) as file:
+                if os.fstat(file.fileno()).st_size > self._max_bytes:
+                    logger.warning("%s is larger than all that is kept; it is made anew", path)
+                    return None
                 digest, blob = file.read(DIGEST_BYTES), file.read()
             os.utime(path)  # used just now
         except (InputError, OSError):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from depth_anything_ros.camera import CameraModel
     from depth_anything_ros.scale.fit import ScaleFit
 
 HELP = "fit a camera's scale and shift"
@@ -153,15 +152,18 @@ def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
     """Fit to the ground in every picture; return the fit with the median scale."""
     from depth_anything_ros.errors import FitRefused
     from depth_anything_ros.io.depth_files import read_depth
+    from depth_anything_ros.offline.given_camera import GivenCamera
     from depth_anything_ros.scale.ground_plane import fit_ground_plane
 
+    camera = GivenCamera(fx=args.fx, fy=args.fy, cx=args.cx, cy=args.cy)
     pitch, roll = math.radians(args.pitch), math.radians(args.roll)
     fits = []
     for path in _predictions(args.predicted):
         try:
             depth = read_depth(path, args.pred_scale)
-            camera = _camera(args, *depth.shape)
-            fits.append(fit_ground_plane(depth, camera, args.ground_plane, pitch_rad=pitch, roll_rad=roll))
+            height, width = depth.shape
+            model = camera.of_picture(width, height)
+            fits.append(fit_ground_plane(depth, model, args.ground_plane, pitch_rad=pitch, roll_rad=roll))
         except SettingsError:
             raise
         except InputError as error:
@@ -183,17 +185,3 @@ def _predictions(predicted: Path) -> Iterator[Path]:
         raise InputError(f"{predicted} does not exist")
     refuse_without_metres(predicted)
     yield from files_in(depth_folder(predicted), DEPTH_SUFFIXES) if predicted.is_dir() else [predicted]
-
-
-def _camera(args: argparse.Namespace, height: int, width: int) -> CameraModel:
-    from depth_anything_ros.camera import CameraModel, image_center
-
-    middle_x, middle_y = image_center(width, height)
-    return CameraModel(
-        fx=args.fx,
-        fy=args.fx if args.fy is None else args.fy,
-        cx=middle_x if args.cx is None else args.cx,
-        cy=middle_y if args.cy is None else args.cy,
-        width=width,
-        height=height,
-    )

@@ -37,6 +37,7 @@ EXTRA_NAMES = {"bridge": "bridge", "client": "client", "export": "onnx"}
 MIN_PYTHON = (3, 10)
 IMPORT_TIMEOUT_S = 120
 ROS_ROOT = Path("/opt/ros")
+MADE_FOR_NUMPY_1 = ("humble", "jazzy", "kilted")
 SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_BYTES = 2 * 64 * 2**20  # config/fastdds.xml: 64 MiB for the publisher, as much for a subscriber
 
@@ -200,8 +201,19 @@ def check_cv_bridge() -> Finding:
     """cv_bridge imports, or breaks as its compiled part does under another NumPy."""
     found = probe(CV_BRIDGE)
     if found.error:
-        return Finding("cv_bridge", "optional", f"{found.error}; the usual image encodings do without it")
+        advice = numpy_advice(installed_version("numpy"), sourced_ros(os.environ))
+        return Finding("cv_bridge", "optional", f"{found.error}; the usual image encodings do without it", advice)
     return Finding("cv_bridge", "ok", "imports")
+
+
+def numpy_advice(numpy: str | None, sourced: Path | None) -> str:
+    """Say how to get NumPy 1 back where the sourced ROS is compiled for it; empty elsewhere."""
+    if numpy is None or numpy.startswith("1.") or sourced is None or sourced.name not in MADE_FOR_NUMPY_1:
+        return ""
+    return (
+        f"{sourced.name} is made for NumPy 1, and this is NumPy {numpy}: "
+        "pip install -c constraints-numpy1.txt numpy opencv-python-headless"
+    )
 
 
 def check_checkpoints() -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from depth_anything_ros.cli._model_options import (
     add_level_arguments,
@@ -28,7 +28,8 @@ from depth_anything_ros.settings import ImageLimits
 
 if TYPE_CHECKING:
     from depth_anything_ros.estimator import DepthEstimator
-    from depth_anything_ros.offline.predict_run import CloudSettings, PredictRun
+    from depth_anything_ros.offline.given_camera import GivenCamera
+    from depth_anything_ros.offline.predict_run import PredictRun
     from depth_anything_ros.offline.prediction_folder import Manifest
 
 HELP = "depth for pictures and videos, as files"
@@ -69,27 +70,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_level_arguments(parser)
-    _add_cloud_arguments(parser)
+    _add_camera_arguments(parser)
 
 
-def _add_cloud_arguments(parser: argparse.ArgumentParser) -> None:
-    cloud = parser.add_argument_group("camera", "For clouds, and for metres of da3metric.")
-    cloud.add_argument(
+def _add_camera_arguments(parser: argparse.ArgumentParser) -> None:
+    camera = parser.add_argument_group("camera", "For clouds, and for metres of da3metric.")
+    camera.add_argument(
         "--fov",
         metavar="DEGREES",
         type=float,
         help="field of view along the longer side; default: EXIF data, else 60 degrees in clouds",
     )
     for name in ("fx", "fy"):
-        cloud.add_argument(f"--{name}", metavar="PIXELS", type=float, help="focal length, for pictures of one size")
+        camera.add_argument(f"--{name}", metavar="PIXELS", type=float, help="focal length, for pictures of one size")
     for name in ("cx", "cy"):
-        cloud.add_argument(f"--{name}", metavar="PIXELS", type=float, help="principal point; default: the middle")
-    cloud.add_argument("--stride", metavar="N", type=int, help="take every n-th row and column")
+        camera.add_argument(f"--{name}", metavar="PIXELS", type=float, help="principal point; default: the middle")
+    camera.add_argument(
+        "--stride", metavar="N", type=int, default=1, help="clouds take every n-th row and column; default: %(default)s"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict. Prints one line of JSON; returns 1 when a file could not be done, else 0."""
     from depth_anything_ros.estimator import DepthEstimator
+    from depth_anything_ros.offline.given_camera import GivenCamera
     from depth_anything_ros.offline.predict_run import PredictRun, usable_formats
     from depth_anything_ros.offline.prediction_folder import PredictionFolder
     from depth_anything_ros.offline.progress import say
@@ -97,16 +101,26 @@ def run(args: argparse.Namespace) -> int:
 
     share_cores(opencv_threads=0)  # here the network waits while files are read and written
     formats = usable_formats([name.strip() for name in args.formats.split(",")], args.dataset)
-    cloud, limits, max_depth_m = _cloud_settings(args), _limits(args), max_depth(args)
+    camera = GivenCamera(args.fov, args.fx, args.fy, args.cx, args.cy)
+    limits, max_depth_m = _limits(args), max_depth(args)
     check_levels(args)
     files, missing = _inputs(args.paths)
     estimator = DepthEstimator.from_settings(model_settings(args))
     say(*_remarks(args, formats, max_depth_m))
-    manifest = _manifest(args, estimator, max_depth_m, cloud, formats)
+    manifest = _manifest(args, estimator, max_depth_m, camera, formats)
     with PredictionFolder.open(args.out, manifest, overwrite=args.overwrite) as folder:
         names = folder.claim(files, overwrite=args.overwrite)
         levels = args.black_level, args.white_level
-        one = PredictRun(estimator, folder, formats, max_depth=max_depth_m, cloud=cloud, limits=limits, levels=levels)
+        one = PredictRun(
+            estimator,
+            folder,
+            formats,
+            max_depth=max_depth_m,
+            camera=camera,
+            stride=args.stride,
+            limits=limits,
+            levels=levels,
+        )
         say(*(f"failed: {file}: {reason}" for file, reason in missing.items()))
         one.outcome.failed.update(missing)
         return _run(one, names, args.out)
@@ -150,40 +164,31 @@ def _what_is_wrong(file: Path) -> str:
 def _limits(args: argparse.Namespace) -> ImageLimits:
     from depth_anything_ros.io.pictures import FILE_LIMITS
 
-    for name in ("max_pixels", "max_side"):
+    for name in ("max_pixels", "max_side", "stride"):
         if getattr(args, name) < 1:
             raise SettingsError(f"--{name.replace('_', '-')} must be 1 or more, got {getattr(args, name)}")
     return replace(FILE_LIMITS, max_pixels=args.max_pixels, max_side=args.max_side)
-
-
-def _cloud_settings(args: argparse.Namespace) -> CloudSettings:
-    from depth_anything_ros.offline.predict_run import CloudSettings
-
-    if args.fov is not None and args.fx is not None:
-        raise SettingsError("--fov and --fx exclude each other: give one of them")
-    options = {"fov_deg": args.fov, **{name: getattr(args, name) for name in ("fx", "fy", "cx", "cy", "stride")}}
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    return CloudSettings(**given)
 
 
 def _manifest(
     args: argparse.Namespace,
     estimator: DepthEstimator,
     max_depth_m: float | None,
-    cloud: CloudSettings,
+    camera: GivenCamera,
     formats: tuple[str, ...],
 ) -> Manifest:
     from depth_anything_ros.offline.prediction_folder import Manifest
 
     model = describe_model(args, estimator, max_depth_m)
     if estimator.needs_focal:
-        model["camera"] = cloud.describe_camera()
-    return Manifest(model, checkpoint=estimator.source, cloud=cloud.describe() if "ply" in formats else None)
+        model["camera"] = camera.describe()
+    cloud = {"stride": args.stride, **camera.describe()} if "ply" in formats else None
+    return Manifest(model, checkpoint=estimator.source, cloud=cloud)
 
 
 def _remarks(args: argparse.Namespace, formats: tuple[str, ...], max_depth_m: float | None) -> Iterator[str]:
     """Say what the results are where they may surprise."""
-    from depth_anything_ros.offline.predict_run import ASSUMED_FOV_DEG
+    from depth_anything_ros.offline.given_camera import ASSUMED_FOV_DEG
 
     given = args.fov is not None or args.fx is not None
     yield scale_remark(args, max_depth_m, "as given" if given else "that of each picture's EXIF data")

@@ -96,7 +96,7 @@ class CameraInfos:
         """
         newest_first = list(self._recent)[::-1]
         if not newest_first:
-            raise CameraError(f"waiting for CameraInfo on {self.topic}: depth is published, clouds need it")
+            raise CameraError(f"waiting for CameraInfo on {self.topic}: clouds need it")
         frame = frame_of(header)
         candidates = [kept for kept in newest_first if is_same_frame(kept.frame, frame)]
         if not candidates:

@@ -155,7 +155,7 @@ def _forget_pos_embeds(module: DINOv2, _: object) -> None:
 
 
 def reset_parameters(module: nn.Module, generator: torch.Generator) -> None:
-    """Fill every parameter from a seeded generator, at the scale of a trained network's activations."""
+    """Fill every parameter from a seeded generator. Activations stay in the range of a trained network's."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 1

@@ -30,8 +30,8 @@ class EncoderSpec:
         hub_size: size in the official repositories' names; None where no official weights exist.
         license: SPDX identifier of V2's weights.
         input_size: side the weights were trained for; the position embedding has (input_size / 14)^2 patches.
-        max_input_size: no larger one is given to the network, whatever is asked for; None has no limit.
-        gpu_batch: images at once on a GPU where the measurement of it begins; a power of two.
+        max_input_size: the network is given this much at most, whatever is asked for; None: no limit.
+        gpu_batch: images at once with which the measurement on a GPU starts; a power of two.
     """
 
     embed_dim: int

@@ -13,7 +13,7 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.node.camera_stage import CameraStage
-from depth_anything_ros.node.frame import WaitingFrame
+from depth_anything_ros.node.frame import Frame, WaitingFrame
 from depth_anything_ros.node.frame_input import FrameInput, InputTopics
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
@@ -84,6 +84,11 @@ class CameraPipeline:
         """(H, W) of the images that came, or are to come; None if nobody knows."""
         expected = self.settings.warm_up_height, self.settings.warm_up_width
         return self.image_size or (expected if all(expected) else None)
+
+    def decode(self, waiting: WaitingFrame) -> Frame:
+        """Read the image of a frame whose turn has come; rectify it if that is wanted. Raises InputError."""
+        frame = self.input.decode(waiting)
+        return self.stage.rectified(frame, self.settings) if self.settings.undistort else frame
 
     def open(self) -> None:
         """Offer the topics."""

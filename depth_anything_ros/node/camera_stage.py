@@ -20,7 +20,9 @@ from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.messages.camera_infos import CameraInfos
+from depth_anything_ros.messages.rectification import rectification_of
 from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
@@ -59,6 +61,24 @@ class CameraStage:
         if self._range_input is not None:
             self._range_input.destroy()
 
+    def rectified(self, frame: Frame, settings: CameraSettings) -> Frame:
+        """Return the frame without its lens's distortion, and the pinhole camera that is true for it.
+
+        Raises:
+            CameraError: no CameraInfo fits the image, or its lens cannot be rectified.
+        """
+        height, width = frame.image_bgr.shape[:2]
+        any_frame = settings.camera_info_any_frame
+        try:
+            _, camera = self._camera_infos.match(frame.header, width, height, rectified=False, any_frame=any_frame)
+        except CameraError as error:
+            raise CameraError(f"the image cannot be rectified, and undistort is set: {error}") from error
+        with frame.watch.time("conversion"):
+            rectification = rectification_of(camera)
+            picture = rectification(frame.image_bgr)
+        pinhole = rectification.camera
+        return replace(frame, image_bgr=picture, camera=(pinhole_info(pinhole, frame.header), pinhole))
+
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
     ) -> FrameDepth:
@@ -72,7 +92,7 @@ class CameraStage:
         )
         if estimator.kind != "metric" and settings.alignment == "none":
             return said
-        matched = self._match_camera(frame.header, depth, settings)
+        matched = frame.camera or self._match_camera(frame.header, depth, settings)
         camera = None if matched is None else matched[1]
         if estimator.needs_focal and camera is None:
             self._health.warn(f"no metres: {estimator.key} needs a focal length, and no CameraInfo fits the image")

@@ -128,6 +128,8 @@ def _check_together(prefix: str, camera: CameraSettings) -> None:
             f"parameter {prefix}white_level is {camera.white_level}; it must be more than {prefix}black_level, "
             f"{camera.black_level}"
         )
+    if camera.undistort and camera.rectified:
+        raise SettingsError(f"parameter {prefix}undistort is true; it is for raw images, and {prefix}rectified is true")
     if camera.alignment == "range" and camera.range_type is None:
         raise SettingsError(f"parameter {prefix}alignment is 'range'; it needs {prefix}range_type")
     if camera.alignment == "ground_plane" and camera.camera_height_m is None:

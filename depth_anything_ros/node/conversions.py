@@ -174,6 +174,15 @@ def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
     )
 
 
+def pinhole_info(camera: CameraModel, header: Header) -> CameraInfo:
+    """Make the CameraInfo of a camera without distortion: K and P are the same."""
+    k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
+    p = [camera.fx, 0.0, camera.cx, 0.0, 0.0, camera.fy, camera.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
+    info = CameraInfo(header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob")
+    info.d, info.k, info.r, info.p = [0.0] * 5, k, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], p
+    return info
+
+
 def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:
     """Make the CameraInfo that is true for an image of `camera`'s size, see `camera_infos.fields_for`."""
     fields = fields_for(info, camera)

@@ -45,11 +45,13 @@ class Frame:
         header: the message's own, reused for everything that is published.
         image_bgr: uint8 (H, W, 3).
         watch: how long each stage took so far.
+        camera: of an image that was rectified here, its pinhole camera; None leaves it to the CameraInfo.
     """
 
     header: Header
     image_bgr: NDArray[np.uint8]
     watch: Stopwatch
+    camera: MatchedCamera | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class InferenceWorker:
         cameras: in the order of their places in the queue.
         queue: where their frames wait.
         models: whose model is used, the one of the moment for each frame.
+        recovery: says when to try again after the device failed.
         on_device_lost: called in the worker's thread, each time that a device failed too often in a row.
     """
 
@@ -38,6 +39,7 @@ class InferenceWorker:
         cameras: Sequence[CameraPipeline],
         queue: FrameQueue[WaitingFrame],
         models: ModelHolder,
+        recovery: Recovery,
         on_device_lost: Callable[[DepthEstimator], None],
     ) -> None:
         self._cameras = list(cameras)
@@ -48,7 +50,7 @@ class InferenceWorker:
         self._thread: threading.Thread | None = None
         self._has_ended = False
         self._inferring_since_s: float | None = None
-        self.recovery = Recovery()
+        self._recovery = recovery
 
     def start(self) -> None:
         """Begin, with nothing waiting. Does nothing after `end`."""
@@ -74,12 +76,6 @@ class InferenceWorker:
             self._has_ended = True
         return self.stop(timeout_s)
 
-    def max_batch(self, estimator: DepthEstimator) -> int:
-        """How many cameras' frames are estimated together."""
-        if estimator.device.type != "cuda":
-            return 1
-        return min(len(self._cameras), encoder_spec(estimator.key.partition("_")[0]).gpu_batch)
-
     # The thread
 
     def _work(self) -> None:
@@ -88,12 +84,12 @@ class InferenceWorker:
 
     def _batch_limit(self) -> int:
         held = self._models.held
-        return 1 if held is None else self.max_batch(held.estimator)
+        return 1 if held is None else max_batch(held.estimator, len(self._cameras))
 
     def _process(self, waiting: list[tuple[CameraPipeline, WaitingFrame]]) -> None:
         """Take frames of one size through all stages, with the model of this moment. Nothing holds it afterwards."""
         held = self._models.held
-        if held is None or self.recovery.wait_s > 0:
+        if held is None or self._recovery.wait_s > 0:
             for camera, _ in waiting:
                 camera.health.counts.dropped += 1
             return
@@ -109,7 +105,7 @@ class InferenceWorker:
         for camera, frame in waiting:
             camera.health.frame_begun()
             try:
-                batch.append((camera, camera.input.decode(frame)))
+                batch.append((camera, camera.decode(frame)))
             except Exception as error:  # one frame is lost, whatever happened; the node is not
                 camera.health.frame_failed(error)
         return batch
@@ -128,7 +124,7 @@ class InferenceWorker:
         for camera, frame in batch:
             camera.image_size = frame.image_bgr.shape[0], frame.image_bgr.shape[1]
             frame.watch.add("network", time.monotonic() - start_s)
-        self.recovery.succeeded()
+        self._recovery.succeeded()
         return found
 
     def _infer(self, batch: Batch, estimator: DepthEstimator) -> DepthTensors:
@@ -152,8 +148,8 @@ class InferenceWorker:
     # A device that fails
 
     def _note_failure(self, error: Exception, estimator: DepthEstimator) -> None:
-        self.recovery.failed(describe(error))
-        if self.recovery.is_lost:
+        self._recovery.failed(describe(error))
+        if self._recovery.is_lost:
             self._on_device_lost(estimator)
 
     def problems(self, stuck_after_s: float) -> list[Problem]:
@@ -162,10 +158,17 @@ class InferenceWorker:
         since_s = self._inferring_since_s
         if since_s is not None and (taken_s := time.monotonic() - since_s) > stuck_after_s:
             found.append((Level.ERROR, f"the device is stuck: an inference has taken {taken_s:.0f} s so far"))
-        if failures := self.recovery.failures:
-            text = f"inference failed {failures} times in a row: {self.recovery.reason}"
-            found.append((Level.ERROR, f"{text}; next try in {self.recovery.wait_s:.1f} s"))
+        if failures := self._recovery.failures:
+            text = f"inference failed {failures} times in a row: {self._recovery.reason}"
+            found.append((Level.ERROR, f"{text}; next try in {self._recovery.wait_s:.1f} s"))
         is_active = any(camera.is_active for camera in self._cameras)
         if is_active and self._thread is not None and not self._thread.is_alive():
             found.append((Level.ERROR, "the thread that handles frames has ended: configure the node again"))
         return found
+
+
+def max_batch(estimator: DepthEstimator, cameras: int) -> int:
+    """Return how many cameras' frames are estimated together."""
+    if estimator.device.type != "cuda":
+        return 1
+    return min(cameras, encoder_spec(estimator.key.partition("_")[0]).gpu_batch)

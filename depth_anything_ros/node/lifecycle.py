@@ -1,4 +1,4 @@
-"""The ROS 2 node: its lifecycle, its parameters and the model they ask for, its services.
+"""The ROS 2 node: what it is made of, its lifecycle, its parameters and its services.
 
 Frames do not pass through here: what a camera consists of is in `camera_pipeline`, what happens to a frame in
 `inference_worker`.
@@ -30,10 +30,11 @@ from depth_anything_ros.node.frame_input import queue_size
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import FrameCounts, Level
 from depth_anything_ros.node.inference_worker import InferenceWorker
-from depth_anything_ros.node.model_holder import HeldModel, ModelHolder
+from depth_anything_ros.node.model_control import ModelControl
 from depth_anything_ros.node.parameter_table import warn_of_unknown
-from depth_anything_ros.node.parameters import HOW_TO_FETCH, MODEL_PARAMETERS, PARAMETERS
+from depth_anything_ros.node.parameters import MODEL_PARAMETERS, PARAMETERS
 from depth_anything_ros.node.process import run_node
+from depth_anything_ros.node.recovery import Recovery
 from depth_anything_ros.node.scaling import UNITLESS_REFUSAL
 from depth_anything_ros.node.snapshot_writer import SnapshotWriter
 from depth_anything_ros.settings import ModelSettings
@@ -83,22 +84,17 @@ class DepthAnythingNode(LifecycleNode):
         configuration.declare(self)
         self._configuration = configuration.read(self)
         warn_of_unknown(self, configuration.names_of_all(self._configuration.node.cameras))
-        self._load = load
-        self._models = ModelHolder(self._load_warm, self._on_model_swapped, self._on_model_failed)
-        self._model_problem = ""
         self._waits_for_activate = False  # since configuring failed
-        self._has_given_up = False  # the device, since a model was loaded
         self._enabled = True
+        settings, recovery = self._configuration.node, Recovery()
         self._cameras = self._make_cameras(queue := self._make_queue())
-        self._worker = InferenceWorker(self._cameras, queue, self._models, self._on_device_lost)
-        node = self._configuration.node
-        self._calibrator = Calibrator(self, self._cameras, node.calibration_file)
-        self._snapshots = SnapshotWriter(self, self._cameras, node.snapshot_folder)
+        self._calibrator = Calibrator(self, self._cameras, settings.calibration_file)
+        self._control = ModelControl(self, self._cameras, self._calibrator, recovery, load)
+        self._control.cpu_fallback = settings.cpu_fallback
+        self._models = self._control.models
+        self._worker = InferenceWorker(self._cameras, queue, self._models, recovery, self._control.on_device_lost)
+        self._snapshots = SnapshotWriter(self, self._cameras, settings.snapshot_folder)
         self._diagnostics = Diagnostics(self, self._cameras, self._models, self._status)
-        # What other threads find that concerns parameters is done by the executor's.
-        self._model_is_new = self.create_guard_condition(self._follow_model)
-        self._parameters_stale = self.create_guard_condition(self._show_running_model)
-        self._device_given_up = self.create_guard_condition(self._go_on_with_the_cpu)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._offer_services()
 
@@ -133,10 +129,7 @@ class DepthAnythingNode(LifecycleNode):
 
     def _status(self) -> Status:
         """State and problems of the node as a whole, for diagnostics."""
-        problems = self._worker.problems(self._configuration.node.stuck_after_s)
-        if self._model_problem:
-            level = Level.ERROR if self._models.held is None else Level.WARN
-            problems.insert(0, (level, self._model_problem))
+        problems = [*self._control.problems(), *self._worker.problems(self._configuration.node.stuck_after_s)]
         is_active = any(camera.is_active for camera in self._cameras)
         if self._waits_for_activate and self._models.held is not None and not is_active:
             problems.append((Level.WARN, f"configured, but not active: {self._command('activate')}"))
@@ -151,17 +144,10 @@ class DepthAnythingNode(LifecycleNode):
     @_logs_errors
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights, offer the topics, start the worker."""
-        try:
-            held = self._models.load(self._configuration.model)
-        except Exception as error:  # a device can fail in any way
-            self._model_problem = f"cannot load {self._configuration.model.key}: {describe(error)}"
+        if problem := self._control.load(self._configuration.model):
             self._waits_for_activate = True
-            self.get_logger().error(
-                f"{self._model_problem}\nThen: {self._command('configure')} && {self._command('activate')}"
-            )
+            self.get_logger().error(f"{problem}\nThen: {self._command('configure')} && {self._command('activate')}")
             return TransitionCallbackReturn.FAILURE
-        self._on_model_loaded(held)
-        self._follow_model()
         for camera in self._cameras:
             camera.open()
         self._worker.start()
@@ -203,8 +189,7 @@ class DepthAnythingNode(LifecycleNode):
         self._worker.stop(timeout_s=None)
         for camera in self._cameras:
             camera.close()
-        self._models.release()
-        self._model_problem = ""
+        self._control.release()
 
     def start(self) -> None:
         """Configure and activate, unless somebody else is to do that."""
@@ -218,7 +203,7 @@ class DepthAnythingNode(LifecycleNode):
         self._models.release()
         return self._worker.end(timeout_s) and self._models.join(timeout_s) and self._snapshots.join(timeout_s)
 
-    # Parameters and the model
+    # Parameters
 
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         values = {change.name: change.value for change in changes}
@@ -229,67 +214,12 @@ class DepthAnythingNode(LifecycleNode):
             self._configuration = configuration.changed(self._configuration, values)
         except SettingsError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self._control.cpu_fallback = self._configuration.node.cpu_fallback
         for camera in self._cameras:
             camera.settings = self._configuration.of_camera(camera.name)
         if values.keys() & MODEL_PARAMETERS.keys():
             self._models.request(self._configuration.model)
         return SetParametersResult(successful=True)
-
-    def _load_warm(self, settings: ModelSettings) -> DepthEstimator:
-        """Load a model that has seen images of the cameras' sizes: what is compiled for a size takes seconds."""
-        estimator = self._load(settings)
-        expected = dict.fromkeys(camera.expected_size for camera in self._cameras)
-        for height, width in (size for size in expected if size is not None):
-            for batch in range(1, self._worker.max_batch(estimator) + 1):
-                estimator.warm_up(height, width, batch)
-        return estimator
-
-    def _on_model_loaded(self, held: HeldModel) -> None:
-        self._model_problem = ""
-        self._has_given_up = False
-        self._worker.recovery.succeeded()
-        for camera in self._cameras:
-            camera.scaling.give_up("the model was changed")
-        estimator = held.estimator
-        backend = estimator.backend
-        self.get_logger().info(
-            f"running {estimator.key} on {estimator.device} with {backend.name} in {backend.precision}"
-        )
-
-    def _on_model_swapped(self, held: HeldModel) -> None:
-        self._on_model_loaded(held)
-        self._model_is_new.trigger()
-
-    def _on_model_failed(self, error: Exception, held: HeldModel) -> None:
-        self._model_problem = f"cannot load the model asked for, {held.estimator.key} stays: {describe(error)}"
-        self.get_logger().error(self._model_problem)
-        self._parameters_stale.trigger()
-
-    def _show_running_model(self) -> None:
-        """Set the parameters back to the model that runs, so that they tell the truth."""
-        held = self._models.held
-        if held is not None and not self._models.is_changing:
-            values = configuration.to_ros(held.settings).items()
-            what_runs = [(name, value) for name, value in values if name not in HOW_TO_FETCH]
-            self.set_parameters_atomically([Parameter(name, value=value) for name, value in what_runs])
-
-    def _follow_model(self) -> None:
-        if (held := self._models.held) is not None:
-            self._calibrator.follow(held.estimator.key)
-
-    def _on_device_lost(self, estimator: DepthEstimator) -> None:
-        is_due = self._configuration.node.cpu_fallback and not self._has_given_up
-        if is_due and estimator.device.type != "cpu":
-            self._has_given_up = True
-            self._device_given_up.trigger()
-
-    def _go_on_with_the_cpu(self) -> None:
-        """Ask for the same model on the CPU, by the parameters that say so to everybody."""
-        if self._configuration.model.device != "cpu":
-            self.get_logger().error(f"the device is given up, the CPU goes on: {self._worker.recovery.reason}")
-            # What a GPU was told to run with, a CPU may not have.
-            values = {"device": "cpu", "precision": "auto", "backend": "auto"}
-            self.set_parameters_atomically([Parameter(name, value=value) for name, value in values.items()])
 
     # Services
 
@@ -319,7 +249,7 @@ class DepthAnythingNode(LifecycleNode):
             response.success, response.message = False, UNITLESS_REFUSAL
         else:
             response.success, response.message = await self._calibrator.run(held.estimator.key)
-            self._follow_model()  # another may have taken over meanwhile
+            self._control.follow()  # another may have taken over meanwhile
             self.get_logger().info(f"calibration: {response.message}")
         return response
 

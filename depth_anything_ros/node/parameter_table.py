@@ -62,7 +62,8 @@ def declare_table(node: Node, table: Mapping[str, Parameter], defaults: Mapping[
             node.declare_parameter(name, float(given), _descriptor(parameter, default), ignore_override=True)
         else:
             node.declare_parameter(name, default, _descriptor(parameter, default))
-    _accept_whole_numbers(node, [name for name in table if isinstance(defaults[name] or table[name].unset, float)])
+    fractions = [name for name in table if isinstance(ros_default(table[name], defaults[name]), float)]
+    _accept_whole_numbers(node, fractions)
 
 
 def overrides_of(node: Node) -> dict[str, Any]:

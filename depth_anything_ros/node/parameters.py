@@ -73,6 +73,10 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "image_transport": Parameter(
         "raw subscribes to image, compressed to image/compressed.", choices=("raw", "compressed"), fixed=True
     ),
+    "undistort": Parameter(
+        "Rectify raw images with K and D of their CameraInfo before the network: depth, CameraInfo and cloud are those "
+        "of the largest pinhole view without holes. Images without a CameraInfo are dropped."
+    ),
     "rectified": Parameter("The images are rectified, so P of the CameraInfo describes them. Otherwise K and D do."),
     "camera_info_any_frame": Parameter(
         "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then."

@@ -6,12 +6,11 @@ The command line is in `cli.predict`, the folder of results in `prediction_folde
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from depth_anything_ros.camera import CameraModel, image_center
+from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, ImageError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
@@ -22,81 +21,12 @@ from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.model.registry import dataset_spec, network_spec
+from depth_anything_ros.offline.given_camera import GivenCamera
 from depth_anything_ros.offline.prediction_folder import FORMATS, PredictionFolder
 from depth_anything_ros.offline.progress import Progress, say
 from depth_anything_ros.settings import ImageLimits
 
-ASSUMED_FOV_DEG = 60.0
 FORMATS_OF_METRES = ("png", "ply")
-
-
-@dataclass(frozen=True)
-class CloudSettings:
-    """How points are made of depth.
-
-    Attributes:
-        stride: take every n-th row and column.
-        fov_deg: field of view along a picture's longer side, for pictures of any size. Without it and `fx`, the focal
-            length is that of the picture's EXIF data, or `ASSUMED_FOV_DEG` where there is none.
-        fx, fy: focal lengths in pixels, in place of `fov_deg`; they hold for pictures of one size. Without `fy`
-            it is the same as `fx`.
-        cx, cy: principal point in pixels; None is the middle of the picture.
-
-    Raises:
-        SettingsError: a number that cannot be one of a camera, or `fy`, `cx` or `cy` without `fx`.
-    """
-
-    stride: int = 1
-    fov_deg: float | None = None
-    fx: float | None = None
-    fy: float | None = None
-    cx: float | None = None
-    cy: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.stride < 1:
-            raise SettingsError(f"the stride must be 1 or more, got {self.stride}")
-        if self.fov_deg is not None and not 0 < self.fov_deg < 180:
-            raise SettingsError(f"the field of view must be between 0 and 180 degrees, got {self.fov_deg:g}")
-        if self.fx is None and (self.fy, self.cx, self.cy) != (None, None, None):
-            raise SettingsError("fy, cx and cy need fx")
-        for name in ("fx", "fy"):
-            focal_px = getattr(self, name)
-            if focal_px is not None and not 0 < focal_px < math.inf:
-                raise SettingsError(f"{name} must be a positive number of pixels, got {focal_px:g}")
-        for name in ("cx", "cy"):
-            if not math.isfinite(getattr(self, name) or 0.0):
-                raise SettingsError(f"{name} must be a number of pixels, got {getattr(self, name)}")
-
-    @property
-    def tells_focal(self) -> bool:
-        """Whether the focal length is given, for every picture."""
-        return self.fov_deg is not None or self.fx is not None
-
-    def describe(self) -> dict[str, float | int | None]:
-        """Return what the clouds of one folder have in common."""
-        return {"stride": self.stride, **self.describe_camera()}
-
-    def describe_camera(self) -> dict[str, float | int | None]:
-        """Return what was given of the camera."""
-        if self.fx is None:
-            return {"fov_deg": self.fov_deg}
-        return {"fx": self.fx, "fy": self.fy, "cx": self.cx, "cy": self.cy}
-
-    def camera(self, width: int, height: int, exif_focal_px: float | None = None) -> CameraModel:
-        """Return the camera of a picture of this size in pixels, whose EXIF data tell this focal length."""
-        fx = exif_focal_px if self.fx is None and self.fov_deg is None else self.fx
-        if fx is None:
-            return CameraModel.from_fov(self.fov_deg or ASSUMED_FOV_DEG, width, height)
-        middle_x, middle_y = image_center(width, height)
-        return CameraModel(
-            fx=fx,
-            fy=fx if self.fy is None else self.fy,
-            cx=middle_x if self.cx is None else self.cx,
-            cy=middle_y if self.cy is None else self.cy,
-            width=width,
-            height=height,
-        )
 
 
 @dataclass
@@ -133,6 +63,8 @@ class PredictRun:
 
     Args:
         max_depth: metres at the network's full output; None for models whose depth does not depend on one.
+        camera: of the pictures, for clouds and for models that need the focal length.
+        stride: clouds take every n-th row and column.
         limits: of pictures and videos.
         levels: black and white of 16-bit pictures, in counts; 0 finds them.
     """
@@ -144,7 +76,8 @@ class PredictRun:
         formats: Sequence[str],
         *,
         max_depth: float | None = None,
-        cloud: CloudSettings | None = None,
+        camera: GivenCamera | None = None,
+        stride: int = 1,
         limits: ImageLimits = FILE_LIMITS,
         levels: tuple[int, int] = (0, 0),
     ) -> None:
@@ -152,7 +85,8 @@ class PredictRun:
         self.folder = folder
         self.formats = tuple(formats)
         self.max_depth = max_depth
-        self.cloud = cloud or CloudSettings()
+        self.camera = camera or GivenCamera()
+        self.stride = stride
         self.limits = limits
         self.levels = levels
         self._remark = SayOnce(say)
@@ -237,9 +171,8 @@ class PredictRun:
         if kind == "confidence":
             assert depth.confidence is not None
             return encode_npy(depth.confidence)
-        stride = self.cloud.stride
-        points = self._camera(picture).back_project(values, stride=stride)
-        return encode_ply(points, picture.pixels[::stride, ::stride])
+        points = self._camera_of(picture).back_project(values, stride=self.stride)
+        return encode_ply(points, picture.pixels[:: self.stride, :: self.stride])
 
     def _color_range(self, depth: DepthMap) -> tuple[float, float]:
         """Return the values shown as near and as far: 0 and `max_depth`; without one, the picture's own range."""
@@ -252,20 +185,20 @@ class PredictRun:
         """Return the focal lengths for a model that needs them. Raises CameraError: nothing tells them."""
         if not self.estimator.needs_focal:
             return None
-        if not self.cloud.tells_focal and picture.focal_px is None:
+        if not self.camera.tells_focal and picture.focal_px is None:
             raise CameraError(
                 "metres follow from the focal length, which its EXIF data do not tell: give --fov or --fx"
             )
-        camera = self._camera(picture)
+        camera = self._camera_of(picture)
         return camera.fx, camera.fy
 
-    def _camera(self, picture: Picture) -> CameraModel:
+    def _camera_of(self, picture: Picture) -> CameraModel:
         height, width = picture.pixels.shape[:2]
-        if self.cloud.fx is not None:
+        if self.camera.fx is not None:
             size = self.folder.camera_size(width, height)
             if size != (width, height):
                 raise CameraError(
                     f"the picture is {width}x{height}; the intrinsics are for {size[0]}x{size[1]}, the first picture's "
                     "size. Use another folder for pictures of another size, or give --fov in place of --fx"
                 )
-        return self.cloud.camera(width, height, picture.focal_px)
+        return self.camera.of_picture(width, height, picture.focal_px)

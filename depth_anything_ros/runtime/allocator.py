@@ -16,11 +16,11 @@ _POLICY = {
 def keep_freed_memory() -> bool:
     """Let freed memory stay with the process instead of going back to the kernel.
 
-    Every frame allocates and frees the same tens of megabytes. Given back, they have to be faulted
-    in again page by page, which costs more than the work done in them: building a 640x480 cloud took
-    8 ms instead of 2 ms. The price is a resident set that stays at its peak.
+    Every frame allocates and frees the same tens of megabytes. If they went back to the kernel, each page would fault
+    again, which costs more than the work itself: a 640x480 cloud took 8 ms instead of 2 ms. The price is a resident
+    set that stays at its peak.
 
-    Returns False where the C library does not take all of it (mallopt is glibc's).
+    Returns False where the C library does not accept every setting (mallopt is glibc's).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -31,7 +31,7 @@ def keep_freed_memory() -> bool:
 
 
 def trim_freed_memory() -> bool:
-    """Give freed memory back to the kernel after all, once. Returns whether there was any to give."""
+    """Give freed memory back to the kernel, once. Returns whether there was any."""
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (AttributeError, OSError, TypeError):

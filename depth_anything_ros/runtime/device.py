@@ -12,7 +12,7 @@ import torch
 from depth_anything_ros.errors import DeviceError, OutOfMemory
 from depth_anything_ros.runtime.allocator import trim_freed_memory
 
-# What the CPU's allocator, the CUDA runtime and cuBLAS say in a plain RuntimeError.
+# Out-of-memory messages of the CPU's allocator, the CUDA runtime and cuBLAS, which raise a plain RuntimeError.
 PLAIN_MEMORY_ERRORS = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -50,7 +50,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
 
 
 def free_unused_memory() -> None:
-    """Give back what a model left behind once nothing refers to it: the device's cache and the C library's."""
+    """Return unused memory of deleted models to the system: the device's cache and the C library's heap."""
     gc.collect()
     if torch.cuda.is_available():
         empty_cache()
@@ -63,8 +63,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     return any(words in str(error) for words in PLAIN_MEMORY_ERRORS)
 
 
-# Held while anything is captured or cached memory is given back, on whatever device: torch gives that of all
-# devices back together, and fails where one of them captures.
+# Held while a CUDA graph is captured or cached memory is released, on any device: torch releases the memory of all
+# devices together, and fails if one of them is capturing.
 _capturing = threading.Lock()
 
 
@@ -81,13 +81,13 @@ def device_lock(device: torch.device) -> threading.RLock:
 
 
 def empty_cache() -> None:
-    """Give the memory that torch keeps for later back, on all devices."""
+    """Release the memory that torch keeps for reuse, on all devices."""
     with _capturing:
         torch.cuda.empty_cache()
 
 
 def available_devices() -> list[str]:
-    """Every CUDA device, or the CPU where there is none."""
+    """Return every CUDA device, or the CPU if there is none."""
     if not torch.cuda.is_available():
         return ["cpu"]
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]

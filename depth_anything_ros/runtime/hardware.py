@@ -1,4 +1,4 @@
-"""What a model runs on, and how much memory it takes: for people to read."""
+"""The processor's name and the memory in use, for logs and diagnostics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def hardware_name(device: torch.device) -> str:
 
 
 def resident_bytes() -> int | None:
-    """Return the memory this process has in RAM; None where the system does not tell."""
+    """Return this process's resident memory; None where the system does not say."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:

@@ -65,10 +65,11 @@ def explain(error: ImportError, program: Program) -> str:
     """Say why a program's modules cannot be imported, and what to do."""
     if program.module.startswith("bridge") and (other := other_bridge()):
         return f"{other} hides this project's package `bridge`: rename it, or take its folder out of PYTHONPATH"
-    if error.name == "rclpy":
-        return "rclpy is missing: source the setup.bash of a ROS 2; or, without a ROS, pip install '.[core,ros]'"
     if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is missing: pip install '.[{program.extra}]'; `depth_anything doctor` says what else is"
+        ros = "source the setup.bash of a ROS 2; without one, " if "ros" in program.extra else ""
+        return (
+            f"{error.name} is missing: {ros}pip install '.[{program.extra}]'; `depth_anything doctor` says what else is"
+        )
     return f"{error}; `depth_anything doctor` says what is missing"
 
 

@@ -1,8 +1,8 @@
 """How many threads this process computes with, and how they wait: choices for programs, never made by importing.
 
 A network gets every physical core the process may use, and everything else one thread: what converts
-images and encodes answers runs beside the network, and would only take its cores away. So does a renderer:
-its loops are short, and a second thread that has to wait for a shared core costs more than it gains.
+images and encodes answers runs beside the network, and would only take its cores away. A renderer gets one
+thread too: its loops are short, and waiting for a second thread on a shared core costs more than it gains.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ CGROUP = Path("/sys/fs/cgroup")
 def let_waiting_threads_sleep() -> None:
     """Let threads that wait for the others of a parallel loop sleep, not spin. Call it before torch is imported.
 
-    A spinning thread takes a core from whatever else runs, and on a core that is shared the loop's other threads wait
-    for one that got no time. Child processes inherit the choice; a user's own setting stays.
+    A spinning thread takes a core from other work. On shared cores it even takes the time of the thread that it
+    waits for. Child processes inherit the choice; a user's own setting stays.
     """
     for name, value in SLEEP_WHILE_WAITING.items():
         os.environ.setdefault(name, value)
@@ -39,7 +39,7 @@ def share_cores(processes: int = 1, opencv_threads: int = 1, torch_threads: int 
     import cv2
     import torch
 
-    if OPENMP_VARIABLE not in os.environ:  # else whoever started the process has chosen, and torch follows
+    if OPENMP_VARIABLE not in os.environ:  # otherwise the user has chosen, and torch follows
         torch.set_num_threads(torch_threads or max(1, available_cores() // processes))
     if torch.get_num_interop_threads() != 1:
         try:

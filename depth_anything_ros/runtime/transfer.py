@@ -1,7 +1,7 @@
 """Images to the device, depth back to the host: one copy each way, through pinned memory where the device is a GPU.
 
-Pinned blocks come from torch's own pool: it keeps them, and gives none away again before the copy that
-uses it is done. So nothing here waits for an upload.
+Pinned blocks come from torch's own pool, which does not reuse a block before the copy that uses it is done. So
+nothing here waits for an upload.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def upload(images_bgr: Sequence[NDArray[np.uint8]], device: torch.device) -> Ten
     On a CPU a single image is a view of the caller's memory where torch can have one.
     """
     if device.type == "cuda":
-        with torch.cuda.device(device):  # else pinning would set up the first GPU, too
+        with torch.cuda.device(device):  # otherwise pinning would also initialise the first GPU
             staging = torch.empty((len(images_bgr), *images_bgr[0].shape), dtype=torch.uint8, pin_memory=True)
         return stage(images_bgr, staging).to(device, non_blocking=True)
     if len(images_bgr) > 1:

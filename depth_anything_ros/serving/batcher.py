@@ -1,4 +1,4 @@
-"""Requests that arrive together for one model on one device, put through it together.
+"""Batching: requests for one model on one device that arrive together run together.
 
 Batches are 1, 2, 4, ... images: as many shapes as were warmed up, and no more.
 """
@@ -27,21 +27,21 @@ logger = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 EstimateBatch = Callable[[Sequence[Image], Sequence[float | None], Sequence[Focal | None]], list[DepthMap]]
-WORTH_IT = 1.05  # a batch twice as large has to bring so many times the images a second
-MEASURED_SIZE = (480, 640)  # of images whose batches are measured; what the network gets hardly depends on it
+WORTH_IT = 1.05  # a batch twice as large is taken if it computes this many times the images a second
+MEASURED_SIZE = (480, 640)  # of the images that are measured; the network's input hardly depends on it
 MEASURED_RUNS = 5
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How many images at once are worth it, and how long one alone takes, in seconds."""
+    """The largest batch that pays, and the time of one image alone, in seconds."""
 
     max_batch: int = 1
     latency_s: float = 0.0
 
 
 class Executor(Protocol):
-    """As in `concurrent.futures`: runs functions later, one at a time."""
+    """Runs functions later, one at a time, as `concurrent.futures.Executor` does."""
 
     def submit(self, fn: Callable[[], None], /) -> Any: ...
 
@@ -113,7 +113,7 @@ class Batcher:
             del batch  # its images would stay until the next
 
     def _next_batch(self) -> list[_Request]:
-        """Take the next batch out of the queue. None left: an empty one, and the next request starts anew."""
+        """Take the next batch out of the queue; an empty one if nothing waits."""
         with self._arrival:
             while group := self._oldest_group():
                 left_s = group[0].arrived_s + self._patience_s - self._clock()
@@ -129,7 +129,7 @@ class Batcher:
             return []
 
     def _oldest_group(self) -> list[_Request]:
-        """All that have the oldest request's shape, in the order of their arrival."""
+        """Return the requests that have the oldest one's shape, in order of arrival."""
         self._waiting = deque(request for request in self._waiting if not request.future.cancelled())
         return [request for request in self._waiting if request.image.shape == self._waiting[0].image.shape]
 
@@ -191,7 +191,7 @@ def find_plan(time_s: Callable[[int], float], start: int, limit: int) -> BatchPl
 
 
 def measure_plan(estimator: DepthEstimator, limit: int) -> BatchPlan:
-    """Measure on a GPU, which warms it up for every batch that is tried. On a CPU it is one image, unmeasured.
+    """Measure batches on a GPU, which also warms it up. A CPU gets one image at a time, unmeasured.
 
     Raises:
         OutOfMemory: there is no room for one image.

@@ -71,7 +71,7 @@ class ModelCache:
 
     @property
     def max_batch(self) -> int:
-        """How many images for one device are worth submitting at once: 1 without a GPU."""
+        """How many images it pays to submit at once for one device: 1 without a GPU."""
         has_gpu = any(_is_gpu(device) for device in self._devices)
         return self._settings.max_batch if has_gpu else 1
 
@@ -91,7 +91,7 @@ class ModelCache:
 
     @contextmanager
     def acquire(self, settings: ModelSettings) -> Iterator[DepthEstimator]:
-        """Yield the model of these settings, loaded first if it is not there. It is not evicted while in use.
+        """Yield the model of these settings, loading it if needed. It is not evicted while in use.
 
         Raises:
             DepthAnythingError: what `DepthEstimator.load` raises; every thread that waited for the
@@ -107,7 +107,7 @@ class ModelCache:
         max_depth: float | None = None,
         focal_px: Focal | None = None,
     ) -> Future[DepthMap]:
-        """Ask the model of these settings for an image's depth, loading it first if need be.
+        """Submit an image to the model of these settings, loading the model if needed.
 
         On a GPU the image joins a batch, and leaves it when the future is cancelled in time; on a CPU its
         depth is estimated here and now. What `DepthEstimator.estimate` raises, the future raises.
@@ -127,7 +127,7 @@ class ModelCache:
 
     @contextmanager
     def _in_use(self, settings: ModelSettings) -> Iterator[_Entry]:
-        """Yield the entry of these settings, made if it is not there, and count a user of it meanwhile."""
+        """Yield the entry of these settings, making it if needed, and count a user while it is held."""
         with self._lock:
             device = self._choose_device(settings.device)
             self._in_flight[device] = self._in_flight.get(device, 0) + 1

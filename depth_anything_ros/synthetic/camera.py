@@ -21,12 +21,12 @@ from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.synthetic.ray_caster import SceneBatch, cast, stack_scenes
 from depth_anything_ros.synthetic.scenes import RANGES, SceneRanges, draw_scene, draw_way
 
-# Random streams start with a number of their own: no camera's seed draws a room that training saw.
+# Camera, training and validation each have a random stream: no camera's seed draws a room that training saw.
 CAMERA_STREAM = 0
 DISTORTIONS: dict[str, tuple[float, ...]] = {"none": (), "plumb_bob": (-0.12, 0.02, 0.0005, -0.0005, 0.0)}
 BLUR_SIGMA_PX = 0.6
 NOISE = 0.01  # standard deviation, of full scale
-CHUNK_PIXELS = 1 << 15  # what is worked on at a time stays in the cache
+CHUNK_PIXELS = 1 << 15  # small enough for the processor's cache
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def render(
 
 
 def expose(colors: Tensor, generator: torch.Generator) -> Tensor:
-    """Colours (3, H, W), BGR from 0 -> what a sensor makes of them: mild blur, noise, uint8 (H, W, 3)."""
+    """Colours (3, H, W), BGR, 0 is black -> a sensor's image: blurred, noisy, uint8 (H, W, 3)."""
     offsets = torch.arange(-1, 2, device=colors.device)
     weights = torch.exp(-(offsets**2) / (2 * BLUR_SIGMA_PX**2))
     kernel = torch.outer(weights, weights)

@@ -35,7 +35,7 @@ DOOR_HALF_WIDTH_M, DOOR_HEIGHT_M, SKIRTING_M = 0.45, 2.0, 0.1
 NOISE_TABLE = 64
 NOISE_SEED = 0
 TOP_TOLERANCE = 1e-4  # of a cylinder's half height
-LAMP_REACH_M = 6.0  # where a surface gets half of what it gets close to the lamp
+LAMP_REACH_M = 6.0  # distance at which the lamp's light has fallen to half
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _enter_sphere(offset: Tensor, direction: Tensor, radius: Tensor) -> Tensor:
 
 
 def _enter_cylinder(offset: Tensor, direction: Tensor, halves: Tensor) -> Tensor:
-    """Upright: a circle in the plane, cut by the slab between bottom and top."""
+    """An upright cylinder: a circle in the plane, cut by the slab between bottom and top."""
     (x, y, z), (dx, dy, dz), radius = offset, direction, halves[0]
     a = dx * dx + dy * dy
     b = x * dx + y * dy
@@ -245,7 +245,7 @@ def value_noise(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def lamp_light(scenes: SceneBatch, points: Tensor, normals: Tensor) -> Tensor:
-    """Light (B, P) at points: what comes from everywhere, and from the lamp where nothing stands between."""
+    """Light (B, P) at points: ambient light, and the lamp's where nothing blocks it."""
     start = points + NUDGE_M * normals
     to_lamp = scenes.lamp.T[:, :, None] - start
     free = object_distances(scenes, start, to_lamp).amin(dim=1) > 1.0

@@ -23,7 +23,7 @@ FLOOR, CEILING, FIRST_WALL = 0, 1, 2
 SURFACES = 6
 BOXES, SPHERES, CYLINDERS = 5, 2, 2
 OBJECTS = BOXES + SPHERES + CYLINDERS
-NOWHERE = (0.0, 0.0, -100.0)  # where an object is that a room does not have
+NOWHERE = (0.0, 0.0, -100.0)  # place of objects that a room does not have
 
 BOX_SIZES_M = ((0.4, 0.4, 0.4), (0.8, 0.4, 0.8), (0.8, 0.8, 0.4), (0.4, 0.4, 1.2))
 SPHERE_RADII_M = (0.2, 0.35)
@@ -117,7 +117,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Way:
-    """A camera's smooth way through a room: circles of different pace, so that it never jumps and rarely repeats.
+    """A camera's smooth path through a room: a sum of circles with different periods.
 
     Attributes:
         middle: (x, y) in metres. radius_m: how far from it the way leads.
@@ -185,7 +185,7 @@ def draw_way(rng: np.random.Generator, scene: Scene, ranges: SceneRanges = RANGE
 
 
 def _place_objects(rng: np.random.Generator, size: Array, ranges: SceneRanges) -> tuple[Array, Array, Array]:
-    """Stand objects on the floor, apart from each other, from the walls and from the camera's way."""
+    """Place objects on the floor, clear of each other, of the walls and of the camera's path."""
     centers = np.tile(np.array(NOWHERE, np.float32), (OBJECTS, 1))
     halves, yaws = _draw_sizes(rng), rng.uniform(-math.pi, math.pi, OBJECTS).astype(np.float32)
     yaws[BOXES:] = 0

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -152,7 +153,7 @@ def test_onnxruntime_refuses_what_it_does_not_have(toy_weights: Weights) -> None
     for precision in ("fp16", "bf16"):
         with pytest.raises(SettingsError, match=f"no precision '{precision}' here; it has auto, fp32"):
             create_backend("onnxruntime", network(toy_weights), CPU, precision)
-    with pytest.raises(BackendError, match=r"nothing for cuda:0, only .*CPUExecutionProvider"):
+    with pytest.raises(BackendError, match=r"no provider for cuda:0, only .*CPUExecutionProvider"):
         create_backend("onnxruntime", network(toy_weights), torch.device("cuda:0"), "auto")
 
 
@@ -450,6 +451,19 @@ def test_the_cache_is_bounded_and_does_without_a_folder(tmp_path: Path, caplog: 
     assert nowhere.load(1) is None
     assert "cannot keep a compiled network" in caplog.text
     assert BlobCache(None).load(1) is None
+
+
+def test_what_is_no_sound_file_in_the_cache_is_not_read(tmp_path: Path) -> None:
+    kept = BlobCache(tmp_path, max_bytes=1000)
+    kept.store(b"blob", 1)
+    [path] = tmp_path.iterdir()
+    os.truncate(path, 1 << 40)
+    assert kept.load(1) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert kept.load(1) is None
+    kept.store(b"blob", 1)
+    assert kept.load(1) == b"blob"
 
 
 def test_the_fingerprint_sees_every_value_and_the_kind(toy_weights: Weights) -> None:

@@ -75,7 +75,7 @@ def test_openvino_ends_in_single_precision_with_as_many_channels_as_there_are() 
     backend, x = OpenVinoBackend(network("da3"), CPU, "fp32"), parity.probe_image(*SIZE)
     model = backend._convert(x)
     rewritten = backend._with_single_ends(model)
-    compiled = [backend._core.compile_model(each, "CPU") for each in (rewritten, model)]
+    compiled = [backend._core.compile_model(each, "CPU", backend._config("fp32")) for each in (rewritten, model)]
     found, expected = (each([x.numpy()]) for each in compiled)
     for index in range(len(network_spec("da3").outputs)):
         np.testing.assert_allclose(found[index], expected[index], rtol=1e-4, atol=1e-5)

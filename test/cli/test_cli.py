@@ -219,13 +219,12 @@ def test_too_little_shared_memory_is_told_with_what_to_do(tmp_path: Path, monkey
     assert doctor.check_shared_memory().state == "optional"
 
 
-def test_download_of_unknown_names_lists_the_known_ones(tmp_path: Path) -> None:
-    done = call("download", "vitx", "hypersim")
-    assert done.returncode == 1
-    assert done.stderr.startswith("depth_anything download: unknown encoder 'vitx'; known: vits, vitb, vitl")
-    done = call("download", "vits", "indoor")
-    assert done.returncode == 1
-    assert "hypersim, vkitti, relative" in done.stderr
+def test_download_of_unknown_names_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", "vitx", "hypersim"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("depth_anything download: unknown encoder 'vitx'; known: vits, vitb, vitl")
+    assert main(["download", "vits", "indoor"]) == 1
+    assert "hypersim, vkitti, relative" in capsys.readouterr().err
 
 
 def test_download_without_names_lists_the_models_with_their_licences(capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,11 +238,13 @@ def test_download_without_names_lists_the_models_with_their_licences(capsys: pyt
     assert "DATASET is missing" in capsys.readouterr().err
 
 
-def test_download_names_the_licence_and_wants_consent_where_it_is_non_commercial(tmp_path: Path) -> None:
-    done = call("download", "vitl", "hypersim", "--folder", str(tmp_path))
-    assert done.returncode == 1
-    assert "licence CC-BY-NC-4.0" in done.stdout
-    assert "--accept-license" in done.stderr
+def test_download_names_the_licence_and_wants_consent_where_it_is_non_commercial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["download", "vitl", "hypersim", "--folder", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "licence CC-BY-NC-4.0" in printed.out
+    assert "--accept-license" in printed.err
     assert not list(tmp_path.iterdir())
 
 
@@ -287,3 +288,19 @@ def test_help_of_every_subcommand_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("usage: depth_anything ") >= 8
     assert done.stderr == "heavy: []\n"
+
+
+@pytest.mark.parametrize(
+    ("numpy", "sourced", "says_it"),
+    [
+        ("2.4.6", "/opt/ros/humble", True),
+        ("1.21.5", "/opt/ros/humble", False),
+        ("2.4.6", "/opt/ros/lyrical", False),
+        ("2.4.6", None, False),
+    ],
+)
+def test_doctor_says_how_to_get_the_numpy_back_that_cv_bridge_is_made_for(
+    numpy: str, sourced: str | None, says_it: bool
+) -> None:
+    advice = doctor.numpy_advice(numpy, None if sourced is None else Path(sourced))
+    assert ("pip install -c constraints-numpy1.txt" in advice) == says_it

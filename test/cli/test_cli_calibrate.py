@@ -138,7 +138,7 @@ def test_the_ground_tells_the_scale(
         (["PRED", "GT", "--ground-plane", "1"], "either a reference GT or --ground-plane"),
         (["PRED", "--ground-plane", "1"], "--ground-plane needs the camera"),
         (["PRED", "--ground-plane", "0", "--fx", "100"], "height must be a positive number"),
-        (["PRED", "--ground-plane", "1", "--fx", "-3"], "focal lengths must be positive"),
+        (["PRED", "--ground-plane", "1", "--fx", "-3"], "fx must be a positive number of pixels, got -3"),
         (["PRED", "GT", "--out", "x.yaml"], "belong together"),
         (["PRED", "GT", "--camera", "front"], "belong together"),
         (["PRED", "GT", "--out", "x.yaml", "--camera", "front cam"], "a camera cannot be named 'front cam'"),

@@ -405,6 +405,19 @@ def test_truncated_checkpoint_is_refused_and_named(
         load(path)
 
 
+def test_a_truncated_checkpoint_is_told_alike_whatever_torch_calls_it(
+    tmp_path: Path, toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older_load(*_: object, **__: object) -> None:
+        raise pickle.UnpicklingError("Weights only load failed. unexpected EOF")
+
+    path = save_as("legacy", toy_weights, tmp_path / "half.bin")
+    os.truncate(path, path.stat().st_size // 2)
+    monkeypatch.setattr(torch, "load", older_load)
+    with pytest.raises(CheckpointInvalid, match=r"half\.bin is truncated or damaged"):
+        load(path)
+
+
 @pytest.mark.parametrize("cut", [1, 20, 200])
 @pytest.mark.parametrize("form", ["pth", "legacy", "safetensors"])
 def test_a_checkpoints_first_or_missing_last_bytes_are_refused(

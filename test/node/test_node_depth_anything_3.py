@@ -23,7 +23,7 @@ from harness import (
     fields_of,
     image_message,
 )
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.estimator import DepthEstimator
@@ -32,6 +32,7 @@ from depth_anything_ros.model.preprocess import ResizeTwice
 from depth_anything_ros.settings import InputLimits, ModelSettings
 
 Host = Callable[..., HostedNode]
+KINDS = {"points": PointCloud2, "depth/camera_info": CameraInfo}
 UNIT = 3.0  # what the network says everywhere but in the sky
 SKY_ROWS = HEIGHT // 2
 
@@ -73,7 +74,7 @@ def hosted(host: Host, backend: Says, kind: Kind, dataset: str, **parameters: An
 @contextmanager
 def listening(node: HostedNode, peer: Peer, *outputs: str) -> Iterator[tuple[Camera, list[Inbox]]]:
     with ExitStack() as stack:
-        kinds = [PointCloud2 if name == "points" else Image for name in outputs]
+        kinds = [KINDS.get(name, Image) for name in outputs]
         topics = [node.topic(f"depth_anything/{name}") for name in outputs]
         inboxes = [stack.enter_context(peer.listen(*pair)) for pair in zip(kinds, topics, strict=True)]
         camera = stack.enter_context(node.camera(peer))
@@ -159,3 +160,32 @@ def test_points_of_less_confidence_are_withheld(host: Host, peer: Peer) -> None:
         assert np.isnan(cloud[:, : WIDTH // 2 - 4, 2]).all()
         assert np.isfinite(cloud[:, WIDTH // 2 + 4 :, 2]).all()
         assert np.isfinite(values_of(answer(depth, image))).all(), "the depth image keeps them"
+
+
+def test_an_undistorted_image_has_the_depth_the_camera_and_the_cloud_of_a_pinhole(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth"), "metric", "hypersim", undistort=True)
+    outputs = ("depth/image", "points", "depth/camera_info")
+    with listening(node, peer, *outputs) as (camera, [depth, points, infos]):
+        image = image_message()
+        info = camera_info(header=image.header, d=[-0.2, 0.03, 0.0, 0.0, 0.0])
+        np.testing.assert_allclose(values_of(camera.ask(image, depth, info)), UNIT, rtol=1e-6)
+        said = answer(infos, image)
+        assert not any(said.d)
+        assert (said.k[0], said.k[4], said.k[2]) == pytest.approx((said.p[0], said.p[5], said.p[2]))
+        assert said.k[0] > 0.5 * info.k[0]
+        cloud, _ = fields_of(answer(points, image))
+        u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+        np.testing.assert_allclose(cloud[..., 0], UNIT * (u - said.k[2]) / said.k[0], atol=1e-4)
+        np.testing.assert_allclose(cloud[..., 1], UNIT * (v - said.k[5]) / said.k[4], atol=1e-4)
+
+
+def test_metres_of_an_undistorted_image_follow_the_pinholes_focal_length(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "sky"), "metric", "da3metric", undistort=True)
+    with listening(node, peer, "depth/image", "depth/camera_info") as (camera, [depth, infos]):
+        image = image_message()
+        info = camera_info(header=image.header, d=[-0.2, 0.03, 0.0, 0.0, 0.0])
+        values = values_of(camera.ask(image, depth, info))
+        said = answer(infos, image)
+        h, w = ResizeTwice().network_size(HEIGHT, WIDTH, INPUT_SIZE, InputLimits())
+        expected = UNIT * (said.k[0] * w / WIDTH + said.k[4] * h / HEIGHT) / 2 / 300
+        np.testing.assert_allclose(values[SKY_ROWS + 4 :], expected, rtol=1e-5)

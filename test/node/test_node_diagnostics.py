@@ -154,6 +154,7 @@ def silence_camera(it: Rig) -> None:
 
 
 def silence_infos(it: Rig) -> None:
+    eventually(lambda: "camera_info_age_s" in it.values(), "a first CameraInfo")
     it.info = None
 
 
@@ -369,7 +370,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which nodes wait after a failure."""
     clock = Clock()
-    monkeypatch.setattr("depth_anything_ros.node.inference_worker.Recovery", lambda: Recovery(clock))
+    monkeypatch.setattr("depth_anything_ros.node.lifecycle.Recovery", lambda: Recovery(clock))
     return clock
 
 

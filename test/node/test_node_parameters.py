@@ -28,10 +28,18 @@ from sensor_msgs.msg import Image
 
 from depth_anything_ros.errors import CheckpointNotFound
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.node.parameter_table import Parameter as TableEntry
 from depth_anything_ros.node.parameters import CAMERA_PARAMETERS, PARAMETERS
 from depth_anything_ros.settings import ModelSettings
 
 Host = Callable[..., HostedNode]
+
+
+def whole_range(parameter: TableEntry) -> tuple[float, float] | None:
+    """The bounds, and the number that stands for "not set" with them."""
+    if parameter.bounds is None or not isinstance(parameter.unset, (int, float)):
+        return parameter.bounds
+    return min(parameter.bounds[0], parameter.unset), parameter.bounds[1]
 
 
 def test_every_parameter_is_described_with_its_type_and_range(toy_process: NodeProcess, peer: Peer) -> None:
@@ -44,7 +52,7 @@ def test_every_parameter_is_described_with_its_type_and_range(toy_process: NodeP
         assert descriptor.read_only == parameter.fixed
         numeric = descriptor.type in (ParameterType.PARAMETER_INTEGER, ParameterType.PARAMETER_DOUBLE)
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
-        assert [(r.from_value, r.to_value) for r in ranges] == ([parameter.bounds] if numeric else [])
+        assert [(r.from_value, r.to_value) for r in ranges] == ([whole_range(parameter)] if numeric else [])
         for choice in parameter.choices:
             assert choice in descriptor.additional_constraints
 

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 import yaml
 from builtin_interfaces.msg import Time
-from harness import HostedNode, NodeProcess, Peer, eventually, unique
+from harness import NOISE, HostedNode, NodeProcess, Peer, eventually, new_header, unique
 from rcl_interfaces.msg import Parameter, ParameterValue
 from rcl_interfaces.srv import ListParameters, SetParameters
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.parameter import parameter_dict_from_yaml_file
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage, Image
 
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.inference_worker import InferenceWorker
 from depth_anything_ros.node.model_holder import ModelHolder
+from depth_anything_ros.node.recovery import Recovery
 
 Host = Callable[..., HostedNode]
 CONFIG = Path(__file__).parents[2] / "config"
@@ -60,7 +64,7 @@ def test_a_clock_before_the_epoch_does_not_end_the_node(toy_process: NodeProcess
 def test_a_worker_that_is_ended_while_it_starts_is_not_running_afterwards() -> None:
     models = ModelHolder(DepthEstimator.from_settings, lambda held: None, lambda error, held: None)
     for _ in range(100):
-        worker = InferenceWorker([], FrameQueue([]), models, lambda estimator: None)
+        worker = InferenceWorker([], FrameQueue([]), models, Recovery(), lambda estimator: None)
         starter = threading.Thread(target=worker.start)
         starter.start()
         assert worker.end(10)
@@ -109,7 +113,7 @@ def test_dumped_parameters_start_a_node_with_the_same_ones(
     assert node.get(peer, *names) == [["front", "rear"], 4.0, None, 5.0]
 
 
-@pytest.mark.parametrize("name", ["max_range_m", "front.max_range_m", "stuck_after_s"])
+@pytest.mark.parametrize("name", ["max_range_m", "front.max_range_m", "stuck_after_s", "shift_m"])
 def test_a_whole_number_is_taken_where_a_fraction_is_meant(host: Host, peer: Peer, name: str) -> None:
     node = host(autostart=False, cameras=["front"], **{name: 8})
     assert node.node.get_parameter(name).value == 8.0
@@ -141,3 +145,56 @@ def test_the_shipped_parameter_file_can_be_loaded_into_a_running_node(tmp_path: 
     file.write_text(text.replace("    # max_range_m", "    max_range_m"))
     found = parameter_dict_from_yaml_file(str(file), use_wildcard=True, target_nodes=["/robot/depth_anything"])
     assert RosParameter.from_parameter_msg(found["max_range_m"]).value == 40.0
+
+
+# Text from messages
+
+
+def test_a_text_of_a_megabyte_is_shortened_and_escaped_wherever_it_is_said(
+    host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    huge = "\x1b[31m\n" + "x" * 2**20
+    node = host(image_transport="compressed")
+    with (
+        node.camera(peer, CompressedImage, "image/compressed") as camera,
+        node.diagnostics(peer) as report,
+        peer.listen(Image, node.topic("~/depth/image")),
+    ):
+        camera.connect()
+        broken = CompressedImage(header=new_header(), format=huge)
+
+        def is_reported() -> bool:
+            camera.images.publish(broken)
+            return "frame dropped: " in report()[1]
+
+        eventually(is_reported, "a word about it")
+        message = report()[1]
+    log = capfd.readouterr().err
+    for text in (message, log):
+        assert "\\x1b[31m" in text
+        assert "\x1b[31m" not in text
+        assert max(map(len, text.splitlines())) < 3000
+
+
+def test_a_compressed_image_that_announces_gigabytes_is_dropped_before_it_is_decoded(
+    host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    size = (12_000).to_bytes(4, "big") * 2
+    png = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", size + b"\x08\x02\0\0\0") + _chunk(b"IDAT", b"") + _chunk(b"IEND", b"")
+    node = host(image_transport="compressed")
+    with (
+        node.camera(peer, CompressedImage, "image/compressed") as camera,
+        peer.listen(Image, node.topic("~/depth/image")) as depths,
+    ):
+        camera.connect()
+        message = CompressedImage(header=new_header(), format="png")
+        message.data.frombytes(png)
+        eventually(lambda: camera.images.publish(message) or node.node.counts.failed, "a dropped frame")
+        good = CompressedImage(header=new_header(), format="png")
+        good.data.frombytes(cv2.imencode(".png", NOISE)[1].tobytes())
+        camera.ask(good, depths)
+    assert "12000x12000 pixels; allowed are up to " in capfd.readouterr().err
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")

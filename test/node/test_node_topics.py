@@ -338,7 +338,7 @@ def test_clouds_come_at_most_at_their_own_rate_while_depth_comes_always(host: Ho
 @pytest.mark.parametrize(
     ("info", "said"),
     [
-        (None, "waiting for CameraInfo on {namespace}/camera_info: depth is published, clouds need it"),
+        (None, "waiting for CameraInfo on {namespace}/camera_info: clouds need it"),
         (camera_info(k=[0.0] * 9), "the camera is uncalibrated: K[0] of its CameraInfo is 0"),
         (camera_info(k=[float("nan")] * 9), "camera intrinsics must be finite numbers"),
         (camera_info(99, 99), "the image is 84x56, but its CameraInfo describes 99x99"),

@@ -53,6 +53,15 @@ def test_so_does_a_module_that_is_run(module: str, tmp_path: Path) -> None:
     assert run("-m", module, first=tmp_path).stderr.strip() == "PASSIVE"
 
 
+def test_the_bridges_workers_inherit_it_from_a_supervisor_without_torch() -> None:
+    program = (
+        "import os, sys; from depth_anything_ros.runtime.programs import depth_anything_bridge; "
+        "sys.argv[1:] = ['make-key', 'laptop']; depth_anything_bridge(); "
+        "print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    )
+    assert run("-c", program).stdout.splitlines()[-1] == "False PASSIVE"
+
+
 def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.delenv("KMP_BLOCKTIME", raising=False)

@@ -16,31 +16,38 @@ from depth_anything_ros.depth_map import DepthMap
 
 
 class Client:
-    """Stands for a connection: takes pieces as long as it may."""
+    """Stands for a connection: holds what it is given, and makes its writer wait while the client takes no more."""
 
     def __init__(self, may_take_bytes: float = float("inf")) -> None:
         self.messages: list[Message] = []
         self.may_take_bytes = may_take_bytes
 
     @property
-    def taken(self) -> bytes:
+    def given(self) -> bytes:
         return b"".join(bytes(message["body"]) for message in self.messages)
 
+    def buffered_bytes(self) -> int:
+        given = sum(len(message["body"]) for message in self.messages)
+        return int(given - min(given, self.may_take_bytes))
+
     async def send(self, message: Message) -> None:
-        while len(self.taken) >= self.may_take_bytes:
+        while self.buffered_bytes() > SMALL_BYTES:
             await asyncio.sleep(0.01)
         self.messages.append(message)
+
+    async def take(self, message: Message, timeout_s: float) -> None:
+        await send_body(self.send, message, timeout_s, self.buffered_bytes)
 
 
 def body_of(size: int) -> Message:
     return {"type": "http.response.body", "body": bytes(range(256)) * (size // 256), "more_body": False}
 
 
-@pytest.mark.parametrize("size", [0, 256, SMALL_BYTES, 2 * SMALL_BYTES, PIECE_BYTES, 5 * PIECE_BYTES])
+@pytest.mark.parametrize("size", [0, 256, SMALL_BYTES, 2 * SMALL_BYTES, PIECE_BYTES, 3 * PIECE_BYTES])
 def test_an_answer_arrives_whole_and_ends_once(size: int) -> None:
     client, message = Client(), body_of(size)
-    asyncio.run(send_body(client.send, message, 1))
-    assert client.taken == message["body"]
+    asyncio.run(client.take(message, 1))
+    assert client.given == message["body"]
     assert [part["more_body"] for part in client.messages] == [True] * (len(client.messages) - 1) + [False]
     assert max(len(part["body"]) for part in client.messages) <= PIECE_BYTES
 
@@ -48,8 +55,8 @@ def test_an_answer_arrives_whole_and_ends_once(size: int) -> None:
 def test_a_reader_that_stalls_is_cut_off_and_the_rest_stays_here() -> None:
     client = Client(may_take_bytes=2 * PIECE_BYTES)
     with pytest.raises(SlowReader):
-        asyncio.run(send_body(client.send, body_of(20 * PIECE_BYTES), 0.1))
-    assert len(client.taken) == 2 * PIECE_BYTES
+        asyncio.run(client.take(body_of(6 * PIECE_BYTES), 0.1))
+    assert len(client.given) <= 3 * PIECE_BYTES
 
 
 def test_a_reader_that_drips_is_cut_off_too() -> None:
@@ -58,12 +65,12 @@ def test_a_reader_that_drips_is_cut_off_too() -> None:
     async def drip() -> None:
         while True:
             await asyncio.sleep(0.05)
-            client.may_take_bytes += 1  # one more piece
+            client.may_take_bytes += PIECE_BYTES // 100
 
     async def read() -> None:
         dripping = asyncio.ensure_future(drip())
         try:
-            await send_body(client.send, body_of(64 * PIECE_BYTES), 0.2)
+            await client.take(body_of(3 * PIECE_BYTES), 0.2)
         finally:
             dripping.cancel()
 
@@ -75,14 +82,14 @@ def test_a_slow_reader_that_takes_half_in_each_period_gets_everything() -> None:
     client = Client(may_take_bytes=0)
 
     async def read() -> None:
-        sending = asyncio.ensure_future(send_body(client.send, body_of(16 * PIECE_BYTES), 0.3))
-        for share in (9, 14, 99):
+        sending = asyncio.ensure_future(client.take(body_of(2 * PIECE_BYTES), 0.3))
+        for share in (0.6, 0.85, 1):
             await asyncio.sleep(0.2)
-            client.may_take_bytes = share * PIECE_BYTES
+            client.may_take_bytes = int(2 * PIECE_BYTES * share)
         await sending
 
     asyncio.run(read())
-    assert len(client.taken) == 16 * PIECE_BYTES
+    assert len(client.given) == 2 * PIECE_BYTES
 
 
 def with_memory(limit: int, work: Callable[[AnswerMemory], Awaitable[Any]]) -> Any:

@@ -9,17 +9,8 @@ from ipaddress import ip_address
 import httpx
 import pytest
 
-from bridge.server.image_url import (
-    AllowEntry,
-    ImageFetcher,
-    ImageHostFailed,
-    ImageUrlSettings,
-    UrlRefused,
-    embedded_ipv4,
-    is_blocked,
-    parse_url,
-    resolve,
-)
+from bridge.server.addresses import AllowEntry, embedded_ipv4, is_blocked
+from bridge.server.image_url import ImageFetcher, ImageHostFailed, ImageUrlSettings, UrlRefused, parse_url, resolve
 from depth_anything_ros.errors import SettingsError
 
 PICTURE = b"\x89PNG and so on"
