@@ -42,7 +42,7 @@ def versions(*distributions: str) -> dict[str, str]:
 def in_turn(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
     """Time callables round by round, so that disturbances hit all alike. Seconds, after one warm-up run of each.
 
-    Every round starts with another one: nobody always follows the same neighbour.
+    Every round starts with another callable, so none always follows the same one.
     """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)

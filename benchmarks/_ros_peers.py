@@ -28,7 +28,7 @@ STAMP_OFFSET = 4
 
 
 def main() -> None:
-    """Be one of them until the process is ended."""
+    """Run as one of them until the process is ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("camera", "listener"))
     parser.add_argument("--width", type=int, default=640)
@@ -71,7 +71,7 @@ def publish_frames(node: Node, width: int, height: int, rate_hz: float) -> None:
 
 
 def listen(node: Node, topics: list[str], file: TextIO) -> None:
-    """Note when each message arrived. Bytes are enough: how a listener unpacks them is its own affair."""
+    """Note when each message arrived. Messages stay bytes: unpacking is not measured."""
 
     def note(name: str, message: bytes) -> None:
         now_ns = time.time_ns()

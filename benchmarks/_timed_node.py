@@ -47,7 +47,7 @@ class TimedEstimator(DepthEstimator):
     notes: Notes
 
     def predict(self, images_bgr: Sequence[NDArray[np.uint8]]) -> DepthTensors:
-        """As it is, and timed."""
+        """The same, timed."""
         start_s = time.perf_counter()
         try:
             return super().predict(images_bgr)
@@ -56,20 +56,20 @@ class TimedEstimator(DepthEstimator):
 
 
 class NotedStatistics(FrameStatistics):
-    """Notes every frame, not only what the last seconds come to."""
+    """Notes every frame, not only statistics of the last seconds."""
 
     def __init__(self, notes: Notes) -> None:
         super().__init__()
         self._notes = notes
 
     def published(self, latency_s: float, stage_s: Mapping[str, float]) -> None:
-        """As it is, and noted."""
+        """The same, noted."""
         super().published(latency_s, stage_s)
         self._notes.write({"latency_s": latency_s, "estimate_s": self._notes.estimate_s, "stage_s": dict(stage_s)})
 
 
 class TimedNode(DepthAnythingNode):
-    """The node with both."""
+    """The node with both of these."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
@@ -86,7 +86,7 @@ class TimedNode(DepthAnythingNode):
         return estimator
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As it is, and marked."""
+        """The same, marked."""
         result = super().on_activate(state)
         self._notes.mark("active")
         return result

@@ -1,4 +1,4 @@
-"""What a GPU makes of the network: launches recorded or not, batches, and the share of what its matrix units can do.
+"""The network on a GPU: launches recorded or not, batches, and the share of what its matrix units reach.
 
 In fp16, on seeded random weights, images of 640x480 (518x686 for the network). Prints nothing without a GPU.
 """
@@ -24,7 +24,7 @@ from depth_anything_ros.settings import ModelSettings
 ENCODERS = ("vits", "vitb", "vitl")
 NETWORK_SIZE = (518, 686)
 BATCHES = (1, 2, 4, 8)
-MATRIX = 8192  # rows and columns of the product that tells what the device can do
+MATRIX = 8192  # rows and columns of the product that measures what the device can do
 
 
 def main(argv: list[str]) -> None:

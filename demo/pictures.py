@@ -22,7 +22,7 @@ VIEWS_DEG = ((-25.0, 15.0), (35.0, 40.0))  # yaw and pitch: from the left and a 
 def depth_pictures(
     depth: NDArray[np.float32], truth: NDArray[np.float32] | None = None
 ) -> dict[str, NDArray[np.uint8]]:
-    """Depth (H, W) as a picture; where the truth is known, that in the same colours, and how far depth is off from it.
+    """Depth (H, W) as a picture; where the truth is known, also the truth in the same colours, and the error.
 
     Errors are relative: blue is none, red is a quarter or more.
     """

@@ -38,7 +38,7 @@ class Child:
             raise ChildFailed(f"the {self.name} process ended with status {status}:\n{tail(self.log)}")
 
     def stop(self) -> None:
-        """End the process: SIGINT, and SIGKILL if it takes no notice."""
+        """End the process: SIGINT, then SIGKILL if it goes on."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         try:

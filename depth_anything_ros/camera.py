@@ -305,8 +305,9 @@ class CameraModel:
         z = depth[::stride, ::stride]
         if out is None:
             out = _empty_points(z)
-        out[..., 0] = ray_x[:: min(stride, ray_x.shape[0]), ::stride] * z
-        out[..., 1] = ray_y[::stride, :: min(stride, ray_y.shape[1])] * z
+        with np.errstate(invalid="ignore"):  # infinite depth on the axis is nowhere
+            out[..., 0] = ray_x[:: min(stride, ray_x.shape[0]), ::stride] * z
+            out[..., 1] = ray_y[::stride, :: min(stride, ray_y.shape[1])] * z
         out[..., 2] = z if not self.distortion_model else z + (ray_x - ray_x)[::stride, ::stride]  # NaN without a ray
         return out
 

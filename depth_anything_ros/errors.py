@@ -9,9 +9,9 @@
     │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
     │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
     │   ├── SettingsError          a setting or parameter: unknown name, value out of range
-    │   ├── CannotWrite            a folder that takes no more
+    │   ├── CannotWrite            a file or folder that cannot be written
     │   ├── OtherRun               a folder with another run's results
-    │   └── DamagedMessage         a message that is not what its type says
+    │   └── DamagedMessage         a message that does not match its type
     ├── CheckpointError            weights
     │   ├── CheckpointNotFound     no file in any of the places searched
     │   ├── CheckpointInvalid      not a checkpoint, truncated, damaged
@@ -124,7 +124,7 @@ def describe(error: Exception) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return a text of at most `MAX_TEXT` characters, without its middle where it is longer."""
+    """Shorten a text to at most `MAX_TEXT` characters by cutting out its middle."""
     half = MAX_TEXT // 2
     return text if len(text) <= MAX_TEXT else f"{text[:half]} ... {text[-half:]}"
 
@@ -137,7 +137,7 @@ def readable(number: float, digits: int = 3) -> str:
 
 
 def quoted(text: object) -> str:
-    """Return text from outside as it may stand in a message: in quotes, escaped, at most 80 characters."""
+    """Return text from outside, made safe for a message: in quotes, escaped, at most 80 characters."""
     return _SHORT.repr(text)
 
 

@@ -41,7 +41,7 @@ WARM_UP_RUNS = {"cpu": 1, "cuda": 2}  # a graph is captured at the second
 
 @dataclass(frozen=True)
 class DepthTensors:
-    """What a model says of images of one size, at that size, on its device.
+    """A model's outputs for images of one size: at that size, on the model's device.
 
     Attributes:
         depth: float32 (B, H, W); sky is filled as in `DepthMap.values`.
@@ -56,7 +56,7 @@ class DepthTensors:
     focal_px: Tensor | None = None
 
     def of_image(self, index: int) -> DepthTensors:
-        """What is said of one image: the same without the first dimension."""
+        """The outputs for one image: the same without the first dimension."""
         said = (self.depth, self.sky, self.confidence, self.focal_px)
         return DepthTensors(*(None if values is None else values[index] for values in said))  # type: ignore[arg-type]
 
@@ -240,7 +240,7 @@ class DepthEstimator:
         return found
 
     def predict(self, images_bgr: Sequence[NDArray[np.uint8]]) -> DepthTensors:
-        """`estimate_tensors` before depth is multiplied by `scale`, for callers that come to know it later."""
+        """`estimate_tensors` before depth is multiplied by `scale`, for callers that know it only later."""
         height, width = check_images(images_bgr)
         self.network_size(height, width)
         with memory_errors(self.device), torch.inference_mode():
@@ -302,7 +302,7 @@ class DepthEstimator:
         return [None if focal is None else sum(as_pair(focal)) / 2 for focal in focals_px]
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
-        """Estimate empty images of this size, so that what is made for a size is there for the first real one.
+        """Estimate empty images of this size: what is built once per size is then ready for the first real image.
 
         Raises:
             DepthAnythingError: as `estimate`.

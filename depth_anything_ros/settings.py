@@ -11,7 +11,7 @@ from depth_anything_ros.errors import SettingsError
 ResizeRule = Literal["lower_bound", "upper_bound"]
 RESIZE_RULES: tuple[ResizeRule, ...] = ("lower_bound", "upper_bound")
 
-# Side that a network is given where nobody asks for another, in pixels: the long side of Depth Anything 3, the short
+# Default side of a network's input, in pixels: the long side of Depth Anything 3, the short
 # one of all others.
 INPUT_SIZES = {"da3metric": 504, "da3mono": 504, "da3": 504}
 V2_INPUT_SIZE = 518
@@ -94,7 +94,7 @@ class ModelSettings:
     backend: str = "auto"
     compile: bool = False
     resize: str | None = None
-    # How weights are fetched makes no other model of it.
+    # How weights are fetched does not change which model it is.
     download: bool = field(default=True, compare=False)
     accept_license: bool = field(default=False, compare=False)
 
@@ -134,8 +134,8 @@ class FitSettings:
         min_scale, max_scale: limits of a metric model's scale.
         fit_shift: False fits the scale alone.
         max_shift: largest shift, as a share of the median depth; beyond it, the scale is fitted alone.
-        min_spread: smallest ratio of the agreeing samples' 90th to their 10th percentile of depth that tells the shift.
-        max_shift_error: largest standard error of the shift, as a share of the median depth, that tells the shift.
+        min_spread: smallest ratio of the agreeing samples' 90th to their 10th percentile of depth to fit the shift.
+        max_shift_error: largest standard error of the shift, as a share of the median depth, to keep it.
         trials: number of lines or planes that are tried.
         seed: of the trials. The same samples always give the same fit.
     """

@@ -14,6 +14,7 @@ import numpy as np
 
 from depth_anything_ros import DepthEstimator
 from depth_anything_ros.io.formats import colorize
+from depth_anything_ros.io.pictures import read_image
 from depth_anything_ros.synthetic.camera import SyntheticCamera
 
 
@@ -27,8 +28,8 @@ def main() -> None:
         estimator = DepthEstimator.load(encoder="vitt", dataset="synthetic")
         image = SyntheticCamera(seed=7).frame(time_s=0.0).image_bgr
     else:
+        image = read_image(args.photo)
         estimator = DepthEstimator.load(encoder="vits", dataset="hypersim")
-        image = np.asarray(cv2.imread(str(args.photo)), np.uint8)
 
     depth = estimator.estimate(image).values  # float32 (H, W), metres
     print(f"{depth.min():.2f} to {depth.max():.2f} m")

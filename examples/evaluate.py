@@ -23,9 +23,12 @@ def main() -> None:
     parser.add_argument("--dataset", default="synthetic")
     args = parser.parse_args()
 
+    paths = sorted(args.folder.glob("image/*.png"))
+    if not paths:
+        parser.error(f"no pictures in {args.folder / 'image'}: `depth_anything render --out {args.folder}` writes some")
     estimator = DepthEstimator.load(encoder=args.encoder, dataset=args.dataset)
     scores = []
-    for path in sorted(args.folder.glob("image/*.png")):
+    for path in paths:
         image = np.asarray(cv2.imread(str(path)), np.uint8)
         truth = np.load(args.folder / "depth" / f"{path.stem}.npy")
         scores.append(evaluate_depth(estimator.estimate(image).values, truth))

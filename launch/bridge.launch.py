@@ -1,7 +1,7 @@
 """Start the REST bridge beside the node: `ros2 launch depth_anything_ros bridge.launch.py port:=8000`.
 
 The bridge is a process of its own and no ROS node. An argument that is left empty leaves the setting
-to the configuration file, the environment (`DEPTH_BRIDGE_*`) or its default. Keys belong into a key
+to the configuration file, the environment (`DEPTH_BRIDGE_*`) or its default. Keys belong in a key
 file: an argument here would be seen in the process list.
 """
 

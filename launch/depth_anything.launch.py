@@ -70,7 +70,7 @@ def generate_launch_description() -> LaunchDescription:
     """Declare the arguments, set the Fast DDS profile unless there is one, start the nodes."""
     variable = PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_FAST_DDS_3]
     chosen_by_user = any(name in os.environ for name in PROFILE_VARIABLES)
-    # On a machine that is to stay by itself rmw_fastrtps adds a UDP transport of its own, on the loopback alone.
+    # With ROS_LOCALHOST_ONLY=1, rmw_fastrtps adds a UDP transport of its own, on the loopback alone.
     is_alone = os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     profile = CONFIG / ("fastdds_localhost.xml" if is_alone else "fastdds.xml")
     environment = [] if chosen_by_user else [SetEnvironmentVariable(variable, str(profile))]
@@ -78,7 +78,7 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Build the node with the arguments that were given, and what was asked for beside it."""
+    """Build the node with the arguments that were given, and the other requested parts."""
     given = context.launch_configurations
     cameras = [name.strip() for name in given["cameras"].split(",") if name.strip()]
     chosen = {name: ParameterValue(given[name], value_type=str) for name in PARAMETERS if given[name]}
@@ -104,12 +104,12 @@ def start_nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def is_true(text: str) -> bool:
-    """Read an argument that switches something on."""
+    """Read a true or false argument."""
     return text.lower() in ("true", "1")
 
 
 def sim_time(given: Mapping[str, str]) -> dict[str, bool]:
-    """Return the parameter of every node that says which clock to use; empty where nobody asked."""
+    """Return the parameter of every node that says which clock to use; empty if none was chosen."""
     return {"use_sim_time": is_true(given["use_sim_time"])} if given["use_sim_time"] else {}
 
 

@@ -1,4 +1,4 @@
-"""The node with the toy encoder on a 30 Hz camera, everything listened to, disturbed every 20 seconds.
+"""The node with the toy encoder on a 30 Hz camera, with all outputs subscribed, disturbed every 20 seconds.
 
 Fails, with exit status 1 and the reasons, if memory or latency drifts upwards (`verdict.py`), if diagnostics
 report an error while nothing is disturbed, if no frame is answered then, or if the node dies.
@@ -34,7 +34,7 @@ PARAMETERS = {"encoder": "toy", "checkpoint": "untrained", "input_size": 56, "ba
 
 
 class Soak:
-    """One run. The processes end with it."""
+    """One run. Its processes end with it."""
 
     def __init__(self, seed: int, log: Path) -> None:
         self._random = random.Random(seed)

@@ -25,7 +25,7 @@ USUAL_PARAMETERS = {"cloud_stride": 1, "temporal_filter_s": 0.0, "edge_filter": 
 
 
 class Observer(Node):
-    """Listens to everything that is made, and reads the node's reports.
+    """Subscribes to all outputs, and reads the node's reports.
 
     Attributes:
         values: of the latest report.

@@ -14,7 +14,7 @@ LATENCY_SHARE, LATENCY_MS = 0.5, 10.0
 
 @dataclass(frozen=True)
 class Sample:
-    """How the node was at one moment.
+    """The state of the node at one moment.
 
     Attributes:
         memory_mib: resident.
@@ -46,4 +46,4 @@ def _drift(name: str, unit: str, thirds: Sequence[float], share: float, least: f
     allowed = max(share * before, least)
     if after - before <= allowed:
         return None
-    return f"{name} drifts: {before:g} {unit} in the second third, {after:g} in the last; allowed is {allowed:.3g} more"
+    return f"{name} drifts: {before:g} {unit} in the second third, {after:g} in the last; allowed: {allowed:.3g} more"

@@ -137,10 +137,11 @@ def test_depth_of_other_types_gives_float32_points() -> None:
 
 
 @pytest.mark.parametrize("missing", [math.nan, math.inf, -math.inf])
-def test_pixels_without_depth_give_no_finite_point(missing: float) -> None:
+@pytest.mark.parametrize("camera", [PINHOLE, replace(PINHOLE, cx=6.0, cy=5.0)], ids=["beside", "on the axis"])
+def test_pixels_without_depth_give_no_finite_point_and_no_warning(camera: CameraModel, missing: float) -> None:
     depth = np.ones((48, 64), np.float32)
     depth[5, 6] = missing
-    points = PINHOLE.back_project(depth)
+    points = camera.back_project(depth)
     assert not np.isfinite(points[5, 6]).any()
     points[5, 6] = 0
     assert np.isfinite(points).all()

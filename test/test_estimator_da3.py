@@ -133,7 +133,7 @@ def test_warm_up_needs_no_focal_length(estimators: dict[str, DepthEstimator]) ->
 def test_caps_count_for_these_models_too(checkpoints: dict[str, Path]) -> None:
     limits = InputLimits(max_tokens=20)
     estimator = DepthEstimator.load("toy", "da3", checkpoints["da3"], 84, "cpu", backend="torch", limits=limits)
-    with pytest.raises(ImageError, match="makes 30 tokens; allowed are up to 20"):
+    with pytest.raises(ImageError, match="makes 30 tokens; allowed: up to 20"):
         estimator.estimate(np.zeros((60, 80, 3), np.uint8))
     with pytest.raises(ImageError, match="aspect ratio"):
         estimator.estimate(np.zeros((10, 100, 3), np.uint8))

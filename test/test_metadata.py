@@ -133,6 +133,15 @@ def test_catkin_reads_the_changelog(manifest: Package) -> None:
     assert manifest.version in versions
 
 
+def test_the_files_that_the_pages_name_exist() -> None:
+    """Paths are from the top, or from one of the two packages."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    named = {path for page in pages for path in re.findall(r"`(\w+/[\w/]+\.(?:py|yaml|txt|md))`", page.read_text())}
+    tops = [ROOT, ROOT / "depth_anything_ros", ROOT / "bridge" / "server"]
+    assert len(named) > 10
+    assert [path for path in sorted(named) if not any((top / path).exists() for top in tops)] == []
+
+
 # ---- pins
 
 

@@ -31,13 +31,13 @@ def test_what_stays_within_bounds_passes(memory_mib: list[float], latency_ms: li
 
 def test_memory_that_grows_is_told_with_its_numbers() -> None:
     assert drifts(run([300.0, 310.0, 331.0], FLAT)) == [
-        "memory drifts: 310 MiB in the second third, 331 in the last; allowed is 20 more"
+        "memory drifts: 310 MiB in the second third, 331 in the last; allowed: 20 more"
     ]
 
 
 def test_latency_that_grows_is_told_with_its_numbers() -> None:
     assert drifts(run([300.0] * 3, [10.0, 40.0, 61.0])) == [
-        "latency drifts: 40 ms in the second third, 61 in the last; allowed is 20 more"
+        "latency drifts: 40 ms in the second third, 61 in the last; allowed: 20 more"
     ]
 
 

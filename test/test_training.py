@@ -126,6 +126,6 @@ def test_ctrl_c_saves_the_state_and_the_same_command_goes_on(tmp_path: Path) -> 
     process.send_signal(signal.SIGINT)
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from there" in rest
+    assert "the same command continues from there" in rest
     assert "Traceback" not in rest
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] >= 1

@@ -1,4 +1,4 @@
-"""Train the demonstration model. Run again, it goes on where it was stopped."""
+"""Train the demonstration model. The same command continues a run that was stopped."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     trainer, state = make_trainer(args), args.out / "state.pt"
     if state.is_file():
         trainer.resume(state)
-        print(f"going on at step {trainer.step}", file=sys.stderr)
+        print(f"continuing at step {trainer.step}", file=sys.stderr)
     try:
         train(trainer, state)
     except KeyboardInterrupt:
         trainer.save(state)
-        print(f"stopped at step {trainer.step}; the same command goes on from there", file=sys.stderr)
+        print(f"stopped at step {trainer.step}; the same command continues from there", file=sys.stderr)
         return 130
     trainer.save(state)
     print(json.dumps(write_down(trainer, args.out, args.validation_scenes)))

@@ -1,4 +1,4 @@
-"""Batches of rendered rooms, drawn anew for every step: no picture is ever seen twice."""
+"""Batches of rendered rooms, drawn fresh for every step: no picture is used twice."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ NPY, PNG, JSON = "application/x-npy", "image/png", "application/json"
 # Datasets of /rel_depth. Their kind is in the answer: relative, or scale_invariant.
 DATASETS_WITHOUT_METRES = ("relative", "da3mono", "da3")
 DATASETS_WITH_MORE = "da3"  # how datasets begin that tell sky or confidence, too; only JSON carries those
-MAX_MESSAGE_CHARACTERS = 500  # of what a server says
+MAX_MESSAGE_CHARACTERS = 500  # of a text from a server
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _error(response: httpx.Response) -> BridgeError:
 
 
 def _bridge_error(status: int, body: object, reason: str) -> BridgeError:
-    """What a body says of an error; if it is not from a bridge but from a proxy in between, the reason alone."""
+    """The error in a body; only the reason if it comes from a proxy in between and not from a bridge."""
     try:
         error = body["error"]  # type: ignore[index]
         told = {name: _plain(str(error[name])) for name in ("message", "code", "request_id")}

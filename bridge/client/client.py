@@ -53,7 +53,7 @@ DEADLINE_HEADER = "X-Deadline-Ms"
 
 
 class _Client:
-    """What both clients have in common: what they are told, checked."""
+    """What both clients have in common: their arguments, checked."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class _Client:
         }
 
     def _request(self, client: httpx.Client | httpx.AsyncClient, call: Call[Any], left_s: float) -> httpx.Request:
-        """Make a request that tells the server how long its answer is waited for."""
+        """Make a request that tells the server how long this client waits for the answer."""
         request = client.build_request(**call.request)
         request.headers[DEADLINE_HEADER] = str(max(1, int(left_s * 1000)))
         return request

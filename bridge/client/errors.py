@@ -10,7 +10,7 @@ class BridgeError(DepthAnythingError):
 
     Attributes:
         status: HTTP status; None when no answer came.
-        code: the server's word for the error, such as `queue_full`; "" when it gave none.
+        code: the server's code for the error, such as `queue_full`; "" when it gave none.
         request_id: what to look for in the server's log; "" when there is none.
     """
 

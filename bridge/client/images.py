@@ -51,7 +51,7 @@ def read_photo(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
     except ValueError as error:  # a name that holds NUL
-        raise ImageError(f"{str(path)!r} is no file name: {error}") from error
+        raise ImageError(f"{str(path)!r} is not a file name: {error}") from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder says what it is
         raise ImageError(f"{str(path)!r} is not a regular file")
     with path.open("rb") as file:
@@ -62,7 +62,7 @@ def read_photo(path: Path) -> bytes:
 
 
 def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Refuse what is no picture in levels 0 to 255: sent as it is, it would be seen black."""
+    """Refuse what is not a picture with levels 0 to 255: the server would see it as black."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         got = getattr(image, "dtype", type(image).__name__)
         raise ImageError(f"the image must be a uint8 NumPy array (0 to 255), a path, bytes or a URL, got {got}")

@@ -42,7 +42,7 @@ class Server:
         _check_url(self.base_url)
         if self.model is not None and not MODEL_KEY.fullmatch(self.model):
             raise SettingsError(
-                f"model {self.model!r} is no model key: write encoder_dataset_size, such as vits_hypersim_518"
+                f"model {self.model!r} is not a model key: write encoder_dataset_size, such as vits_hypersim_518"
             )
         key = (self.api_key or "").strip()
         if key and not API_KEY.fullmatch(key):

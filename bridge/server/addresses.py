@@ -1,6 +1,6 @@
-"""Which addresses a stranger's URL must not reach, and what whoever runs the server allows beside.
+"""Which addresses a stranger's URL must not reach, and what the operator of the server allows in addition.
 
-Numbers and names alone: nothing is resolved or fetched here (`image_url`).
+Numbers and names only: nothing is resolved or fetched here (`image_url`).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class AllowEntry:
         return cls(target, port)
 
     def matches(self, host: str, address: Address, port: int) -> bool:
-        """Whether the entry speaks of this host or address, on this port."""
+        """Whether the entry allows this host or address on this port."""
         if port != self.port and (self.port is not None or port not in WEB_PORTS.values()):
             return False
         return host == self.target if isinstance(self.target, str) else address in self.target

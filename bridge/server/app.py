@@ -7,7 +7,7 @@ becomes an answer by the one table in `errors`.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -25,7 +25,7 @@ from bridge.server.fetching import Fetcher, Fetches
 from bridge.server.front_door import FrontDoor
 from bridge.server.metrics import Metrics
 from bridge.server.models import models_at_start, preload, warn_without_weights
-from bridge.server.probes import probes
+from bridge.server.probes import Probe, probes
 from bridge.server.replies import EXPOSED_HEADERS
 from bridge.server.scheduling import Scheduler
 from bridge.server.settings import BridgeSettings
@@ -75,15 +75,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.worker = state
-    for prefix in PREFIXES:
-        is_shown = not prefix
-        for endpoint in ENDPOINTS:
-            description = openapi.describe(endpoint, settings) if is_shown else {"include_in_schema": False}
-            app.add_api_route(prefix + endpoint.path, _route(walk, endpoint), methods=["POST"], **description)
-        for path, probe in probes(settings, state, cache, metrics).items():
-            description = openapi.describe_probe(path) if is_shown else {"include_in_schema": False}
-            app.add_api_route(prefix + path, probe, summary=probe.__doc__, **description)
-            app.add_api_route(prefix + path, probe, methods=["HEAD"], include_in_schema=False)
+    _add_routes(app, walk, probes(settings, state, cache, metrics), settings)
     app.add_exception_handler(HTTPException, _translate)
     app.openapi = partial(openapi.document, app, settings)  # type: ignore[method-assign]
     app.add_middleware(
@@ -96,14 +88,21 @@ def create_app(
         limiter=create_rate_limiter(settings),
     )
     if settings.cors_allow_origins:  # outside the front door: errors are for pages too, and a preflight has no key
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_allow_origins,
-            allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED_HEADERS,
-        )
+        _allow_pages_of(app, settings.cors_allow_origins)
     return app
+
+
+def _add_routes(app: FastAPI, walk: Walk, answers: Mapping[str, Probe], settings: BridgeSettings) -> None:
+    """Add every path, plain and under each version's prefix; the document shows the plain one."""
+    for prefix in PREFIXES:
+        is_shown = not prefix
+        for endpoint in ENDPOINTS:
+            description = openapi.describe(endpoint, settings) if is_shown else {"include_in_schema": False}
+            app.add_api_route(prefix + endpoint.path, _route(walk, endpoint), methods=["POST"], **description)
+        for path, probe in answers.items():
+            description = openapi.describe_probe(path) if is_shown else {"include_in_schema": False}
+            app.add_api_route(prefix + path, probe, summary=probe.__doc__, **description)
+            app.add_api_route(prefix + path, probe, methods=["HEAD"], include_in_schema=False)
 
 
 def _route(walk: Walk, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
@@ -112,6 +111,17 @@ def _route(walk: Walk, endpoint: Endpoint) -> Callable[[Request], Awaitable[Resp
 
     route.__name__ = endpoint.path.strip("/")
     return route
+
+
+def _allow_pages_of(app: FastAPI, origins: Sequence[str]) -> None:
+    """Let scripts on pages of these origins call the API and read its headers."""
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
 
 
 async def _translate(_: Request, error: Exception) -> Response:

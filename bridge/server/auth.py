@@ -1,7 +1,7 @@
 """API keys: who may ask, and how often.
 
-A key is 256 random bits, so a plain SHA-256 of it can be kept without being guessed. The key file has
-one `name sha256` line a key; `#` starts a comment. Names appear in logs, keys never do.
+A key is 256 random bits, so nobody can guess it from its plain SHA-256, which is what is kept. The key file has
+one line `name sha256` for each key; `#` starts a comment. Logs show names, never keys.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def make_key(name: str) -> tuple[str, str]:
     key = secrets.token_urlsafe(32)
     line = f"{name} {digest_of(key.encode()).hex()}"
     if not KEY_LINE.fullmatch(line):
-        raise SettingsError(f"{name!r} is no name for a key: take up to 64 letters, digits and _ . @ -")
+        raise SettingsError(f"{name!r} is not a valid name for a key: use up to 64 letters, digits and _ . @ -")
     return key, line
 
 
@@ -63,12 +63,12 @@ def read_keys(path: Path) -> dict[str, bytes]:
         if match:
             keys[match["name"]] = bytes.fromhex(match["digest"])
     if not keys:
-        raise SettingsError(f"the key file {path} holds no key: nobody could come in")
+        raise SettingsError(f"the key file {path} holds no key, so nobody could use the server")
     return keys
 
 
 class KeyRing:
-    """The keys that open this server; empty means that none is needed.
+    """The keys of this server; without any, no key is needed.
 
     Raises:
         SettingsError: as `read_keys`, or an empty or non-ASCII key.

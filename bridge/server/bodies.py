@@ -61,7 +61,7 @@ class Bodies:
             self._held_bytes -= len(body)
 
     def _check_announced(self, exchange: Exchange) -> None:
-        """Refuse a body that announces itself too large, before any of it is read."""
+        """Refuse a body whose announced size is too large, before reading any of it."""
         headers = exchange.scope["headers"]
         length = next((value for name, value in headers if name == b"content-length"), b"0")
         if int(length) > self._max_bytes:
@@ -115,7 +115,7 @@ async def wait_for_disconnect(receive: Receive) -> None:
 
 
 async def discard_rest(receive: Receive) -> None:
-    """Read on for a moment: closing while the client still sends would destroy the answer on its way."""
+    """Keep reading for a moment: closing while the client still sends would destroy the answer on its way."""
 
     async def read_on() -> None:
         while (message := await receive())["type"] != "http.disconnect" and message.get("more_body", False):

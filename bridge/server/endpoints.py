@@ -90,5 +90,5 @@ def _prefixed(paths: Collection[str]) -> frozenset[str]:
 WORK_PATHS = _prefixed([endpoint.path for endpoint in ENDPOINTS])
 # Answered without a key.
 OPEN_PATHS = _prefixed(("/health", "/livez"))
-# Labels of metrics: whatever else is asked for counts as "other".
+# Labels of metrics: every other path counts as "other".
 ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed(PROBES), *DOCUMENT_PATHS})

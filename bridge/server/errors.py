@@ -23,8 +23,8 @@
         ├── DeviceFailed          503  the worker is replaced
         └── DeadlineExceeded      504
 
-The messages of RequestError and of ImageError are written for clients: the latter name formats and sizes, here never
-paths. Every other error's may hold paths or data, so its words come from the table, which looks at the class alone.
+Clients get the messages of RequestError and of ImageError as they are: the latter name formats and sizes, here never
+paths. Other messages may hold paths or data, so the table has words for them, by their class alone.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def answer_for(error: BaseException) -> Answer:
 
 
 def error_body(error: Exception, request_id: str) -> dict[str, Any]:
-    """What an answer says of an error."""
+    """What an answer says about an error."""
     answer = answer_for(error)
     message = answer.words or str(error)
     detail = {
@@ -225,7 +225,7 @@ def error_item(error: Exception, request_id: str) -> bytes:
 
 
 def log_failure(error: Exception, request_id: str) -> None:
-    """Log what is no plain refusal. Errors that are meant to happen need no traceback."""
+    """Log errors that are not plain refusals. Expected errors need no traceback."""
     if isinstance(error, RequestError):
         return
     is_expected = isinstance(error, DepthAnythingError)
@@ -239,5 +239,5 @@ def log_failure(error: Exception, request_id: str) -> None:
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """Header for a wait that is known better than the table knows it."""
+    """Header for a wait that is known more exactly than in the table."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}

@@ -1,4 +1,4 @@
-"""One request and its answer: the ASGI channel, who asks, how far it is; and the line that the log gets of it."""
+"""One request and its answer: the ASGI channel, the client, the progress, and the line in the log."""
 
 from __future__ import annotations
 

@@ -1,16 +1,15 @@
-"""Fetch the picture behind a URL that a stranger wrote, without becoming their way into this network.
+"""Fetch the picture behind a URL that a stranger wrote, without giving them a way into this network.
 
-Every hop, redirects included, takes the same path: the URL has to be plain, its host is resolved
-here, every address it has must be allowed, and the connection goes to one of exactly those
-addresses, while the Host header and the TLS name stay the URL's. So a name that resolves to
-something else a moment later changes nothing.
+Every hop, redirects included, is checked in the same way: the URL must be plain, its host is resolved here, and
+all its addresses must be allowed (`addresses`). The connection goes to one of exactly these addresses; the Host header
+and the TLS name stay the URL's. So it does not matter if the name resolves to something else a moment later.
 
 ::
 
     DepthAnythingError
     └── ImageUrlError
-        ├── UrlRefused         this server does not go there
-        └── ImageHostFailed    it went there, and no picture came back
+        ├── UrlRefused         this server does not fetch from there
+        └── ImageHostFailed    no picture came from there
 
 The messages name hosts and reasons, never a URL's path or query.
 """
@@ -32,16 +31,16 @@ from depth_anything_ros.errors import DepthAnythingError
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 
 REDIRECTS = (301, 302, 303, 307, 308)
-# What storage says of files whose type it was never told. Whether it is a picture is found out afterwards.
+# What storage services say for files of unknown type. Whether it is a picture is found out afterwards.
 UNNAMED_TYPES = ("application/octet-stream", "binary/octet-stream")
 
 
 class ImageUrlError(DepthAnythingError):
-    """No picture could be had from an image URL."""
+    """No picture came from an image URL."""
 
 
 class UrlRefused(ImageUrlError):
-    """The URL is malformed, or leads where this server does not go. Nothing was sent there."""
+    """The URL is malformed, or leads to a place that this server does not fetch from. Nothing was sent there."""
 
 
 class ImageHostFailed(ImageUrlError):
@@ -175,7 +174,7 @@ class ImageFetcher:
         addresses = [literal] if literal is not None else await self._look_up(host, port)
         for address in addresses:
             if not self._is_allowed(host, address, port):
-                raise UrlRefused(f"{host}:{port} is not a public web address, nor in image_url_allow")
+                raise UrlRefused(f"{host}:{port} is neither a public web address nor in image_url_allow")
         return addresses
 
     async def _look_up(self, host: str, port: int) -> list[Address]:
@@ -240,4 +239,4 @@ def _redirect_target(url: httpx.URL, response: httpx.Response) -> str:
     try:
         return str(url.join(location))
     except (httpx.InvalidURL, UnicodeError):
-        raise UrlRefused(f"{_host(url)} redirects to something that is no URL") from None
+        raise UrlRefused(f"{_host(url)} redirects to something that is not a URL") from None

@@ -49,7 +49,7 @@ class Job:
 
     @property
     def has_more(self) -> bool:
-        """Whether the model tells more than depth."""
+        """Whether the model has more outputs than depth."""
         return len(network_spec(self.model.dataset).outputs) > 1
 
     @property
@@ -68,7 +68,7 @@ class Picture:
 
 
 def check_job(job: Job, media: str, limits: InputLimits) -> None:
-    """Refuse before the work what would be refused after it."""
+    """Refuse now what would otherwise be refused after the inference."""
     check = preprocessing_for(job.model.dataset, job.model.resize).network_size
     check(job.header.height, job.header.width, job.model.network_input_size, limits)
     if isinstance(job.options, MetricOptions):

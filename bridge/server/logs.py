@@ -1,6 +1,6 @@
 """Structured logs: one JSON object a line, on standard error.
 
-A key, a body or the query of a URL is never handed to a logger, so none can appear here.
+Nobody hands a key, a body or the query of a URL to a logger, so none can appear here.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ FORM = "multipart/form-data"
 DEPTH_FORMATS = (JSON, RAW, NPY, PNG)
 CLOUD_FORMATS = (JSON, RAW, NPY, PLY, PCD)
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp")
-# What clients say who send an image and do not know, or misspell, its type.
+# What clients send who do not know, or misspell, the type of their image.
 UNNAMED_TYPES = ("", RAW, "binary/octet-stream", "image/jpg", "image/pjpeg", "image/x-png")
 
 

@@ -1,7 +1,7 @@
 """Prometheus metrics of one worker, or of all of them together where there are several.
 
-Workers share their numbers through files in `PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets
-before it starts more than one, so that whichever worker answers a scrape speaks for all.
+Workers share their numbers through files in `PROMETHEUS_MULTIPROC_DIR`, which the supervisor sets before it starts
+more than one. So any worker can answer for all of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models that a server answers with: which can be asked for, with which settings, and loading those named at start."""
+"""Models of a server: which ones clients may ask for, their settings, and loading those named at start."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def max_depth_of(dataset: str) -> float | None:
 
 
 def _weights(model: ModelSettings) -> str | None:
-    """Where a model's weights are; None where there are none in the world."""
+    """Where a model's weights are; None where no weights exist."""
     if model.checkpoint is not None:
         return "untrained" if model.checkpoint == UNTRAINED else "here"
     if find_checkpoint(model.encoder, model.dataset) or bundled_checkpoint(model.encoder, model.dataset):
@@ -127,7 +127,7 @@ def without_weights(error: CheckpointError, model: ModelSettings) -> RequestErro
     """Tell a client which model cannot be loaded; the error's own words hold paths."""
     name = f"encoder {model.encoder} with dataset {model.dataset}"
     if isinstance(error, LicenseNotAccepted):
-        return WeightsMissing(f"{name} has a non-commercial licence, which whoever runs this server has not agreed to")
+        return WeightsMissing(f"{name} has a non-commercial licence, which the operator of the server has not accepted")
     if isinstance(error, (CheckpointNotFound, DownloadError)):
         return WeightsMissing(f"this server has no weights for {name}; GET /models lists those it has")
     what = "those of another model" if isinstance(error, CheckpointMismatch) else "damaged"

@@ -1,4 +1,4 @@
-"""Names that clients write: the nearest one that exists, and a form of them that may stand in an answer or a log."""
+"""Names that clients write: the nearest known name, and a form that is safe in an answer or a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PLAIN_NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 def shown(name: str) -> str:
-    """A name from outside as it may be repeated: plain and short, else `(a name of N characters)`."""
+    """A name from outside, safe to repeat: itself if plain and short, else `(a name of N characters)`."""
     return name if PLAIN_NAME.fullmatch(name) else f"(a name of {len(name)} characters)"
 
 

@@ -65,7 +65,7 @@ def _check_name(param: str, name: str | None, known: Collection[str]) -> None:
 
 
 def _refusal(error: ValidationError) -> RequestError:
-    """Name the first missing field, else the first bad one; the value itself is never repeated."""
+    """Name the first missing field, else the first bad one. The value is never repeated."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     problem = next((p for p in problems if p["type"] == "missing"), problems[0])
     param = ".".join(str(part) for part in problem["loc"])

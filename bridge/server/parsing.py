@@ -1,6 +1,6 @@
 """Request bodies by content type: JSON, the image itself, or a form; each becomes the same Sources.
 
-A query says the same as the fields of a body, so both are merged. What the fields may be: `options`.
+A query holds the same fields as a body, so both are merged. What the fields may be: `options`.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _is_deeper(value: Any, max_depth: int) -> bool:
 
 
 def _flat_fields(items: Iterable[tuple[str, str]]) -> Fields:
-    """Fields of a query or form, numbers as numbers; the intrinsics stand among the others there."""
+    """Fields of a query or form, numbers as numbers; there the intrinsics are separate fields."""
     fields: Fields = {}
     for name, text in items:
         if name in fields:

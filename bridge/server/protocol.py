@@ -1,7 +1,8 @@
 """HTTP/1.1 with deadlines on the headers and on the last bytes of an answer, which uvicorn does not have.
 
 A client that sends its headers a byte at a time, or never reads its answer, would otherwise hold its connection
-for ever. Most of an answer is still in the application's hands (`answers`); here is what was given to the socket.
+for ever. Most of an answer is still in the application's hands (`answers`); here is what the socket
+holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Results as bodies: which format the client accepts, and the bytes and headers in it."""
+"""Results as answers: the format that the client accepts, its bytes and its headers."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _json(result: Result, said: dict[str, Any]) -> bytes:
 
 
 def _with_arrays(fields: dict[str, Any], arrays: dict[str, bytes]) -> bytes:
-    """A JSON object of fields and arrays in base64; a serialiser would copy those, which are most of it."""
+    """A JSON object of fields and arrays in base64; a serialiser would copy the arrays, which are most of the body."""
     parts = [b"{"]
     for name, array in arrays.items():
         parts += [b'"', name.encode(), b'":"', array, b'",']

@@ -19,7 +19,7 @@ from depth_anything_ros.runtime.stopwatch import Stopwatch
 T = TypeVar("T")
 
 CODEC_THREADS = 2
-# Handing work over to a thread takes a tenth of a millisecond: longer than to parse this much.
+# Handing work to a thread takes a tenth of a millisecond: more than parsing this much.
 INLINE_BYTES = 256 * 1024
 
 
@@ -57,7 +57,7 @@ class Scheduler:
         """Decode and infer, each in its turn.
 
         Raises:
-            DeadlineExceeded, SlowImage: not in time. And whatever the two raise.
+            DeadlineExceeded, SlowImage: not in time. Errors of the two functions are passed on.
         """
         async with self._turn_to_decode(watch):
             with watch.time("decode"):
@@ -93,7 +93,7 @@ class Scheduler:
             raise SlowImage("the image takes too long to decode; save it again with fewer pixels") from None
 
     async def _infer(self, function: Callable[[], T]) -> T:
-        """Run on a device. The turn ends with the thread's work, even if nobody waits for it any more."""
+        """Run on a device. The turn ends when the thread has finished, even if the request was given up."""
         future = asyncio.get_running_loop().run_in_executor(self._inference_threads, function)
         future.add_done_callback(self._end_turn)
         return await asyncio.shield(future)
@@ -109,6 +109,6 @@ class Scheduler:
 
 
 def _see_error(future: asyncio.Future[T]) -> None:
-    """Look at an error that nobody waits for any more, or asyncio complains."""
+    """Retrieve an error that nobody waits for any more; otherwise asyncio complains."""
     if not future.cancelled():
         future.exception()

@@ -148,7 +148,7 @@ class AliveReply(BaseModel):
 
 
 class ReadyReply(BaseModel):
-    """Whether requests for depth are taken, and what whoever runs the server should know."""
+    """Whether requests for depth are taken, and warnings for the operator."""
 
     status: Literal["ready", "loading", "draining"]
     warnings: list[str]

@@ -1,4 +1,4 @@
-"""Settings of the bridge: the table of all there are, with their defaults. Values come from `settings_sources`."""
+"""Settings of the bridge: the table of all settings, with their defaults. Values come from `settings_sources`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic_settings import (
 
 from bridge.server.image_url import ImageUrlSettings
 from depth_anything_ros.backends.protocol import BACKENDS, PRECISIONS
-from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings
+from depth_anything_ros.settings import CacheSettings, ImageLimits, InputLimits, ModelSettings, own_input_size
 
 PREFIX = "DEPTH_BRIDGE_"
 MIB = 2**20
@@ -163,10 +163,10 @@ class BridgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _order_sizes(self) -> BridgeSettings:
-        default = self.default_input_size
-        if default is not None and not self.min_input_size <= default <= self.max_input_size:
+        default = self.default_input_size or own_input_size(self.default_dataset)
+        if not self.min_input_size <= default <= self.max_input_size:
             raise ValueError(
-                f"default_input_size {self.default_input_size} must be "
+                f"default_input_size {default} must be "
                 f"min_input_size ({self.min_input_size}) to max_input_size ({self.max_input_size})"
             )
         return self
@@ -184,7 +184,7 @@ class BridgeSettings(BaseSettings):
 
     @property
     def listen_host(self) -> str:
-        """Address to listen on: everybody may come where a key is asked for, else this machine alone."""
+        """Address to listen on: all interfaces if a key is required, else this machine alone."""
         return self.host or ("0.0.0.0" if self.has_keys else LOCAL_HOSTS[0])
 
     @property
@@ -194,7 +194,7 @@ class BridgeSettings(BaseSettings):
 
     @property
     def warnings(self) -> list[str]:
-        """What whoever runs the server should know."""
+        """Warnings for the operator."""
         if self.has_keys or self.listen_host in LOCAL_HOSTS:
             return []
         return [f"no API key is set: everybody who reaches {self.listen_host} can use this server"]

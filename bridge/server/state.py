@@ -1,7 +1,7 @@
-"""What one server process knows of itself: whether it takes requests, and how it will end.
+"""The state of one server process: whether it takes requests, and how it will end.
 
-The worker, a lost device and the models at start change it; the front door and the probes read it. No HTTP and
-no work lives here.
+The worker, a lost device and the models at start change it; the front door and the probes read it. There is no HTTP and
+no inference here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class WorkerState:
             raise Loading("the server is loading its models")
 
     def drain(self) -> None:
-        """Take no more requests; the process ends when those in work are done. Any thread may call this."""
+        """Take no more requests; the process ends when the accepted ones are done. Any thread may call this."""
         if not self.is_draining:
             self._draining_since_s = time.monotonic()
             self.is_draining = True
@@ -63,6 +63,6 @@ class WorkerState:
         return time.monotonic() - self._draining_since_s if self.is_draining else 0.0
 
     def fail(self) -> None:
-        """A device is lost: finish what is in work, then end with a failure."""
+        """A device is lost: finish the accepted requests, then end with a failure."""
         self.has_failed = True
         self.drain()

@@ -1,7 +1,7 @@
 """Keeps the worker processes alive: one listening socket, N processes that accept from it.
 
-A worker that dies is replaced. SIGTERM and SIGINT drain: workers finish what they accepted, and the
-exit status is 0. SIGHUP is passed on, and makes the workers read the key file again.
+A worker that dies is replaced. SIGTERM and SIGINT drain: workers finish what they accepted within
+`drain_timeout_s`, and the exit status is 0. SIGHUP is passed on: the workers read the key file again.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ def work(settings: BridgeSettings, listener: socket.socket, worker_id: int) -> N
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Bind a socket. Raises OSError where the address cannot be had."""
+    """Bind a socket. Raises OSError if the address cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     serves_both = host == ANY_IPV6 and socket.has_dualstack_ipv6()
     listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=serves_both)
-    # Connections inherit it. Without, the end of a short answer waits 40 ms for an acknowledgement.
+    # Connections inherit it. Without it the end of a short answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

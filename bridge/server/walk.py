@@ -89,7 +89,7 @@ class Walk:
         self._metrics = metrics
 
     async def answer(self, endpoint: Endpoint, request: Request) -> Response:
-        """Do what an endpoint promises, for one image or several; the place is given back when the work is done.
+        """Answer an endpoint's request, for one image or several; its place in the queue is free when the work is done.
 
         Raises:
             DepthAnythingError: everything in the table of `errors`. Of several images each has its own.
@@ -191,7 +191,7 @@ class Walk:
                 raise
             logger.critical("the device cannot be used any more by this process: %s", error)
             self._state.fail()
-            raise DeviceFailed("the device failed; the server starts anew") from error
+            raise DeviceFailed("the device failed; the server restarts") from error
 
     def _record(self, watch: Stopwatch) -> None:
         self._state.served += 1
@@ -209,5 +209,5 @@ async def gather(work: Iterable[Awaitable[T]]) -> list[T | Exception]:
 
 
 def is_poisoned(error: RuntimeError) -> bool:
-    """Tell whether the process's CUDA context is lost: every later call in it fails too."""
+    """Return whether the process's CUDA context is lost: every later call in it fails too."""
     return "CUDA error" in str(error)

@@ -38,9 +38,9 @@ END_S = 1.5  # and for the process to end
 
 
 class WorkerServer(uvicorn.Server):
-    """uvicorn, ending in two steps: first the accepted work is finished, then the sockets are closed.
+    """uvicorn that ends in two steps: it finishes the accepted work, then closes the sockets.
 
-    In between new work is answered with 503, so a client learns where it stands instead of being cut off.
+    New work gets 503 in between, so a client gets an answer instead of a closed connection.
 
     Args:
         work_s: seconds after which accepted work is given up.
@@ -86,7 +86,7 @@ def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
     """Build a worker's application and all it needs; SIGHUP makes it read its keys again.
 
     Raises:
-        SettingsError, DeviceError: what the settings ask for cannot be had.
+        SettingsError, DeviceError: the settings ask for something that this machine does not have.
     """
     devices = devices_of(settings, worker_id)
     keys = KeyRing(settings)
@@ -125,7 +125,7 @@ def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
 
 
 def devices_of(settings: BridgeSettings, worker_id: int) -> list[str]:
-    """Deal the devices out: every worker gets its share of the GPUs, at least one."""
+    """Devices of one worker: its share of the GPUs, at least one."""
     if settings.device != "auto":
         return [str(select_device(settings.device))]
     devices = available_devices()
@@ -133,7 +133,7 @@ def devices_of(settings: BridgeSettings, worker_id: int) -> list[str]:
 
 
 def _end_with_parent(state: WorkerState) -> None:
-    """Drain when the supervisor is gone, however it ended: nobody else would stop this process."""
+    """Drain when the supervisor has ended, for whatever reason: nobody else would stop this process."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

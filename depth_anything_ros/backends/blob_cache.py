@@ -32,7 +32,7 @@ def fingerprint(network: DepthNetwork) -> str:
 
 
 class BlobCache:
-    """A folder of files, one for each key: everything that its content depends on.
+    """A folder of files, one per key. The key is everything that the content depends on.
 
     A file starts with the SHA-256 of its key and content. So a damaged file, or one under another key's
     name, is never handed to a native parser. The least recently used files go when all together exceed
@@ -53,14 +53,14 @@ class BlobCache:
         try:
             with open_regular(path) as file:
                 if os.fstat(file.fileno()).st_size > self._max_bytes:
-                    logger.warning("%s is larger than all that is kept; it is made anew", path)
+                    logger.warning("%s is larger than the whole cache may be; building it again", path)
                     return None
                 digest, blob = file.read(DIGEST_BYTES), file.read()
             os.utime(path)  # used just now
         except (InputError, OSError):
             return None
         if _digest(key, blob) != digest:
-            logger.warning("%s is damaged or belongs to another network; it is made anew", path)
+            logger.warning("%s is damaged or belongs to another network; building it again", path)
             return None
         return blob
 

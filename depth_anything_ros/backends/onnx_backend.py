@@ -23,6 +23,7 @@ from depth_anything_ros.errors import BackendError, ImageError, SettingsError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 
 logger = logging.getLogger(__name__)
+EXPORTER_LOG = "torch.onnx._internal.exporter"  # it warns that torchvision, which no network here needs, is missing
 
 OPSET = 18
 INPUT = "image"
@@ -88,7 +89,7 @@ class OnnxBackend:
         try:
             return self._session(model, x, expected)
         except BackendError as error:
-            logger.warning("the cached export cannot be used; exporting anew: %s", error)
+            logger.warning("the cached export cannot be used; exporting again: %s", error)
             return None
 
     def _export(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
@@ -182,7 +183,7 @@ def on_host(outputs: Outputs) -> Outputs:
 
 
 def sampled(outputs: Outputs, step: int) -> Outputs:
-    """Every `step`-th row and column of maps; what is no map stays whole."""
+    """Every `step`-th row and column of maps; other outputs stay whole."""
     return {name: values[:, ::step, ::step] if values.dim() == MAP_DIM else values for name, values in outputs.items()}
 
 
@@ -240,6 +241,7 @@ def export_network(
     x = parity.probe_image(*size)
     parity.reference(network, x)  # computes the position embedding of this size, which is a constant in the export
     x = x.expand(2, -1, -1, -1) if dynamic_batch else x  # the exporter takes a batch of one for a constant
+    logging.getLogger(EXPORTER_LOG).setLevel(logging.ERROR)
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own code
         try:

@@ -22,7 +22,7 @@ from depth_anything_ros.model.checkpoint_search import cache_folder, given_check
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.preprocess import MEAN, STD
 from depth_anything_ros.model.registry import dataset_spec, encoder_for, network_spec
-from depth_anything_ros.model.weights import varies
+from depth_anything_ros.model.weights import DEMONSTRATION, DEMONSTRATION_NOTE, varies
 
 logger = logging.getLogger(__name__)
 
@@ -153,5 +153,7 @@ def load_file(
         raise BackendError(f"{path} is run by backend {OnnxFileBackend.name}, not by {backend}")
     file = read_file(path, encoder, dataset)
     running = OnnxFileBackend(file.content, file.size, file.expected, SAMPLE_STEP, device, precision, cache_folder())
+    if dataset == DEMONSTRATION[1]:
+        logger.warning(DEMONSTRATION_NOTE)
     logger.info("backend onnxruntime: %s, SHA-256 %s", path, file.sha256)
     return running, str(path), file.sha256

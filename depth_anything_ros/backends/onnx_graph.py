@@ -109,7 +109,7 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _input_size(graph: Any, image: str, where: str) -> tuple[int, int]:
-    needed = f"needed is one: {image!r}, float32 (1 or batch, 3, h, w), h and w multiples of {PATCH_SIZE}"
+    needed = f"needed: one input {image!r}, float32 (1 or batch, 3, h, w), h and w multiples of {PATCH_SIZE}"
     if len(graph.input) != 1 or graph.input[0].name != image:
         found = ", ".join(repr(value.name[:40]) for value in graph.input[:4])
         raise CheckpointInvalid(f"{where} has inputs {found or 'none'}; {needed}")
@@ -125,7 +125,7 @@ def _input_size(graph: Any, image: str, where: str) -> tuple[int, int]:
 
 
 def _check_shapes(model: Any, size: tuple[int, int], spec: EncoderSpec, where: str) -> None:
-    """Tell the shape of every value by ONNX's own rules, for one image, and bound it."""
+    """Infer the shape of every value by ONNX's own rules, for one image, and bound it."""
     import onnx
 
     h, w = size
@@ -140,16 +140,16 @@ def _check_shapes(model: Any, size: tuple[int, int], spec: EncoderSpec, where: s
     for name in (name for node in model.graph.node for name in node.output if name):
         shape = shapes.get(name)
         if shape is None:
-            raise CheckpointInvalid(f"{where} does not tell the shape of {name!r:.80}; it is not loaded")
+            raise CheckpointInvalid(f"{where} does not determine the shape of {name!r:.80}; it is not loaded")
         total += math.prod(shape)
         if math.prod(shape) > largest or total > TOTAL_MARGIN * spec.depth * largest:
             raise CheckpointInvalid(
-                f"{where} makes {name!r:.80} of shape {shape[:8]}: more than this encoder needs; it is not loaded"
+                f"{where} produces {name!r:.80} of shape {shape[:8]}: more than this encoder needs; it is not loaded"
             )
     for output in inferred.graph.output:
         shape = shapes[output.name]
         if output.type.tensor_type.elem_type != FLOAT32:
-            raise CheckpointInvalid(f"{where} gives {output.name!r} in another type than float32")
+            raise CheckpointInvalid(f"{where} gives {output.name!r} with a type other than float32")
         is_map = output.name == model.graph.output[0].name or (shape is not None and len(shape) == MAP_RANK)
         if is_map and shape != (1, h, w):
             raise CheckpointInvalid(f"{where} gives {output.name!r} of shape {shape}; needed: {(1, h, w)}")

@@ -151,10 +151,10 @@ class OpenVinoBackend:
             executor = Executor(self._core.import_model(blob, "CPU", config), self.network.outputs)
             off = parity.difference(executor(x), expected)
         except Exception as error:  # the library's kinds
-            logger.warning("openvino cannot load its cached network; compiling anew: %s", error)
+            logger.warning("openvino cannot load its cached network; compiling it again: %s", error)
             return None
         if not off.within(limit):
-            logger.warning("the cached openvino network differs from torch by %s; compiling anew", off)
+            logger.warning("the cached openvino network differs from torch by %s; compiling it again", off)
             return None
         return "loaded", executor, off
 

@@ -1,4 +1,4 @@
-"""Say what each use needs, what of it is here, and what to do about the rest.
+"""Check what each use needs, what is installed, and how to get the rest.
 
 Uses: predict (the command line), node, bridge, client, export. Libraries that may be broken are imported in
 processes of their own, because a broken installation may crash on import. This file needs nothing but Python itself.
@@ -71,7 +71,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a library said of itself when it was imported, or why that failed."""
+    """What a library reports when it is imported, or why the import failed."""
 
     facts: tuple[str, ...] = ()
     error: str = ""
@@ -237,7 +237,7 @@ def check_checkpoints() -> Iterator[Finding]:
     if not found:
         default = ModelSettings()
         folders = ", ".join(map(str, search_folders()))
-        advice = f"depth_anything download {default.encoder} {default.dataset}; or the first start does it"
+        advice = f"depth_anything download {default.encoder} {default.dataset}; or the first start downloads it"
         yield Finding("checkpoint", "optional", f"none in {folders}", advice, ESTIMATING)
 
 

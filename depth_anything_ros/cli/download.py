@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Download one checkpoint; print its licence, its path and its SHA-256. Or list what can be had."""
+    """Download one checkpoint; print its licence, its path and its SHA-256. Or list the models."""
     from depth_anything_ros.errors import SettingsError
     from depth_anything_ros.model.checkpoint_download import download_checkpoint
     from depth_anything_ros.model.checkpoint_reading import file_sha256

@@ -89,7 +89,7 @@ def _read_npy(file: IO[bytes]) -> NDArray[Any]:
         raise InputError(f"it must be a depth map (H, W) of numbers, got {dtype} of shape {reprlib.repr(shape)}")
     count = math.prod(shape)
     if count > MAX_DEPTH_PIXELS:
-        raise InputError(f"it announces {reprlib.repr(shape)} pixels; allowed are up to {MAX_DEPTH_PIXELS}")
+        raise InputError(f"it announces {reprlib.repr(shape)} pixels; allowed: up to {MAX_DEPTH_PIXELS}")
     values = file.read(count * dtype.itemsize)
     if len(values) < count * dtype.itemsize:
         raise InputError("it is truncated")

@@ -1,4 +1,4 @@
-"""How each image format states its size: one reader for each, on bytes that may be hostile.
+"""How each image format states its size: one reader for each format, for bytes that may be hostile.
 
 A reader looks at headers alone, in bounded steps. `image_header` chooses it, and judges what it returns.
 Truncated data raises struct.error or IndexError here, which `image_header` turns into UndecodableImage.
@@ -133,7 +133,7 @@ def _jpeg_frame(marker: int, view: memoryview, offset: int) -> ImageHeader:
 def _count_jpeg_scans(view: memoryview, offset: int) -> int:
     """Count scans from the first one's header to the end of the image, which has to be there.
 
-    Between scans stand tables and comments. What follows the end (a second picture, a film) is not looked at.
+    Tables and comments may stand between scans. Anything after the end (a second picture, a film) is ignored.
     """
     scans = 1
     for _ in range(MAX_JPEG_SCAN_SEGMENTS):
@@ -215,9 +215,9 @@ def _tiff_header(values: dict[int, int]) -> ImageHeader:
     if values[TIFF_SUBFILE] & 1:
         raise UndecodableImage("the TIFF file starts with a thumbnail, as a camera's raw files do; develop it first")
     if values[TIFF_COMPRESSION] not in TIFF_COMPRESSIONS:
-        raise UndecodableImage("the TIFF image is neither uncompressed nor LZW, Deflate or PackBits; save it again")
+        raise UndecodableImage("the TIFF image has an unsupported compression; save it with LZW or Deflate")
     if values[TIFF_BITS] > 16:
-        raise UndecodableImage(f"the TIFF image has {values[TIFF_BITS]} bits for each channel; allowed are up to 16")
+        raise UndecodableImage(f"the TIFF image has {values[TIFF_BITS]} bits for each channel; allowed: up to 16")
     if values[TIFF_SAMPLES] > 4:
         raise UndecodableImage(f"the TIFF image has {values[TIFF_SAMPLES]} channels; send grey or RGB")
     # A decoder needs the memory of a whole tile. A tile may exceed a small picture, but not by much.

@@ -112,7 +112,7 @@ def _format(view: memoryview, formats: tuple[str, ...]) -> ImageFormat:
         return found
     stranger = next((name for pattern, name in STRANGERS if pattern.match(start)), "no image of a known format")
     allowed = ", ".join(name for key, name in NAMES.items() if key in formats)
-    raise UndecodableImage(f"this is {f'a {NAMES[found]} image' if found else stranger}; allowed are {allowed}")
+    raise UndecodableImage(f"this is {f'a {NAMES[found]} image' if found else stranger}; allowed: {allowed}")
 
 
 def check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -122,22 +122,22 @@ def check_size(width: int, height: int, limits: ImageLimits) -> None:
     if short == 0:
         raise OversizedImage(f"{size}: it is empty")
     if width * height > limits.max_pixels:
-        raise OversizedImage(f"{size}; allowed are up to {limits.max_pixels} pixels")
+        raise OversizedImage(f"{size}; allowed: up to {limits.max_pixels} pixels")
     if long > limits.max_side:
-        raise OversizedImage(f"{size}; allowed are sides up to {limits.max_side} pixels")
+        raise OversizedImage(f"{size}; allowed: sides up to {limits.max_side} pixels")
     if long > short * limits.max_aspect_ratio:
-        raise OversizedImage(f"{size}; allowed is an aspect ratio up to {limits.max_aspect_ratio:g}:1")
+        raise OversizedImage(f"{size}; allowed: an aspect ratio up to {limits.max_aspect_ratio:g}:1")
 
 
 def _check_cost(header: ImageHeader, size_bytes: int, limits: ImageLimits) -> None:
     """Refuse a picture that costs far more to decode than a real one of its size."""
     if header.scans > limits.max_scans:
         raise UndecodableImage(
-            f"the JPEG image has {header.scans} scans; allowed are up to {limits.max_scans}: save it again"
+            f"the JPEG image has {header.scans} scans; allowed: up to {limits.max_scans}: save it again"
         )
     pixels = header.width * header.height
     if pixels > max(CHEAP_PIXELS, limits.max_pixels_per_byte * size_bytes):
         raise OversizedImage(
             f"the image packs {header.width}x{header.height} pixels into {size_bytes} bytes; "
-            f"allowed are up to {limits.max_pixels_per_byte:g} pixels for each byte"
+            f"allowed: up to {limits.max_pixels_per_byte:g} pixels for each byte"
         )

@@ -31,7 +31,7 @@ class CameraInfo(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One frame and what was made of it.
+    """One frame and its results.
 
     Attributes:
         camera: the camera's name; empty if the node has one camera without a name.
@@ -73,9 +73,7 @@ def write_snapshot(snapshot: Snapshot, folder: Path) -> Path:
 def _files(snapshot: Snapshot) -> dict[str, bytes]:
     files = {"image.png": encode_png(snapshot.image_bgr), "depth.png": encode_png(depth_to_uint16(snapshot.depth))}
     if snapshot.model is not None:
-        with np.errstate(invalid="ignore"):
-            points = snapshot.model.back_project(snapshot.depth)
-        files["points.ply"] = encode_ply(points, snapshot.image_bgr)
+        files["points.ply"] = encode_ply(snapshot.model.back_project(snapshot.depth), snapshot.image_bgr)
     if snapshot.info is not None:
         files["camera.yaml"] = yaml.safe_dump(_calibration(snapshot.camera, snapshot.info), sort_keys=False).encode()
     return files

@@ -106,7 +106,7 @@ def write_video(path: Path, frames: Iterable[Image], fps: float) -> None:
             count += 1
     finally:
         writer.release()
-    if not _holds(path, count):  # the writer says nothing of a full disk
+    if not _holds(path, count):  # the writer does not report a full disk
         _probe(path)
         raise ImageError(f"OpenCV could not make a video of {count} frames")
 

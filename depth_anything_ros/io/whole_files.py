@@ -66,7 +66,7 @@ def _new_file(path: Path) -> Path:
 
 @contextmanager
 def locked_work_folder(root: Path) -> Iterator[None]:
-    """Hold the lock of a folder whose name others can foresee. Raises CannotWrite as `locked`, and for a link."""
+    """Hold the lock of a folder whose name others can guess. Raises CannotWrite as `locked`, and for a link."""
     if root.is_symlink():
         raise CannotWrite(f"{root} is a link, not a folder of this program: remove it")
     with locked(root):

@@ -1,6 +1,6 @@
 """The YAML files that people write: calibrations, settings of the bridge, servers of the client.
 
-A file is plain data: names are text and stand once; aliases, merge keys and tags are refused. Its size, nesting and
+A file is plain data: names are text, each given once; aliases, merge keys and tags are refused. Its size, nesting and
 number of values are bounded, so no small file becomes a large object. Callers check what the values mean.
 """
 
@@ -97,7 +97,7 @@ class _PlainLoader(yaml.SafeLoader):
             if not isinstance(name, str):
                 raise _refusal(f"a name must be text, got {reprlib.repr(name)}: put it in quotes", key.start_mark)
             if name in lines:
-                raise _refusal(f"{reprlib.repr(name)} stands already in line {lines[name]}", key.start_mark)
+                raise _refusal(f"{reprlib.repr(name)} is already in line {lines[name]}", key.start_mark)
             lines[name] = key.start_mark.line + 1
         return super().construct_mapping(node, deep=deep)
 

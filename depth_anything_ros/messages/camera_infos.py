@@ -58,7 +58,7 @@ class CameraInfos:
     replaces every older one whose stamp is not before its own: those are out of date.
 
     Args:
-        topic: name used in messages to people.
+        topic: the topic's name, for log messages.
         clock: seconds that never go back.
         remark: is told what is odd about a CameraInfo that is used.
     """
@@ -110,8 +110,8 @@ class CameraInfos:
     def _other_frame(self, frame: str, other: str, any_frame: bool) -> None:
         said = f"the image's frame is {quoted(frame)}, but CameraInfo on {self.topic} is of frame {quoted(other)}"
         if not any_frame:
-            raise CameraError(f"{said}: no cloud without its own; camera_info_any_frame uses it nevertheless")
-        self._remark(f"{said}: it is used nevertheless, because camera_info_any_frame is set")
+            raise CameraError(f"{said}: no cloud is published; set camera_info_any_frame to use it anyway")
+        self._remark(f"{said}: it is used anyway, because camera_info_any_frame is set")
 
 
 class RecordedCameraInfos:
@@ -120,7 +120,7 @@ class RecordedCameraInfos:
     A message with the same content as the one before it, as nearly all have, is not kept a second time.
 
     Args:
-        topic: name used in messages to people.
+        topic: the topic's name, for log messages.
         remark: is told what is odd about a CameraInfo that is used.
     """
 
@@ -174,7 +174,7 @@ class RecordedCameraInfos:
         said = f"no CameraInfo on {self._topic} of the image's frame {quoted(header.frame_id)}; there are: {there}"
         if not any_frame or not self._changes:
             raise CameraError(said)
-        self._remark(f"{said}. They are used nevertheless.")
+        self._remark(f"{said}. They are used anyway.")
 
 
 def frame_of(header: Header) -> str:

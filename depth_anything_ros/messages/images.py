@@ -161,7 +161,7 @@ def _semi_planar_to_bgr(msg: Image, encoding: str) -> BgrImage:
 
 def _plane_rows(msg: Image, encoding: str, rows: int) -> tuple[NDArray[np.uint8], int]:
     """Return the bytes of so many rows, each as wide as the picture, and the bytes from one to the next."""
-    tight = len(msg.data) == rows * msg.width  # whatever the step says: drivers count it in several ways
+    tight = len(msg.data) == rows * msg.width  # the step is not used: drivers count it in several ways
     step = msg.width if tight else _checked_step(msg, encoding, msg.width, rows)
     return np.frombuffer(memoryview(msg.data), np.uint8, rows * step), step
 
@@ -221,7 +221,7 @@ def compressed_to_bgr(
     if pixels is None:
         raise ImageError(f"{what} cannot be decoded")
     if pixels.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{what} holds pixels of type {pixels.dtype}; allowed are 8 and 16 bits")
+        raise ImageError(f"{what} holds pixels of type {pixels.dtype}; allowed: 8 and 16 bits")
     if pixels.ndim == 2:
         return _to_bgr(pixels[..., None], cv2.COLOR_GRAY2BGR if bayer is None else bayer, levels)
     return _to_bgr(pixels, cv2.COLOR_BGRA2BGR if pixels.shape[2] == 4 else None, levels)

@@ -6,8 +6,8 @@ from __future__ import annotations
 def row_bytes(stated: int, needed: int, rows: int, data_bytes: int) -> int | None:
     """Return the bytes from one row to the next; None where the rows are not all in the data.
 
-    Some drivers state 0, or the size of all rows together. Where the data is just as large as `rows` rows without
-    padding, only one reading is left, and it is taken.
+    Some drivers state 0, or the size of all rows together. If the data has exactly the size of `rows` rows without
+    padding, the rows are taken to have none.
 
     Args:
         stated: `step` or `row_step` of the message.

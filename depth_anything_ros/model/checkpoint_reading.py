@@ -132,7 +132,7 @@ def _is_safetensors(path: Path) -> bool:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except Exception as error:  # of the library, and what its Python part trips over
+    except Exception as error:  # the library's own errors, and those of its Python part
         raise CheckpointInvalid(f"{path} is truncated or damaged: {error!s:.200}") from error
 
 
@@ -140,5 +140,5 @@ def _read_torch(path: Path) -> Any:
     is_zip = check_pth(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # the restricted unpickler trips over foreign bytes in a dozen ways
+    except Exception as error:  # the restricted unpickler fails on foreign bytes in a dozen ways
         raise CheckpointInvalid(f"{path} is truncated or damaged") from error

@@ -12,7 +12,7 @@ _PREFIXES = {
     "model.head.": "depth_head.",
     "model.cam_dec.": "cam_dec.",
 }
-# What one view has no use for: the encoder of known cameras, a camera's place, and rays.
+# Not needed for one view: the encoder of known cameras, a camera's place, and rays.
 _UNUSED = re.compile(r"model\.(cam_enc\.|cam_dec\.fc_(t|qvec)\.|head\.scratch\.\w+_aux\.)")
 
 
@@ -22,7 +22,7 @@ def is_da3(state_dict: Mapping[str, Tensor]) -> bool:
 
 
 def from_da3_names(state_dict: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """Rename the tensors of an official file; those that one view has no use for are left out.
+    """Rename the tensors of an official file; those not needed for one view are left out.
 
     Names that are not known are kept, so that the layout check reports them.
     """

@@ -1,6 +1,6 @@
 """Depth Anything 3 (Lin et al. 2025, arXiv:2511.10647) for one picture: DA3METRIC-LARGE and DA3MONO-LARGE.
 
-Both have one architecture: V2's, with a second output branch that tells the sky, and depth by an exponential. The
+Both have one architecture: V2's, with a second output branch for the sky, and depth by an exponential. The
 small models with confidence and a field of view are in `depth_anything_3_views`.
 """
 
@@ -32,7 +32,7 @@ class SkyHead(DPTHead):
 
     @property
     def sky_branch(self) -> nn.Sequential:
-        """What tells the sky."""
+        """The output branch for the sky."""
         return self.scratch.sky_output_conv2  # type: ignore[return-value]
 
 

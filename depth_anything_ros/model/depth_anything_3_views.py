@@ -3,7 +3,7 @@
 The official models take several views of a scene; here there is always one. From a third of its depth on the encoder
 has a camera token, normalised queries and keys, and rotary positions, and every odd block there is "global": made to
 look across views, it tells patches of one view apart by content alone. The head gives depth and confidence; the camera
-token gives the field of view. Parts of the checkpoints that one view has no use for (rays, the camera encoder) are not
+token gives the field of view. Parts of the checkpoints that one view does not need (rays, the camera encoder) are not
 built.
 """
 
@@ -116,7 +116,7 @@ def _as(rotation: Rotation, dtype: torch.dtype) -> Rotation:
 
 
 class ConfidenceHead(DPTHead):
-    """DPT head that is told where in the picture a value is. Channel 0 is depth, channel 1 is confidence."""
+    """DPT head with an embedding of each value's place in the picture. Channel 0 is depth, channel 1 is confidence."""
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__(spec, 2 * spec.embed_dim, channels=2)

@@ -13,7 +13,7 @@ from depth_anything_ros.model.registry import NETWORKS, PATCH_SIZE, EncoderSpec
 
 
 class MaskableDINOv2(DINOv2):
-    """DINOv2 with the token of masked patches: in every checkpoint, unused here."""
+    """DINOv2 with the token of masked patches: it is in every checkpoint, but unused here."""
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__(spec)
@@ -37,7 +37,7 @@ class DepthAnythingV2(DepthNetwork):
         self.depth_head.scratch.refinenet4 = FusionBlock(spec.features)
 
     def extra_repr(self) -> str:
-        """What tells two of these networks apart whose weights look the same."""
+        """What distinguishes two of these networks whose weights have the same names and shapes."""
         return self.kind
 
     def forward(self, x: Tensor) -> tuple[Tensor]:

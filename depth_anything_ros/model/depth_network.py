@@ -1,4 +1,4 @@
-"""What every network is to those who load, convert and run it."""
+"""The interface of every network, for code that loads, converts and runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outputs = dict[str, Tensor]  # by the names in `DepthNetwork`
 
 
 class DepthNetwork(nn.Module):
-    """Normalised image (B, 3, h, w), h and w multiples of 14 -> maps, and what else the network tells.
+    """Normalised image (B, 3, h, w), h and w multiples of 14 -> maps and other outputs.
 
     `forward` returns a tuple in the order of `outputs`, all of it float32. The names:
 
@@ -38,7 +38,7 @@ class DepthNetwork(nn.Module):
         return dict(zip(self.outputs, found, strict=True))
 
     def before_activation(self, x: Tensor) -> Tensor:
-        """What the activations are given, float32 (B, channels, h, w): an overflow shows here, and not behind them."""
+        """Input of the activations, float32 (B, channels, h, w). An overflow shows here, but not after them."""
         raise NotImplementedError
 
     def in_single_precision(self) -> list[nn.Module]:

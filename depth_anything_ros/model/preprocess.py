@@ -130,8 +130,9 @@ class ResizeTwice:
 
     def _sizes(self, height: int, width: int, input_size: int) -> tuple[Size, Size]:
         """Return (h, w) after the first resize, and after the second one."""
-        side = max(height, width) if self.rule == "upper_bound" else min(height, width)
-        scaled = [max(1, round(length * input_size / side)) for length in (height, width)]
+        scale = input_size / (max(height, width) if self.rule == "upper_bound" else min(height, width))
+        # The factor is rounded first, as in the official code: half a pixel may go the other way.
+        scaled = [max(1, round(length * scale)) for length in (height, width)]
         h, w = (max(PATCH_SIZE, _nearest_multiple(length)) for length in scaled)
         return (scaled[0], scaled[1]), (h, w)
 
@@ -155,7 +156,7 @@ def check_image_size(height: int, width: int, limits: InputLimits) -> None:
     if aspect_ratio > limits.max_aspect_ratio:
         raise ImageError(
             f"the image is {width}x{height} pixels, an aspect ratio of {aspect_ratio:.1f}:1; "
-            f"allowed is up to {limits.max_aspect_ratio:g}:1"
+            f"allowed: up to {limits.max_aspect_ratio:g}:1"
         )
 
 
@@ -165,7 +166,7 @@ def within_tokens(size: Size, image: Size, input_size: int, limits: InputLimits)
     if tokens > limits.max_tokens:
         raise ImageError(
             f"a {image[1]}x{image[0]} image at input size {input_size} makes {tokens} tokens; "
-            f"allowed are up to {limits.max_tokens}: take a smaller input size"
+            f"allowed: up to {limits.max_tokens}: take a smaller input size"
         )
     return size
 

@@ -53,10 +53,10 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """An architecture around an encoder: what it tells, and how a picture is resized for it.
+    """An architecture around an encoder: its outputs, and how a picture is resized for it.
 
     Attributes:
-        outputs: names of what it tells, see `depth_network.DepthNetwork`.
+        outputs: names of its outputs, see `depth_network.DepthNetwork`.
         preprocessing: name in `preprocess.PREPROCESSING`.
         resize: which side becomes `input_size`: `lower_bound` the short one, `upper_bound` the long one.
         layers: the blocks its head reads, for encoders where they are not `EncoderSpec.layers`.
@@ -70,7 +70,7 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a checkpoint was trained to say.
+    """What a checkpoint was trained for.
 
     Before the encoder's size or name, `hub_prefix` names the official repository, `hf_prefix` its
     `-hf` counterpart and `file_prefix` the file; a dataset without official weights has no repositories. Without

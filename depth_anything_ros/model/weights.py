@@ -112,7 +112,7 @@ def _check_depth(network: DepthNetwork, path: Path) -> None:
     Checked before the activation: after it, a sound relative model may give zero everywhere.
     """
     x = torch.randn((1, 3, *CHECK_SIZE), generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode(False), torch.no_grad():  # what the network keeps of it is an ordinary tensor
+    with torch.inference_mode(False), torch.no_grad():  # so that tensors which the network caches are ordinary ones
         depth = network.before_activation(x)[:, 0]
     if not varies(depth):
         raise CheckpointInvalid(f"{path} is damaged: its weights give the same depth everywhere, or NaN")

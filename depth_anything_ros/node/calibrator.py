@@ -64,7 +64,7 @@ class Calibrator:
                 continue
             if ours is not None and ours.model_key != model_key:
                 self._warn(
-                    f"{camera.title}: its scale was fitted to {ours.model_key}, not to {model_key}: it is set back to 1"
+                    f"{camera.title}: its scale was fitted to {ours.model_key}, not to {model_key}: scale set back to 1"
                 )
                 self._set_scale(camera, AS_PREDICTED, model_key)
                 del self._set[camera.name]

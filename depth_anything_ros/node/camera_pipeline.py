@@ -31,7 +31,7 @@ class CameraPipeline:
         name: of the camera; empty for the only one of a node.
         settings: replaced by the node when parameters change.
         queue, place: where frames wait, and which of its places is this camera's.
-        kind: kind of depth that the model makes at the moment; None while none is to be made.
+        kind: kind of depth that the model makes; None while no model is in use.
 
     Attributes:
         image_size: (H, W) of the last image that was estimated; None before the first.
@@ -114,7 +114,7 @@ class CameraPipeline:
         self.input.stop()
 
     def close(self) -> None:
-        """Take the topics away, and let go of the model."""
+        """Remove the topics and drop the model."""
         self.stage.destroy()
         self.stage = CameraStage(self._camera_infos, self.health)
         if self.outputs is not None:

@@ -1,7 +1,8 @@
 """The stage after the network: what its depth means for one camera.
 
-Finds the image's CameraInfo, makes metres by the focal length and the configured or fitted scale, filters them, marks
-sky and what is out of range.
+Marks the sky, finds the image's CameraInfo, makes metres by the focal length and the configured or fitted scale,
+filters them, and marks what is out of range. Sky is +Inf from the start: its filling is no measurement, so no scale is
+fitted to it and no filter remembers it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
-from depth_anything_ros.node.scaling import Estimate, Scaling
+from depth_anything_ros.node.scaling import UNITLESS_REFUSAL, Estimate, Scaling
 from depth_anything_ros.settings import ENDLESS_COLOR_MAX_M, CameraSettings
 
 RAW_DEPTH = (
@@ -82,8 +83,8 @@ class CameraStage:
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
     ) -> FrameDepth:
-        """Make of what the model says of one image, on any device, what is published."""
-        depth = found.depth
+        """Turn the model's outputs for one image, on any device, into what is published."""
+        depth = found.depth if found.sky is None else torch.where(found.sky, torch.inf, found.depth)
         said = FrameDepth(
             relative=depth if estimator.kind == "relative" else None,
             scale_invariant=depth if estimator.kind == "scale_invariant" else None,
@@ -91,11 +92,14 @@ class CameraStage:
             confidence=found.confidence,
         )
         if estimator.kind != "metric" and settings.alignment == "none":
+            self._health.alignment = None
+            self.scaling.skip(UNITLESS_REFUSAL)
             return said
-        matched = frame.camera or self._match_camera(frame.header, depth, settings)
+        without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
+        matched = frame.camera or self._match_camera(frame.header, depth, settings, without)
         camera = None if matched is None else matched[1]
         if estimator.needs_focal and camera is None:
-            self._health.warn(f"no metres: {estimator.key} needs a focal length, and no CameraInfo fits the image")
+            self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
         depth = depth * _unit(estimator, depth, camera, settings)
         estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
@@ -105,22 +109,22 @@ class CameraStage:
         if metres is None:
             return said
         with frame.watch.time("filter"):
-            metres = self._smoothed(metres, estimate, settings)
-            if found.sky is not None:
-                metres = torch.where(found.sky, torch.inf, metres)
-            metres = clip_range(metres, settings)
+            metres = clip_range(self._smoothed(metres, estimate, settings), settings)
         return replace(
             said, metres=metres, camera=matched, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
         )
 
-    def _match_camera(self, header: Header, depth: Tensor, settings: CameraSettings) -> MatchedCamera | None:
+    def _match_camera(
+        self, header: Header, depth: Tensor, settings: CameraSettings, without: str
+    ) -> MatchedCamera | None:
+        """Return the image's camera. Where there is none, one warning says why, after what it means (`without`)."""
         height, width = depth.shape
         try:
             matched = self._camera_infos.match(
                 header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
             )
         except CameraError as error:
-            self._health.warn(str(error))
+            self._health.warn(f"{without}{error}")
             return None
         if not settings.rectified and is_distorted(matched[0]):
             self._health.remark(RAW_DEPTH)
@@ -144,7 +148,7 @@ class CameraStage:
 
 
 def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, settings: CameraSettings) -> float:
-    """What the network's depth (H, W) of this camera is multiplied by."""
+    """The factor for the network's depth (H, W) of this camera."""
     height, width = depth.shape
     focal_px = None if camera is None else (camera.fx, camera.fy)
     return estimator.scale(height, width, settings.max_depth, focal_px)

@@ -1,6 +1,6 @@
 """The command line of a node's program: `--help`, and mistakes named in one line before anything starts.
 
-ROS itself drops what stands before `--ros-args` in silence, and answers a bad parameter file with a traceback.
+ROS itself silently drops what stands before `--ros-args`, and answers a bad parameter file with a traceback.
 """
 
 from __future__ import annotations
@@ -77,6 +77,8 @@ def check_arguments(program: Program, arguments: Sequence[str] | None) -> None:
         left = remove_ros_args([program.executable, *given])[1:]
     except Exception:  # rcl cannot parse them, and says why when it starts
         left = ours
+    # rcl takes NAME:=VALUE without --ros-args for a remapping, so a parameter given like that would be lost.
+    left += [argument for argument in ours if argument.partition(":=")[0] in program.parameters and ":=" in argument]
     if left:
         program.exit_with(f"unknown argument {quoted(left[0])}; {_what_to_write(program, left[0])}")
 
@@ -98,7 +100,7 @@ def nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def explain_start_error(error: Exception) -> str:
-    """Return in a few words what rcl says about arguments that it cannot parse."""
+    """Shorten rcl's error about arguments that it cannot parse."""
     text = SOURCE_PLACE.sub("", str(error)).removeprefix("failed to initialize rcl: ")
     if found := FILE_PROBLEM.search(text):
         file = found["file"]
@@ -107,5 +109,5 @@ def explain_start_error(error: Exception) -> str:
     if found := RULE_PROBLEM.search(text):
         return f"{quoted(found['rule'])} cannot be read; write {RULES[found['what']]}"
     if type(error).__name__ == "UnknownROSArgsError":
-        return f"unknown arguments after --ros-args: {text}; --help says what there is"
+        return f"unknown arguments after --ros-args: {text}; --help lists the options"
     return text

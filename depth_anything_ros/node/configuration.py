@@ -38,7 +38,7 @@ DEFAULTS = {**_values(ModelSettings()), **CAMERA_DEFAULTS, **_values(NodeSetting
 
 @dataclass(frozen=True)
 class Configuration:
-    """What all parameters together say.
+    """The settings that all parameters together give.
 
     Attributes:
         camera: for every camera, where it has no value of its own.
@@ -74,7 +74,7 @@ def declare(node: Node) -> None:
 
 
 def read(node: Node) -> Configuration:
-    """Return what the node's parameters say.
+    """Return the settings that the node's parameters give.
 
     Raises:
         SettingsError: see `changed`.
@@ -107,7 +107,7 @@ def _of_table(table: Mapping[str, Parameter], settings: Mapping[str, Any]) -> di
 
 
 def _own_values(configuration: Configuration, camera: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a camera has for itself: what it had, and what the values say."""
+    """A camera's own values: those it had, updated by the new ones."""
     own = dict(configuration.own.get(camera, {}))
     for name, parameter in CAMERA_PARAMETERS.items():
         value = values.get(full_name := f"{camera}.{name}")
@@ -137,5 +137,5 @@ def _check_together(prefix: str, camera: CameraSettings) -> None:
 
 
 def to_ros(settings: ModelSettings) -> dict[str, Any]:
-    """Return the parameter values that say these model settings."""
+    """Return the parameter values for these model settings."""
     return {name: PARAMETERS[name].unset if value is None else value for name, value in _values(settings).items()}

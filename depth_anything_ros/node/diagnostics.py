@@ -1,6 +1,6 @@
 """What the node publishes on /diagnostics: one status for each camera, once a second.
 
-What a status says is found elsewhere: by `health` about a camera, by the worker about the device.
+The contents come from elsewhere: a camera's from `health`, the device's from the worker.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Diagnostics:
         self._models = models
         self._node_status = node_status
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 1)
-        # By a clock of its own: a recording that is paused, or played fast, does not change how the node is.
+        # By a clock of its own: a recording that is paused, or played fast, does not change the node's state.
         node.create_timer(PERIOD_S, self._publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _publish(self) -> None:
@@ -114,7 +114,7 @@ def estimator_values(estimator: DepthEstimator) -> dict[str, object]:
 
 
 def hardware_values(device: torch.device) -> dict[str, object]:
-    """Return a device's name and memory in use. One that is lost may raise: that must not keep the rest back."""
+    """Return a device's name and memory in use. A lost device may raise: the other values are published anyway."""
     try:
         used = device_bytes(device)
         values: dict[str, object] = {"hardware": hardware_name(device)}

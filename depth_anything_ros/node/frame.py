@@ -1,4 +1,4 @@
-"""A camera's frame: as it waits for its turn, decoded, and as what there is to publish of it."""
+"""A camera's frame at three stages: waiting, decoded, and ready to be published."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WaitingFrame:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(H, W) where the message says it; a compressed one does not."""
+        """(H, W) where the message states it; a compressed one does not."""
         return None if isinstance(self.msg, CompressedImage) else (self.msg.height, self.msg.width)
 
 
@@ -60,8 +60,8 @@ class FrameDepth:
 
     Attributes:
         relative: inverse depth without a unit, float32 (H, W) on any device; None from other models.
-        scale_invariant: depth up to a factor, float32 (H, W) on any device; from a model that needs a focal length
-            where there is none, too.
+        scale_invariant: depth up to a factor, float32 (H, W) on any device, +Inf in the sky; from a model that needs a
+            focal length where there is none, too.
         sky: bool (H, W) on any device, None from models that do not tell.
         confidence: float32 (H, W) on any device, 1 or more; None from models that do not tell.
         metres: float32 (H, W) on any device: scaled, filtered, clipped; sky is +Inf; None where depth has no scale.

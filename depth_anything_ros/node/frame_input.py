@@ -154,5 +154,5 @@ class FrameInput:
 
 
 def queue_size(settings: CameraSettings) -> int:
-    """Return how many of a camera's frames wait at most."""
+    """Return how many of a camera's frames may wait."""
     return settings.queue_size if settings.process_every_frame else 1

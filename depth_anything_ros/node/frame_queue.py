@@ -1,6 +1,6 @@
 """Where frames wait between the executor, which must not block, and the worker, which is slow.
 
-Knows nothing of what a frame is.
+The queue does not look into frames.
 """
 
 from __future__ import annotations

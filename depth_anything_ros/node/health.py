@@ -1,6 +1,6 @@
-"""What one camera has to say about itself: counts, times, what is wrong. The stages write it, `diagnostics` reads it.
+"""The state of one camera: counts, times and problems. The stages write it, `diagnostics` reads it.
 
-Nothing is published here, and nothing is said about the model or the device.
+Nothing is published here. The state of the model and the device is not kept here either.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class CameraHealth:
         self._clock = clock
         self._camera_info_s: float | None = None
         self._problem = ""  # what was wrong with the last frame
-        self._problems: list[str] = []  # what is wrong with the frame in work
+        self._problems: list[str] = []  # what is wrong with the current frame
 
     # The camera starts and stops
 
@@ -92,7 +92,7 @@ class CameraHealth:
         """Note that no more images are taken."""
         self.active_since_s = None
 
-    # What the stages have to say
+    # What the stages report
 
     def image_received(self) -> None:
         """Count an image that came."""
@@ -108,21 +108,21 @@ class CameraHealth:
         self._problems = []
 
     def frame_done(self, header: Header, watch: Stopwatch, *, is_published: bool) -> None:
-        """Note that the image in work went through all stages."""
+        """Note that the current image went through all stages."""
         if is_published:
             self.statistics.published(self.seconds_since(header), watch.seconds)
         self.counts.processed += 1
         self._problem = "; ".join(self._problems)
 
     def frame_failed(self, error: Exception) -> None:
-        """Note why the image in work was dropped."""
+        """Note why the current image was dropped."""
         self.counts.failed += 1
         if self.active_since_s is not None:
             self.warn(f"frame dropped: {describe(error)}")
         self._problem = "; ".join(self._problems)
 
     def warn(self, text: str) -> None:
-        """Note what is wrong with the image in work. It is logged once, however often it happens."""
+        """Note what is wrong with the current image. It is logged once, however often it happens."""
         line = plain_line(text)
         self._problems.append(line)
         self.remark(line)
@@ -156,7 +156,7 @@ class CameraHealth:
     # What diagnostics read
 
     def problems(self, settings: CameraSettings) -> list[str]:
-        """Return everything that is not as it should be."""
+        """Return all problems."""
         found = (self._problem, self._missing_input(settings.stale_after_s), self._unaligned(), *self.qos.problems())
         return [text for text in found if text]
 
@@ -178,7 +178,7 @@ class CameraHealth:
         return ""
 
     def values(self, settings: CameraSettings) -> dict[str, object]:
-        """Return everything there is to know, by the names in docs/node.md."""
+        """Return all values, by the names in docs/node.md."""
         ages_s = {"image_age_s": self.statistics.age_s(), "camera_info_age_s": self._camera_info_age_s()}
         measured = {**self.statistics.summary(), **{name: age for name, age in ages_s.items() if age is not None}}
         counts: dict[str, object] = {f"frames_{name}": count for name, count in vars(self.counts).items()}

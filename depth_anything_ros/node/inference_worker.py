@@ -29,7 +29,7 @@ class InferenceWorker:
     Args:
         cameras: in the order of their places in the queue.
         queue: where their frames wait.
-        models: whose model is used, the one of the moment for each frame.
+        models: each frame is run on the model that this holds at the moment.
         recovery: says when to try again after the device failed.
         on_device_lost: called in the worker's thread, each time that a device failed too often in a row.
     """
@@ -62,7 +62,7 @@ class InferenceWorker:
             self._thread.start()
 
     def stop(self, timeout_s: float | None) -> bool:
-        """Stop after the frame at hand. Returns False if it is still under way after the time."""
+        """Stop after the current frame. Returns False if that is still under way after the time."""
         with self._lock:
             self._queue.close()
             thread = self._thread
@@ -87,7 +87,7 @@ class InferenceWorker:
         return 1 if held is None else max_batch(held.estimator, len(self._cameras))
 
     def _process(self, waiting: list[tuple[CameraPipeline, WaitingFrame]]) -> None:
-        """Take frames of one size through all stages, with the model of this moment. Nothing holds it afterwards."""
+        """Take frames of one size through all stages, with the current model. No reference to it is kept."""
         held = self._models.held
         if held is None or self._recovery.wait_s > 0:
             for camera, _ in waiting:
@@ -111,7 +111,7 @@ class InferenceWorker:
         return batch
 
     def _estimate(self, batch: Batch, estimator: DepthEstimator) -> DepthTensors | None:
-        """Return what the model says of frames of one size, on the device; None where that failed."""
+        """Return the model's outputs for frames of one size, on the device; None where that failed."""
         start_s = time.monotonic()
         try:
             found = self._infer(batch, estimator)
@@ -135,7 +135,7 @@ class InferenceWorker:
             self._inferring_since_s = None
 
     def _publish(self, camera: CameraPipeline, frame: Frame, found: DepthTensors, estimator: DepthEstimator) -> None:
-        """Make of what the model says what the camera publishes, unless the node was deactivated meanwhile."""
+        """Turn the model's outputs into what the camera publishes, unless the node was deactivated meanwhile."""
         settings = camera.settings
         outputs = camera.outputs if camera.is_active else None
         try:

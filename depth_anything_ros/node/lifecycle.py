@@ -52,7 +52,7 @@ PROGRAM = Program(
 
 
 def _logs_errors(transition: Callable[..., TransitionCallbackReturn]) -> Callable[..., TransitionCallbackReturn]:
-    """Log what a transition raises: rclpy turns it into an error state without a word."""
+    """Log what a transition raises: rclpy turns it into an error state without logging it."""
 
     @wraps(transition)
     def run(node: DepthAnythingNode, state: LifecycleState) -> TransitionCallbackReturn:
@@ -174,7 +174,7 @@ class DepthAnythingNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The same, from whatever state."""
+        """The same, from any state."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
@@ -208,7 +208,7 @@ class DepthAnythingNode(LifecycleNode):
     def _on_set_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         values = {change.name: change.value for change in changes}
         deleted = [change.name for change in changes if change.type_ == Parameter.Type.NOT_SET]
-        if deleted:  # rclpy would let those go that may be without a value
+        if deleted:  # rclpy would delete those that may be without a value
             return SetParametersResult(successful=False, reason=f"parameter {deleted[0]} cannot be deleted")
         try:
             self._configuration = configuration.changed(self._configuration, values)
@@ -224,13 +224,13 @@ class DepthAnythingNode(LifecycleNode):
     # Services
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        """Work, or leave frames alone with the model at hand."""
+        """Handle frames, or ignore them and keep the model loaded."""
         self._enabled = request.data
         response.success, response.message = True, "enabled" if request.data else "disabled"
         return response
 
     def _on_reload(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Load the model anew, from its file, while the present one works on."""
+        """Load the model from its file again, while the present one works on."""
         response.success = self._models.reload()
         response.message = f"loading {self._configuration.model.key}" if response.success else "no model is loaded"
         return response

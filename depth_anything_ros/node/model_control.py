@@ -121,25 +121,25 @@ class ModelControl:
         self._is_new.trigger()
 
     def _on_failed(self, error: Exception, held: HeldModel) -> None:
-        self._problem = f"cannot load the model asked for, {held.estimator.key} stays: {describe(error)}"
+        self._problem = f"cannot load the model asked for; keeping {held.estimator.key}: {describe(error)}"
         self._node.get_logger().error(self._problem)
         self._parameters_stale.trigger()
 
     # In the executor's thread
 
     def _show_running_model(self) -> None:
-        """Set the parameters back to the model that runs, so that they tell the truth."""
+        """Set the parameters back to the model that runs, so that they stay true."""
         held = self.models.held
         if held is not None and not self.models.is_changing:
             values = configuration.to_ros(held.settings)
             self._set({name: value for name, value in values.items() if name not in HOW_TO_FETCH})
 
     def _switch_to_the_cpu(self) -> None:
-        """Ask for the same model on the CPU, by the parameters that say so to everybody."""
+        """Ask for the same model on the CPU by setting the parameters, so everybody can see it."""
         held = self.models.held
         if held is not None and held.settings.device != "cpu":
-            self._node.get_logger().error(f"the device is given up, the CPU goes on: {self._recovery.reason}")
-            # What a GPU was told to run with, a CPU may not have.
+            self._node.get_logger().error(f"giving up the device and continuing on the CPU: {self._recovery.reason}")
+            # A CPU may not have the precision and backend that the GPU was set to.
             self._set({"device": "cpu", "precision": "auto", "backend": "auto"})
 
     def _set(self, values: dict[str, object]) -> None:

@@ -47,7 +47,7 @@ class ModelHolder:
         self._lock = threading.Lock()
         self._held: HeldModel | None = None
         self._wanted: ModelSettings | None = None
-        self._is_stale = False  # the model held is to be loaded anew
+        self._is_stale = False  # the model held is to be loaded again
         self._releases = 0
         self._thread: threading.Thread | None = None
 
@@ -63,7 +63,7 @@ class ModelHolder:
             return self._held is not None and self._wanted != self._held.settings
 
     def load(self, settings: ModelSettings) -> HeldModel:
-        """Load a model here and now. Raises whatever loading raises."""
+        """Load a model now, in this thread. Raises whatever loading raises."""
         held = HeldModel(settings, self._load(settings))
         with self._lock:
             self._held, self._wanted = held, settings
@@ -84,7 +84,7 @@ class ModelHolder:
             self._thread = thread  # not before it runs: another thread may join it
 
     def reload(self) -> bool:
-        """Load the model anew while the one held works on. Returns False where none is held."""
+        """Load the model again while the one held works on. Returns False where none is held."""
         with self._lock:
             if self._held is None:
                 return False

@@ -101,7 +101,7 @@ class Outputs:
         return any(_listened_to(topic) for topic in topics)
 
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
-        """Publish what became of a frame: depth first, then what is derived from it."""
+        """Publish the results of a frame: depth first, then what is derived from it."""
         header, watch = frame.header, frame.watch
         with watch.time("publish"):
             self._publish_map(self._relative, depth.relative, header)

@@ -101,7 +101,7 @@ def ros_default(parameter: Parameter, default: Any) -> Any:
 
 
 def allowed_values(parameter: Parameter) -> str:
-    """Return which values a parameter takes; empty where its description says it all."""
+    """Return which values a parameter takes; empty where its description already says it."""
     if parameter.choices:
         return f"Allowed: {', '.join(choice or 'empty' for choice in parameter.choices)}."
     if parameter.bounds is not None:
@@ -130,7 +130,7 @@ def warn_of_unknown(node: Node, known: Collection[str]) -> None:
         if not node.has_parameter(name) and not name.startswith(OTHER_PARAMETERS):
             near = get_close_matches(name, known, 1)
             hint = f": did you mean {near[0]}?" if near else ""
-            node.get_logger().warning(f"there is no parameter {quoted(name)}, its value has no effect{hint}")
+            node.get_logger().warning(f"there is no parameter {quoted(name)}; its value has no effect{hint}")
 
 
 def values_of(node: Node, names: Iterable[str]) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def check_type(name: str, kind: type, value: Any) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if kind is not type(None) and type(value) is not kind:
-        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed is a value of type {kind.__name__}")
+        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed: a value of type {kind.__name__}")
     return value
 
 
@@ -162,7 +162,7 @@ def check_cameras(parameter: str, names: Any) -> tuple[str, ...]:
         except SettingsError as error:
             raise SettingsError(f"parameter {parameter}: {error}") from error
     if not names or len(set(names)) < len(names):
-        raise SettingsError(f"parameter {parameter} is {quoted(list(names))}; allowed is one name or more, each once")
+        raise SettingsError(f"parameter {parameter} is {quoted(list(names))}; allowed: one or more names, each once")
     return tuple(names)
 
 
@@ -196,5 +196,5 @@ def _check_numbers(name: str, count: int, value: Any) -> tuple[float, ...]:
     except (TypeError, ValueError):  # no array, or not of numbers
         numbers = ()
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed are {count} finite numbers")
+        raise SettingsError(f"parameter {name} is {quoted(value)}; allowed: {count} finite numbers")
     return numbers

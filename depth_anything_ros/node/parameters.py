@@ -193,5 +193,5 @@ NODE_PARAMETERS: dict[str, Parameter] = {
 }
 
 PARAMETERS = {**MODEL_PARAMETERS, **CAMERA_PARAMETERS, **NODE_PARAMETERS}
-# How weights are fetched. The model that runs is the same whatever they say.
+# How weights are fetched. They do not change which model runs.
 HOW_TO_FETCH = ("download", "accept_license")

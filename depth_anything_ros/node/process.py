@@ -86,7 +86,7 @@ def run_node(
 
 def _init(program: Program, args: list[str] | None) -> None:
     rcl = rclpy.logging.get_logger("rcl")
-    rcl.set_level(LoggingSeverity.FATAL)  # of arguments that it cannot parse it logs half a line
+    rcl.set_level(LoggingSeverity.FATAL)  # rcl logs half a line about arguments that it cannot parse
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
@@ -125,7 +125,7 @@ def _end(node: Node, has_stopped: bool, spinning: Future[None]) -> None:
 
 
 def _leave(node: Node) -> None:
-    """Tell the others, so that nobody takes the node's topics for alive."""
+    """Tell other nodes, so that none takes this node's topics for alive."""
     node.destroy_node()
     rclpy.try_shutdown()
 

@@ -1,4 +1,4 @@
-"""Which QoS policies of a topic parameters may override: `qos_overrides./TOPIC.subscription.durability` and its kin."""
+"""QoS policies that parameters may override: `qos_overrides./TOPIC.subscription.durability` and the like."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Estimate:
     """A model's depth of one image.
 
     Attributes:
-        depth: float32 (H, W), any device: metres, or relative depth.
+        depth: float32 (H, W), any device: metres, or depth without a unit; +Inf in the sky.
         model: its key and the hash of its weights; another one restarts the alignment.
         camera: the image's camera, None where it is not known.
     """
@@ -136,7 +136,7 @@ class Scaling:
 
     def calibrate(self, done: Callable[[ScaleFit | FitRefused], None]) -> None:
         """Collect the evidence of the next frames, then call `done` from any thread. Cancels a run under way."""
-        self._replace_run(CalibrationRun(done), "another calibration was begun")
+        self._replace_run(CalibrationRun(done), "another calibration was started")
 
     def give_up(self, why: str) -> None:
         """Cancel a calibration under way, if there is one."""
@@ -147,6 +147,11 @@ class Scaling:
             given_up, self._run = self._run, run
         if given_up is not None:
             given_up.give_up(why)
+
+    def skip(self, why: str) -> None:
+        """Note why a frame's depth has no metres: a calibration under way learns nothing from it."""
+        if (run := self._run) is not None:
+            run.add_problem(why)
 
     def check_time(self) -> None:
         """Finish a calibration whose time is over with what it has."""

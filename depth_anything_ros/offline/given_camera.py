@@ -1,4 +1,4 @@
-"""The camera of pictures that have no CameraInfo: what the user gives, what EXIF data tell, or an assumption."""
+"""The camera of pictures that have no CameraInfo: given by the user, read from EXIF data, or assumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASSUMED_FOV_DEG = 60.0
 
 @dataclass(frozen=True)
 class GivenCamera:
-    """What the user says of the camera.
+    """What the user says about the camera.
 
     Attributes:
         fov_deg: field of view along a picture's longer side, for pictures of any size. Without it and `fx`, the focal

@@ -119,7 +119,7 @@ class PredictRun:
             self._video(name, path)
             self.outcome.videos += 1
         else:
-            # Each picture has a finder of its own: its depth is the same whatever was done before it.
+            # Each picture has a finder of its own: its depth does not depend on the pictures before it.
             finder = LevelFinder(*self.levels, self._remark)
             self._estimate(name, path, read_picture(path, self.limits, finder.to_uint8))
             self.outcome.images += 1

@@ -209,7 +209,7 @@ class PredictionFolder:
         write_file(self.root / MANIFEST, lambda temporary: temporary.write_bytes(manifest.to_json()))
 
     def _results(self, name: str) -> Iterator[Path]:
-        """Every file that may lie under a name, be it a picture's or a video's."""
+        """Every file that may exist under a name, of a picture or of a video."""
         yield self.video(name)
         for kind, suffix in FORMATS.items():
             yield self.file(name, kind)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 
+INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
+
 
 @dataclass(frozen=True)
 class Program:
@@ -50,13 +52,15 @@ def depth_anything_client() -> int | None:
 
 
 def start(program: Program) -> int | None:
-    """Run a program; return its exit status, which is 1 where its modules cannot be imported."""
+    """Run a program; return its exit status: 1 where its modules cannot be imported, 130 after Ctrl-C meanwhile."""
     let_waiting_threads_sleep()
     try:
         module = importlib.import_module(program.module)
     except ImportError as error:
         print(f"{program.name}: {explain(error, program)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # torch takes seconds to import
+        return INTERRUPTED
     status: int | None = module.main()
     return status
 

@@ -1,1 +1,1 @@
-"""Scale and shift of depth: what tells them, how they are fitted, and what holds while nothing does."""
+"""Scale and shift of depth: the evidence for them, how they are fitted, and what applies without evidence."""

@@ -74,7 +74,7 @@ class CalibrationRun:
         self._fits.append(fit)
 
     def add_problem(self, text: str) -> None:
-        """Note why a frame says nothing."""
+        """Note why a frame has no evidence."""
         self._problem = text
 
     def finish(self) -> None:
@@ -94,7 +94,7 @@ class CalibrationRun:
             return fit_scale(*self._pool.pairs())
         except FitRefused as refused:
             return refused
-        except Exception as error:  # whoever waits for the result must not wait for ever
+        except Exception as error:  # else the caller would wait for the result for ever
             return FitRefused(f"the fit failed: {error}")
 
 

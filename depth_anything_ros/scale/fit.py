@@ -111,7 +111,7 @@ def fit_scale(
     Args:
         predicted, measured: depth in metres, of the same shape. Pairs with a value outside `MIN_VALUE` to `MAX_VALUE`
             are left out.
-        shift_m: used where the samples do not tell the shift, or `settings` do not ask for it.
+        shift_m: used where the samples do not determine the shift, or `settings` do not ask for it.
 
     Raises:
         FitRefused: too few samples, too few that agree, too large an error, or a scale out of range.
@@ -150,7 +150,7 @@ def fit_inverse(relative: ArrayLike, measured: ArrayLike, settings: FitSettings 
             Pairs with a value outside `MIN_VALUE` to `MAX_VALUE` are left out.
 
     Raises:
-        FitRefused: as `fit_scale`, or the samples do not tell the shift, without which there is no depth.
+        FitRefused: as `fit_scale`, or the samples do not determine the shift, without which there is no depth.
     """
     settings = settings or FitSettings()
     x, z = _usable(relative, measured, settings)
@@ -206,7 +206,7 @@ def _usable(predicted: ArrayLike, measured: ArrayLike, settings: FitSettings) ->
     return x, y
 
 
-# ---- what the samples can tell
+# ---- what the samples determine
 
 
 def _why_no_shift(line: Line, y: Array, settings: FitSettings) -> str:
@@ -217,15 +217,15 @@ def _why_no_shift(line: Line, y: Array, settings: FitSettings) -> str:
         return f"{reason}: scale alone"
     limit = settings.max_shift * float(np.median(y))
     if abs(line.shift) > limit:
-        return f"a shift of {line.shift:.3g} m is more than the {limit:.3g} m that are allowed: scale alone"
+        return f"a shift of {line.shift:.3g} m is more than the allowed {limit:.3g} m: only the scale is fitted"
     return ""
 
 
 def _too_flat(line: Line, y: Array, settings: FitSettings) -> str:
-    """Return why agreeing samples at these depths (or inverse depths) do not tell the shift; empty if they do."""
+    """Return why agreeing samples at these depths (or inverse depths) do not determine the shift; empty if they do."""
     near, far = np.percentile(y[line.inliers], (10, 90)) if line.inliers.any() else (1.0, 1.0)
     if far < settings.min_spread * near:
-        return f"depths spread by a factor of {far / near:.2f}; {settings.min_spread:g} is needed to tell the shift"
+        return f"depths spread by a factor of {far / near:.2f}; {settings.min_spread:g} is needed to find the shift"
     error = line.shift_error / float(np.median(y))
     if error > settings.max_shift_error:
         return f"the shift is uncertain by {error:.0%} of depth; {settings.max_shift_error:.0%} is allowed"

@@ -20,7 +20,7 @@ from depth_anything_ros.scale.robust_line import SCORED_SAMPLES, STEPS, biweight
 from depth_anything_ros.settings import GroundPlaneSettings
 
 Array = NDArray[np.float64]
-REMARK = "the ground tells the scale alone"
+REMARK = "the ground gives the scale alone"
 
 
 def fit_ground_plane(

@@ -16,7 +16,7 @@ class SamplePool:
     Args:
         window_s: older pairs are dropped, by the images' stamps,
         min_pairs: unless there would be fewer than this: a sensor of one beam has one pair a message.
-        longest_s: beyond this, they are dropped whatever is left.
+        longest_s: pairs older than this are always dropped.
         max_samples: kept of one `add`; of a larger one, every n-th.
     """
 

@@ -1,4 +1,4 @@
-"""A ray caster in torch: many scenes and all their pixels at once, on whatever device the rays are.
+"""A ray caster in torch: many scenes and all their pixels at once, on the device of the rays.
 
 Shapes: B scenes, N objects, P pixels. Vectors have their component first, (3, B, ..., P), so that every
 operation runs over long rows. A ray is its origin plus t times its direction; camera rays have a direction

@@ -389,7 +389,7 @@ def test_a_damaged_file_is_made_anew(toy_weights: Weights, caplog: pytest.LogCap
     assert "is damaged or belongs to another network" in caplog.text
     caplog.clear()
     assert torch.equal(OpenVinoBackend(network(toy_weights), CPU, "fp32", cache_folder())(x)["depth"], first["depth"])
-    assert "it is made anew" not in caplog.text
+    assert "building it again" not in caplog.text
 
 
 def other_weights(weights: Weights) -> Weights:
@@ -517,6 +517,19 @@ def test_an_exported_file_takes_as_many_images_as_it_says(batch: int, exported: 
     [found] = session.run(None, {"image": x.numpy()})
     expected = parity.reference(network(toy_weights), x)
     assert parity.difference({"depth": torch.from_numpy(found)}, expected).within(parity.FP32_LIMIT)
+
+
+def test_an_export_of_the_demonstration_model_says_what_it_is_for(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(onnx_files, "DEMONSTRATION", ("toy", "hypersim"))
+    DepthEstimator.load("toy", "hypersim", exported, 56, "cpu")
+    assert "not for robots" in caplog.text
+
+
+def test_exporting_does_not_warn_of_libraries_that_no_network_here_needs(exported: Path) -> None:
+    assert exported.is_file()
+    assert not logging.getLogger("torch.onnx._internal.exporter._registration").isEnabledFor(logging.WARNING)
 
 
 def test_a_wrong_file_is_refused(exported: Path, tmp_path: Path) -> None:

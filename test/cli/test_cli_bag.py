@@ -659,7 +659,7 @@ def test_a_bag_with_definitions_of_its_own_is_not_read_as_if_it_had_ours(
     [file] = source.glob("*.mcap")
     file.write_bytes(file.read_bytes().replace(b"uint32 step", b"uint64 step"))
     assert bag(source, out) == 1
-    assert "defines sensor_msgs/msg/Image in another way than ROS 2 does" in capsys.readouterr().err
+    assert "defines sensor_msgs/msg/Image differently from ROS 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("storage", STORAGES)

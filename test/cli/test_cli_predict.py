@@ -349,7 +349,7 @@ def test_a_picture_beyond_the_limits_is_refused_from_its_header(
         patch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
         assert predict(source, clip, "--out", out, "--max-pixels", "3071", "--formats", "npy") == 1
     said = capsys.readouterr().err
-    assert f"{source}: the image is 64x48 pixels; allowed are up to 3071 pixels" in said
+    assert f"{source}: the image is 64x48 pixels; allowed: up to 3071 pixels" in said
     assert f"{clip}: the image is 64x48 pixels" in said
     assert predict(source, clip, "--out", out, "--max-side", "63", "--formats", "npy") == 1
     assert predict(source, clip, "--out", out, "--max-pixels", "3072", "--max-side", "64", "--formats", "npy") == 0

@@ -33,7 +33,7 @@ def test_plain_data_is_read(path: Path) -> None:
         (BOMB, "line 2, column 15: an alias"),
         ("a: &x 1\nb: *x", "line 2, column 4: an alias"),
         ("a: 1\n<<: {b: 2}", "line 2, column 1: a merge key"),
-        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3", "line 5, column 3: 'c' stands already in line 3"),
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3", "line 5, column 3: 'c' is already in line 3"),
         ("1: 2", "line 1, column 1: a name must be text, got 1: put it in quotes"),
         ("on: 2", "got True: put it in quotes"),
         ("? [a]\n: 1", "a name must be text"),

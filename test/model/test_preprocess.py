@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stand_in import stand_in_image
 
 from depth_anything_ros.errors import ImageError
-from depth_anything_ros.model.preprocess import MEAN, STD, ResizeOnce
+from depth_anything_ros.model.preprocess import MEAN, STD, ResizeOnce, ResizeTwice
 from depth_anything_ros.model.registry import PATCH_SIZE
 from depth_anything_ros.settings import InputLimits
 
@@ -55,6 +55,20 @@ def official_length(length: int, other: int, input_size: int) -> int:
     return nearest if nearest >= input_size else int(np.ceil(scaled / 14) * 14)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (784, 315, (504, 210)),  # 202.5 by fractions; the official factor, rounded to a float, makes a little more
+        (707, 784, (462, 504)),
+        (640, 480, (504, 378)),
+    ],
+)
+def test_half_pixels_are_rounded_as_the_official_factor_has_them(
+    height: int, width: int, expected: tuple[int, int]
+) -> None:
+    assert ResizeTwice().network_size(height, width, 504, NO_LIMITS) == expected
+
+
 sides, sizes = st.integers(1, 9000), st.integers(14, 1100)
 
 
@@ -89,7 +103,7 @@ def test_what_passes_the_caps_is_within_them(height: int, width: int, input_size
 
 @pytest.mark.parametrize(("height", "width"), [(4000, 1), (1, 4000), (8, 65000), (100, 801)])
 def test_elongated_image_is_refused_with_its_ratio_and_the_limit(height: int, width: int) -> None:
-    with pytest.raises(ImageError, match=rf"{width}x{height} pixels, an aspect ratio of .*:1; allowed is up to 8:1"):
+    with pytest.raises(ImageError, match=rf"{width}x{height} pixels, an aspect ratio of .*:1; allowed: up to 8:1"):
         network_size(height, width, 56, LIMITS)
 
 
@@ -98,7 +112,7 @@ def test_the_limits_themselves_are_allowed() -> None:
 
 
 def test_too_many_tokens_are_refused_with_their_number_and_the_limit() -> None:
-    with pytest.raises(ImageError, match="makes 11532 tokens; allowed are up to 10000: take a smaller input size"):
+    with pytest.raises(ImageError, match="makes 11532 tokens; allowed: up to 10000: take a smaller input size"):
         network_size(1000, 3000, 868, LIMITS)
 
 

@@ -35,6 +35,7 @@ def test_help_names_every_parameter_and_ends(
         (DEPTH, ["--encoder=vitb"], "unknown argument '--encoder=vitb'; write --ros-args -p encoder:=vitb"),
         (DEPTH, ["-p", "max_range_m:=8.0"], "unknown argument '-p'; write --ros-args before -p"),
         (DEPTH, ["--params-file", "a.yaml"], "write --ros-args before --params-file"),
+        (DEPTH, ["encoder:=vitb"], "unknown argument 'encoder:=vitb'; write --ros-args -p encoder:=vitb"),
         (DEPTH, ["photo.jpg"], "unknown argument 'photo.jpg'; parameters are given by --ros-args -p NAME:=VALUE"),
         (DEPTH, ["x" * 10**6], "unknown argument 'xxxx"),
         (SYNTHETIC, ["--sed", "7"], "synthetic_camera: unknown argument '--sed'; write --ros-args -p seed:=VALUE"),

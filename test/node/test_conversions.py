@@ -371,7 +371,7 @@ def test_a_jpegs_rotation_is_ignored_because_camera_info_knows_nothing_of_it() -
 
 
 def test_pixels_that_are_no_picture_are_refused() -> None:
-    with pytest.raises(ImageError, match="pixels of type int16; allowed are 8 and 16 bits"):
+    with pytest.raises(ImageError, match="pixels of type int16; allowed: 8 and 16 bits"):
         compressed_to_bgr(compressed(encoded(".tiff", BGR.astype(np.int16)), "tiff"))
 
 

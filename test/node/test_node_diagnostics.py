@@ -258,7 +258,7 @@ def test_a_failed_change_of_the_model_is_a_warning_until_one_succeeds(rig: Rigs,
     it = rig(backend, load=load)
     it.wait_for(OK, "active")
     assert it.node.set(peer, encoder="vitl")[0].successful
-    it.wait_for(WARN, "cannot load the model asked for, vits_hypersim_518 stays: no file for vitl")
+    it.wait_for(WARN, "cannot load the model asked for; keeping vits_hypersim_518: no file for vitl")
     assert it.node.set(peer, encoder="vitb")[0].successful
     it.wait_for(OK, "active")
     assert it.values()["model"] == "vitb_hypersim_518"

@@ -228,7 +228,7 @@ MALFORMED: dict[str, tuple[dict[str, Any], str]] = {
     "short data": ({"height": HEIGHT + 1}, "84x57 bgr8 image with step 252 has 14112 bytes; 14364 are needed"),
     "unknown encoding": ({"encoding": "mono12"}, "unknown image encoding 'mono12'"),
     "zero size": ({"width": 0, "height": 0}, "image of zero size: 0x0"),
-    "too elongated": ({"width": 1, "height": HEIGHT}, "an aspect ratio of 56.0:1; allowed is up to 8:1"),
+    "too elongated": ({"width": 1, "height": HEIGHT}, "an aspect ratio of 56.0:1; allowed: up to 8:1"),
 }
 
 

@@ -206,7 +206,7 @@ def test_a_model_that_fails_to_load_leaves_the_old_one_and_true_parameters(
         np.testing.assert_allclose(depth_of(camera.ask(image_message(), depths)), 1.0, rtol=1e-5)
         assert node.set(peer, input_size=400)[0].successful
         eventually(lambda: depth_of(camera.ask(image_message(), depths))[0, 0] > 1.5, "a model that loads")
-    line = f"cannot load the model asked for, vits_hypersim_200 stays: {said}"
+    line = f"cannot load the model asked for; keeping vits_hypersim_200: {said}"
     assert capfd.readouterr().err.count(line) == 1
 
 
@@ -222,7 +222,7 @@ def test_a_process_exchanges_real_checkpoints(
     ):
         untrained = depth_of(camera.ask(image_message(), depths))
         assert node.set(peer, checkpoint=str(tmp_path / "nowhere.pth"))[0].successful
-        node.wait_for("cannot load the model asked for, toy_hypersim_56 stays")
+        node.wait_for("cannot load the model asked for; keeping toy_hypersim_56")
         eventually(lambda: node.get(peer, "checkpoint") == ["untrained"], "the old value")
         np.testing.assert_array_equal(depth_of(camera.ask(image_message(), depths)), untrained)
 

@@ -193,7 +193,7 @@ def test_a_compressed_image_that_announces_gigabytes_is_dropped_before_it_is_dec
         good = CompressedImage(header=new_header(), format="png")
         good.data.frombytes(cv2.imencode(".png", NOISE)[1].tobytes())
         camera.ask(good, depths)
-    assert "12000x12000 pixels; allowed are up to " in capfd.readouterr().err
+    assert "12000x12000 pixels; allowed: up to " in capfd.readouterr().err
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

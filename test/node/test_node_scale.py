@@ -584,7 +584,7 @@ def test_the_ground_calibrates_a_camera_without_a_range_sensor(rig: Rigs, peer: 
     with showing([it], truth):
         answer = calibrate(it.node, peer)
     assert answer.success, answer.message
-    assert "the ground tells the scale alone" in answer.message
+    assert "the ground gives the scale alone" in answer.message
     assert it.node.get(peer, "scale", "shift_m") == pytest.approx([SCALE, 0.0], rel=TOLERANCE)
 
 
@@ -635,7 +635,7 @@ def test_a_calibration_that_is_overtaken_ends_at_once(rig: Rigs, peer: Peer, way
     if way == "again":
         with showing([it], RAMP, scan):
             assert calibrate(it.node, peer).success
-        why = "another calibration was begun"
+        why = "another calibration was started"
     elif way == "deactivated":
         assert it.node.change(peer, Transition.TRANSITION_DEACTIVATE)
         why = "the node was deactivated"

@@ -106,11 +106,11 @@ def test_a_camera_has_the_common_value_until_it_has_its_own() -> None:
     ("values", "said"),
     [
         ({"rear.cloud_stride": 0}, "parameter rear.cloud_stride is 0; allowed: 1 to 64"),
-        ({"rear.cloud_stride": 2.5}, "parameter rear.cloud_stride is 2.5; allowed is a value of type int"),
-        ({"rear.edge_filter": 1}, "parameter rear.edge_filter is 1; allowed is a value of type bool"),
-        ({"rear.max_depth": "deep"}, "parameter rear.max_depth is 'deep'; allowed is a value of type float"),
-        ({"rear.range_extrinsics": 1.0}, "parameter rear.range_extrinsics is 1.0; allowed are 6 finite numbers"),
-        ({"range_extrinsics": [0.0] * 5}, "parameter range_extrinsics is .*; allowed are 6 finite numbers"),
+        ({"rear.cloud_stride": 2.5}, "parameter rear.cloud_stride is 2.5; allowed: a value of type int"),
+        ({"rear.edge_filter": 1}, "parameter rear.edge_filter is 1; allowed: a value of type bool"),
+        ({"rear.max_depth": "deep"}, "parameter rear.max_depth is 'deep'; allowed: a value of type float"),
+        ({"rear.range_extrinsics": 1.0}, "parameter rear.range_extrinsics is 1.0; allowed: 6 finite numbers"),
+        ({"range_extrinsics": [0.0] * 5}, "parameter range_extrinsics is .*; allowed: 6 finite numbers"),
         (
             {"max_range_m": 4.0, "rear.min_range_m": 5.0},
             "parameter rear.min_range_m is 5.0; it must be less than rear.max_range_m, 4.0",

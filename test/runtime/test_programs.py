@@ -93,3 +93,10 @@ def test_another_module_of_the_name_bridge_is_named(program: str, tmp_path: Path
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert f"{tmp_path / 'bridge.py'} hides this project's package `bridge`: rename it" in done.stderr
+
+
+def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    starts = "import sys; from depth_anything_ros.runtime.programs import Program, start; "
+    ended = run("-c", f"{starts} sys.exit(start(Program('slow', 'slow', 'core')))", first=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "")

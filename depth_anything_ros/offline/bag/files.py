@@ -30,7 +30,7 @@ STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 # sensor_msgs and what it consists of are the same from Dashing to Lyrical, so any distribution's would do.
 STORE = Stores.ROS2_HUMBLE
 METADATA = "metadata.yaml"
-METADATA_VERSION: Literal[8] = 8  # Humble reads it, as everything later does; 9 it does not
+METADATA_VERSION: Literal[8] = 8  # Humble and everything later read it; Humble does not read 9
 IDL_SEPARATOR = "=" * 80 + "\n"
 NO_HASH = "RIHS01_" + "0" * 64
 
@@ -88,10 +88,10 @@ class Bag:
     def read(self, connection: Connection, data: bytes) -> Any:
         """Deserialise a message of sensor_msgs. Raises DamagedMessage, also for another type of that name."""
         if self._is_odd(connection):
-            raise DamagedMessage(f"the bag defines {connection.msgtype} in another way than ROS 2 does")
+            raise DamagedMessage(f"the bag defines {connection.msgtype} differently from ROS 2")
         try:
             return self._store.deserialize_cdr(data, connection.msgtype)
-        except Exception as error:  # of any kind: the library believes what lengths in the data say
+        except Exception as error:  # of any kind: the library trusts the lengths in the data
             raise DamagedMessage(f"damaged message: {error}") from error
 
     def _is_odd(self, connection: Connection) -> bool:

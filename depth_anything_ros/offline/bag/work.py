@@ -4,7 +4,7 @@
 
     .part-OUT/run.json                    the bag that is read, and the model
     .part-OUT/frames/TOPIC/00000000.npy   depth of a topic's frame, float32 (H, W); TOPIC with its slashes as %2F
-    .part-OUT/bag/OUT/                    the bag; every run writes it anew, from the frames that are there
+    .part-OUT/bag/OUT/                    the bag; every run writes it again, from the frames that are there
     .part-OUT/replaced/                   the bag that was at OUT, while the new one takes its place
 
 The complete bag moves to OUT, and the folder is removed.
@@ -110,7 +110,7 @@ class WorkFolder:
         differing = [name for name in sorted(earlier.keys() | run.keys()) if earlier.get(name) != run.get(name)]
         if earlier and differing:
             was = "; ".join(f"{name} was {earlier.get(name)}, now it is {run.get(name)}" for name in differing)
-            say(f"the run that was stopped was another: {was}. Starting anew.")
+            say(f"the run that was stopped had other settings: {was}. Starting over.")
         remove_folder(self.root / "bag")
         if differing:
             remove_folder(self.root / "frames")

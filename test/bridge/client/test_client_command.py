@@ -71,7 +71,7 @@ def test_the_command_says_in_one_line_what_is_wrong_before_anything_is_sent(
     empty.write_text("")
     with host(healthy) as (url, ports):
         for arguments, reason in (
-            ((text, "--url", url), "notes.txt: this is no image of a known format; allowed are JPEG, PNG, WebP"),
+            ((text, "--url", url), "notes.txt: this is no image of a known format; allowed: JPEG, PNG, WebP"),
             ((tmp_path / "none.jpg", "--url", url), "none.jpg: No such file or directory"),
             ((tmp_path, "--url", url), "Is a directory"),
             (("/dev/zero", "--url", url), "not a regular file"),

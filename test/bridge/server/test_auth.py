@@ -271,6 +271,7 @@ def test_a_setting_that_cannot_be_used_ends_the_start_with_a_line(
     (tmp_path / "broken.yaml").write_text("port: [1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "configure_logging", lambda level: None)
+    monkeypatch.setattr(command, "Supervisor", lambda settings, listener: OneRun())  # starts nothing, were it reached
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refusal:

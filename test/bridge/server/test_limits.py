@@ -14,10 +14,13 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from numpy.typing import NDArray
 from running_bridge import HeldEstimator, encoded, eventually
 
-from bridge.server import bodies, protocol
+from bridge.codec import decode_image
+from bridge.server import bodies, protocol, walk
 from bridge.server.protocol import DeadlineProtocol
+from depth_anything_ros.settings import ImageLimits
 
 Json = dict[str, Any]
 HEAD = "POST /metric_depth HTTP/1.1\r\nHost: bridge\r\nContent-Type: application/json\r\n"
@@ -216,6 +219,25 @@ def test_a_request_that_is_not_done_in_time_is_a_504(serve_app: Callable[..., st
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "deadline"
     held.released.set()
+
+
+def test_an_image_that_takes_too_long_to_decode_is_refused_and_others_are_served(
+    serve_app: Callable[..., str], metric_request: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+
+    def decode(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+        if len(data) < 200:
+            assert may_end.wait(20)
+        return decode_image(data, limits)
+
+    monkeypatch.setattr(walk, "decode_image", decode)
+    url = serve_app(decode_timeout_s=0.3)
+    slow = encoded(".png", np.zeros((48, 64, 3), np.uint8))
+    answer = httpx.post(f"{url}/metric_depth", content=slow)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "undecodable_image")
+    assert httpx.post(f"{url}/metric_depth", json=metric_request).status_code == 200
+    may_end.set()
 
 
 def test_a_client_says_itself_how_long_it_waits(serve_app: Callable[..., str], metric_request: Json) -> None:
