@@ -20,6 +20,8 @@ from harness import (
     Peer,
     answer,
     camera_info,
+    eventually,
+    fake_estimator,
     fields_of,
     image_message,
 )
@@ -29,6 +31,7 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import ResizeTwice
+from depth_anything_ros.model.registry import encoder_for
 from depth_anything_ros.settings import InputLimits, ModelSettings
 
 Host = Callable[..., HostedNode]
@@ -191,3 +194,23 @@ def test_metres_of_an_undistorted_image_follow_the_pinholes_focal_length(host: H
         h, w = ResizeTwice().network_size(HEIGHT, WIDTH, INPUT_SIZE, InputLimits())
         expected = UNIT * (said.k[0] * w / WIDTH + said.k[4] * h / HEIGHT) / 2 / 300
         np.testing.assert_allclose(values[SKY_ROWS + 4 :], expected, rtol=1e-5)
+
+
+def test_encoder_and_dataset_change_in_one_call_in_either_order(host: Host, peer: Peer) -> None:
+    """Each alone would ask for a pair that does not exist: vits of da3metric, or vitl of da3."""
+    loaded: list[str] = []
+
+    def load(settings: ModelSettings) -> DepthEstimator:
+        encoder_for(settings.encoder, settings.dataset)
+        loaded.append(settings.key)
+        return fake_estimator(FakeBackend(), settings)
+
+    def switch(key: str, **values: str) -> None:
+        assert all(result.successful for result in node.set(peer, **values))
+        eventually(lambda: loaded[-1] == key, f"{key} is loaded")
+
+    node = host(load=load, encoder="vitl", dataset="da3metric")
+    switch("vits_da3_504", encoder="vits", dataset="da3")
+    switch("vitl_da3metric_504", dataset="da3metric", encoder="vitl")
+    assert loaded == ["vitl_da3metric_504", "vits_da3_504", "vitl_da3metric_504"]
+    assert node.get(peer, "encoder", "dataset") == ["vitl", "da3metric"]
