@@ -86,10 +86,10 @@ def metric_depth_call(
 
 
 def metric_depths_call(
-    images: Sequence[Image], max_depth: float | None, model: str | None
+    images: Sequence[Image], max_depth: float | None, focal_px: float | None, model: str | None
 ) -> Call[list[ServedDepth | BridgeError]]:
     """Ask for metric depth of several images as JSON."""
-    fields = _fields(model) | _given(max_depth=max_depth)
+    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
     request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
     return Call(request, lambda response: [_item(item, "metric") for item in response.json()["results"]])
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bridge.client.client import DepthClient
 from bridge.client.errors import BridgeError
+from bridge.client.images import read_photo
 from bridge.client.servers import load_server, read_api_key
 from bridge.codec import decode_image, encode_depth_png16, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
@@ -120,7 +121,7 @@ def connect(arguments: argparse.Namespace) -> DepthClient:
 
 def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, max_depth: float | None) -> None:
     """Fetch one photograph's depth and write what follows from it: `NAME_depth.png`, `_color.png`, `.ply`."""
-    data = photo.read_bytes()
+    data = read_photo(photo)
     image = decode_image(data, PHOTO_LIMITS)
     height, width = image.shape[:2]
     camera = cameras.of(width, height)  # before the work is asked for

@@ -143,10 +143,13 @@ class DepthClient(_Client):
         return self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
 
     def metric_depths(
-        self, images: Sequence[Image], *, max_depth: float | None = None
+        self, images: Sequence[Image], *, max_depth: float | None = None, focal_px: float | None = None
     ) -> list[ServedDepth | BridgeError]:
-        """Depth of several images in one request, in their order; an image that failed has its error in its place."""
-        return self.run(metric_depths_call(images, max_depth, self._server.model))
+        """Depth of several images in one request, in their order; an image that failed has its error in its place.
+
+        `max_depth` and `focal_px` (see `metric_depth`) hold for all of them.
+        """
+        return self.run(metric_depths_call(images, max_depth, focal_px, self._server.model))
 
     def relative_depth(self, image: Image) -> ServedDepth:
         """Depth without metres; `kind` of the answer tells which.
@@ -229,10 +232,10 @@ class AsyncDepthClient(_Client):
         return await self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
 
     async def metric_depths(
-        self, images: Sequence[Image], *, max_depth: float | None = None
+        self, images: Sequence[Image], *, max_depth: float | None = None, focal_px: float | None = None
     ) -> list[ServedDepth | BridgeError]:
         """See `DepthClient.metric_depths`."""
-        return await self.run(metric_depths_call(images, max_depth, self._server.model))
+        return await self.run(metric_depths_call(images, max_depth, focal_px, self._server.model))
 
     async def relative_depth(self, image: Image) -> ServedDepth:
         """See `DepthClient.relative_depth`."""

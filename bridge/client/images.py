@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from depth_anything_ros.io.formats import encode_png
 # array (H, W, 3).
 Image = str | os.PathLike[str] | bytes | NDArray[np.uint8]
 
+MAX_FILE_BYTES = 256 << 20  # more than any server takes
+
 
 def is_url(image: Image) -> bool:
     """Whether the server is to fetch the image."""
@@ -26,7 +29,7 @@ def encoded(image: Image) -> bytes:
     """Return a path's content, encoded bytes as they are, what a `data:` URL holds, an array as PNG.
 
     Raises:
-        InputError: an array that is not uint8 (H, W, 3), or a `data:` URL without base64.
+        InputError: an array that is not uint8 (H, W, 3), a `data:` URL without base64, or no file of an image.
         OSError: the file cannot be read.
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -34,15 +37,28 @@ def encoded(image: Image) -> bytes:
     if isinstance(image, str) and image[:5].lower() == "data:":
         return decode_base64(image)
     if isinstance(image, (str, os.PathLike)):
-        return _content(Path(image))
+        return read_photo(Path(image))
     return encode_png(_checked(image))
 
 
-def _content(path: Path) -> bytes:
+def read_photo(path: Path) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        ImageError: a device or pipe, which may have no end, more than `MAX_FILE_BYTES`, or no file name.
+        OSError: the file cannot be read.
+    """
     try:
-        return path.read_bytes()
+        mode = path.stat().st_mode
     except ValueError as error:  # a name that holds NUL
         raise ImageError(f"{str(path)!r} is not a file name: {error}") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder says what it is
+        raise ImageError(f"{str(path)!r} is not a regular file")
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(f"{str(path)!r} has more than {MAX_FILE_BYTES} bytes, which is all that is read")
+    return data
 
 
 def _checked(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

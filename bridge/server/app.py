@@ -24,7 +24,7 @@ from bridge.server.errors import BadRequest, MethodNotAllowed, NotFound
 from bridge.server.fetching import Fetcher, Fetches
 from bridge.server.front_door import FrontDoor
 from bridge.server.metrics import Metrics
-from bridge.server.models import models_at_start, preload
+from bridge.server.models import models_at_start, preload, warn_without_weights
 from bridge.server.probes import Probe, probes
 from bridge.server.replies import EXPOSED_HEADERS
 from bridge.server.scheduling import Scheduler
@@ -61,6 +61,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        warn_without_weights(settings)
         threading.Thread(target=preload, args=(cache, state, metrics), name="preload", daemon=True).start()
         yield
         scheduler.close(wait=not state.is_over)

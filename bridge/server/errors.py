@@ -23,8 +23,8 @@
         ├── DeviceFailed          503  the worker is replaced
         └── DeadlineExceeded      504
 
-Clients get the messages of RequestError and of the image codec as they are. Other messages may hold paths or
-data, so the table has words for them, by their class alone.
+Clients get the messages of RequestError and of ImageError as they are: the latter name formats and sizes, here never
+paths. Other messages may hold paths or data, so the table has words for them, by their class alone.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from depth_anything_ros.errors import (
     CheckpointError,
     DepthAnythingError,
     DeviceError,
+    ImageError,
     InputError,
     OutOfMemory,
     SettingsError,
@@ -166,8 +167,9 @@ ANSWERS: dict[type[BaseException], Answer] = {
     SlowImage: Answer(422, INVALID, "undecodable_image"),
     UndecodableImage: Answer(422, INVALID, "undecodable_image"),
     OversizedImage: Answer(422, INVALID, "image_size"),
+    ImageError: Answer(422, INVALID, "image_size"),
     UnusableScale: Answer(422, INVALID, "png_scale"),
-    InputError: Answer(422, INVALID, "invalid_value", "the image or a value is outside this server's limits"),
+    InputError: Answer(422, INVALID, "invalid_value", "a value is outside this server's limits"),
     ImageHostFailed: Answer(424, "upstream", "image_host_failed", "no image came from the host of image_url"),
     RateLimited: Answer(429, "rate_limit", "rate_limited", None, 1),
     QueueFull: Answer(503, OVERLOADED, "queue_full", None, 1),

@@ -13,6 +13,7 @@ from bridge.server.errors import BadRequest
 from bridge.server.names import shown
 
 IMAGE_PART = "image"
+IMAGE_URL_PART = "image_url"
 MAX_PARTS = 32
 MAX_FIELD_BYTES = 1024
 
@@ -73,7 +74,7 @@ def _sort(texts: list[tuple[str, bytes]], files: list[tuple[str, bytes]]) -> For
     for name, value in texts:
         if name == IMAGE_PART and not files and not _is_text(value):
             form.images.append(value)
-        elif name != IMAGE_PART and len(value) > MAX_FIELD_BYTES:
+        elif name not in (IMAGE_PART, IMAGE_URL_PART) and len(value) > MAX_FIELD_BYTES:
             raise BadRequest(f"the form's field {shown(name)} is longer than {MAX_FIELD_BYTES} bytes", shown(name))
         else:
             form.fields.append((name, value.decode()))

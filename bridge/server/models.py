@@ -22,7 +22,7 @@ from depth_anything_ros.errors import (
     SettingsError,
 )
 from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint, hub_repository
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_spec, encoders_of, license_of
+from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_for, encoders_of, license_of
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.settings import ModelSettings
@@ -138,13 +138,23 @@ def models_at_start(settings: BridgeSettings) -> list[ModelSettings]:
     """Models to load before requests are taken.
 
     Raises:
-        SettingsError: one of them, or the default model, does not exist.
+        SettingsError: one of them, or the default model, does not exist, or its dataset has no such encoder.
     """
     to_load = [_parse_preload(text, settings) for text in settings.preload]
     for model in (model_settings(settings), *to_load):
-        encoder_spec(model.encoder)
-        dataset_spec(model.dataset)
+        encoder_for(model.encoder, model.dataset)
     return to_load
+
+
+def warn_without_weights(settings: BridgeSettings) -> None:
+    """Log that the default model cannot answer; requests may still name another."""
+    model = model_settings(settings)
+    if _weights(model) in (None, "missing"):
+        logger.warning(
+            "no weights for the default model %s: requests that name no other get 503. `depth_anything download` "
+            "fetches weights, --default-encoder and --default-dataset choose another model",
+            model.key,
+        )
 
 
 def _parse_preload(text: str, settings: BridgeSettings) -> ModelSettings:

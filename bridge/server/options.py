@@ -71,4 +71,7 @@ def _refusal(error: ValidationError) -> RequestError:
     param = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return BadRequest(f"{param} is required", param)
+    if param == "camera_intrinsics":
+        names = "fx, fy, cx and cy"
+        return InvalidValue(f"{param} must be an object with {names}; a form or a query gives {names} directly", param)
     return InvalidValue(f"{param}: {problem['msg']}", param)

@@ -95,17 +95,19 @@ def read_source(fields: Fields) -> Source:
     image = fields.pop("image", None)
     if isinstance(image, bytes):
         if fields.pop("image_url", None) is not None:
-            raise BadRequest("give either image or image_url", "image")
+            raise BadRequest("give either image or image_url, not both", "image")
         return Source(fields, image)
-    source = check(ImageSource, {"image": image, "image_url": fields.pop("image_url", None)})
-    if (source.image is None) == (source.image_url is None):
-        raise BadRequest("give either image or image_url", "image")
-    if source.image is not None:
-        return Source(fields, decode_base64(source.image))
-    assert source.image_url is not None
-    if source.image_url[:5].lower() == "data:":
-        return Source(fields, decode_base64(source.image_url))
-    return Source(fields, None, source.image_url)
+    image_url = fields.pop("image_url", None)
+    if image is None and isinstance(image_url, str) and image_url[:5].lower() == "data:":
+        image, image_url = image_url, None  # it holds an image, so the limit of a URL's length is not for it
+    source = check(ImageSource, {"image": image, "image_url": image_url})
+    if source.image is None and source.image_url is None:
+        raise BadRequest("the image is missing: give image or image_url", "image")
+    if source.image is None:
+        return Source(fields, None, source.image_url)
+    if source.image_url is not None:
+        raise BadRequest("give either image or image_url, not both", "image")
+    return Source(fields, decode_base64(source.image))
 
 
 def parse_json(body: bytes, max_depth: int) -> Fields | list[Fields]:
@@ -169,12 +171,12 @@ def _typed(text: str) -> str | int | float:
 
 
 def _merged(body: Mapping[str, Any], query: Mapping[str, Any]) -> Fields:
-    """The fields of both. Raises InvalidValue where they say something different."""
-    merged = dict(body)
+    """The fields of both; null says nothing. Raises InvalidValue where they say something different."""
+    merged = {name: value for name, value in body.items() if value is not None}
     for name, value in query.items():
         given = merged.setdefault(name, value)
         if isinstance(given, dict) and isinstance(value, dict):
             merged[name] = _merged(given, value)
-        elif given != value:
+        elif given is not value and given != value:  # NaN, which is refused later, is not equal to itself
             raise InvalidValue(f"the body and the query say different things about {shown(name)}", shown(name))
     return merged

@@ -108,6 +108,11 @@ def _range(depth: DepthMap) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
+def _text(number: float) -> str:
+    """A number for a header, with all its digits: JSON says the same."""
+    return repr(float(number)).removesuffix(".0")
+
+
 def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a result in one of the formats of its kind."""
     values = result.depth.values
@@ -116,16 +121,16 @@ def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
     headers = {
         "X-Shape": ",".join(str(length) for length in array.shape),
         "X-Unit": result.unit,
-        "X-Scale": f"{result.png_scale if media == PNG else 1:g}",
-        "X-Min": f"{lowest:g}",
-        "X-Max": f"{highest:g}",
+        "X-Scale": _text(result.png_scale if media == PNG else 1),
+        "X-Min": _text(lowest),
+        "X-Max": _text(highest),
         "X-Model-Key": result.depth.model_key,
         "X-Kind": result.depth.kind,
     }
     if result.depth.focal_px is not None:
-        headers["X-Focal-Px"] = f"{result.depth.focal_px:g}"
+        headers["X-Focal-Px"] = _text(result.depth.focal_px)
     if result.max_depth is not None:
-        headers["X-Max-Depth"] = f"{result.max_depth:g}"
+        headers["X-Max-Depth"] = _text(result.max_depth)
     if media == JSON:
         return _json(result, {}), headers
     return ENCODERS[media](result, array), headers
@@ -133,7 +138,7 @@ def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
 
 def encode_item(result: Result) -> bytes:
     """One item of an answer to several images: the JSON of a single one, and what its headers would say."""
-    return _json(result, {"unit": result.unit, "model_key": result.depth.model_key})
+    return _json(result, {"unit": result.unit, "kind": result.depth.kind, "model_key": result.depth.model_key})
 
 
 def join_items(items: Sequence[bytes]) -> bytes:

@@ -112,9 +112,10 @@ def _is_safetensors(path: Path) -> bool:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(LENGTH_BYTES + 1)
-    except (InputError, OSError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
-        raise CheckpointInvalid(f"{path} cannot be read: {reason}") from error
+    except OSError as error:
+        raise CheckpointInvalid(f"{path} cannot be read: {os_reason(error)}") from error
+    except InputError as error:
+        raise CheckpointInvalid(str(error)) from error
     if size > MAX_CHECKPOINT_BYTES:
         raise CheckpointInvalid(f"{path} has {size} bytes, and at most {MAX_CHECKPOINT_BYTES} are read")
     if start[LENGTH_BYTES:] != b"{":

@@ -97,6 +97,15 @@ def _check_crc(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
             pass
 
 
+def _described(start: bytes) -> str:
+    """What a file is that begins like this, where downloads often leave it in place of weights."""
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer; `git lfs pull` fetches the weights"
+    if start.lstrip()[:1] == b"<":
+        return "it is a web page; download the file itself"
+    return "neither safetensors nor a file of torch.save" if start else "it is empty"
+
+
 def _check_legacy(file: BinaryIO, path: Path) -> None:
     """Check the five pickles at the start of a file in the format from before torch 1.6."""
     head = io.BytesIO(file.read(MAX_PICKLE_BYTES))
@@ -105,7 +114,7 @@ def _check_legacy(file: BinaryIO, path: Path) -> None:
     except (ValueError, IndexError, OverflowError, MemoryError):
         is_legacy = False
     if not is_legacy:
-        raise CheckpointInvalid(f"{path} is not a checkpoint: neither safetensors nor a file of torch.save")
+        raise CheckpointInvalid(f"{path} is not a checkpoint: {_described(head.getvalue()[:100])}")
     try:
         for _ in range(1, LEGACY_PICKLES):
             _check_globals(pickletools.genops(head), path)

@@ -178,6 +178,14 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_named(content: bytes, suffi
     assert "is not a checkpoint" in str(refusal.value) or "truncated or damaged" in str(refusal.value)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("text", "Git LFS pointer"), ("html", "web page"), ("empty", "empty")])
+def test_what_a_download_leaves_in_place_of_weights_is_named(name: str, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(_not_checkpoints()[name])
+    with pytest.raises(CheckpointInvalid, match=kind):
+        load(path)
+
+
 @pytest.mark.parametrize("content", [[torch.zeros(2)], {}, {"model": {}}, {"a": 1}, torch.zeros(3), {"a": [1.0]}])
 def test_a_file_without_named_tensors_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "odd.pth")

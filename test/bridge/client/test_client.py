@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
@@ -188,8 +189,12 @@ def test_what_is_no_image_is_refused_before_anything_is_sent(ask: Ask, tmp_path:
         ask("metric_depth", b"GIF89a", max_depth=1.0, client=answers.client())
     with pytest.raises(FileNotFoundError):
         ask("metric_depth", tmp_path / "none.png", max_depth=1.0, client=answers.client())
-    with pytest.raises(ImageError, match="no file name"):
+    with pytest.raises(ImageError, match="not a file name"):
         ask("metric_depth", "a\0b.png", client=answers.client())
+    os.mkfifo(tmp_path / "pipe.png")  # nobody writes to it
+    for endless in (tmp_path / "pipe.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="not a regular file"):
+            ask("metric_depth", endless, client=answers.client())
     with pytest.raises(SettingsError, match="vits_hypersim_518"):
         ask("relative_depth", as_png(np.zeros((2, 2, 3), np.uint8)), client=answers.client(model="../../x"))
     assert answers.requests == []
@@ -255,7 +260,9 @@ def test_several_images_are_answered_in_their_order_each_with_its_own_error(ask:
     error = {"message": "it is empty", "code": "image_size", "request_id": "abc-1"}
     answers = Answers(httpx.Response(200, json={"results": [depth, {"error": error, "status": 422}, depth]}))
     images = [JPEG, "http://photos.test/a.jpg", np.zeros((2, 2, 3), np.uint8)]
-    first, second, third = ask("metric_depths", images, max_depth=20.0, client=answers.client(model="toy_hypersim_56"))
+    first, second, third = ask(
+        "metric_depths", images, max_depth=20.0, focal_px=300.0, client=answers.client(model="toy_hypersim_56")
+    )
     for got in (first, third):
         np.testing.assert_array_equal(got.values, DEPTH)
         assert (got.kind, got.model_key, got.max_depth) == ("metric", "toy_hypersim_56", 20)
@@ -264,7 +271,7 @@ def test_several_images_are_answered_in_their_order_each_with_its_own_error(ask:
     (request,) = answers.requests
     sent = json.loads(request.content)
     assert [base64.b64decode(sent[0]["image"]), sent[1]["image_url"]] == [JPEG, "http://photos.test/a.jpg"]
-    common = {"encoder": "toy", "dataset": "hypersim", "model_input_size": 56, "max_depth": 20.0}
+    common = {"encoder": "toy", "dataset": "hypersim", "model_input_size": 56, "max_depth": 20.0, "focal_px": 300.0}
     assert all(common.items() <= item.items() for item in sent)
 
 

@@ -74,6 +74,7 @@ def test_the_command_says_in_one_line_what_is_wrong_before_anything_is_sent(
             ((text, "--url", url), "notes.txt: this is no image of a known format; allowed: JPEG, PNG, WebP"),
             ((tmp_path / "none.jpg", "--url", url), "none.jpg: No such file or directory"),
             ((tmp_path, "--url", url), "Is a directory"),
+            (("/dev/zero", "--url", url), "not a regular file"),
             ((photo_file, "--url", url, "--model", "x"), "vits_hypersim_518"),
             ((photo_file, "--url", "robot"), "http://robot:8000"),
             ((photo_file, "--url", url, "--api-key-file", empty), "is empty"),

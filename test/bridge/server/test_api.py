@@ -21,7 +21,7 @@ from bridge.codec import decode_depth_png16, decode_image, decode_npy
 from bridge.server import fetching
 from bridge.server.app import create_app
 from bridge.server.image_url import ImageHostFailed, UrlRefused
-from bridge.server.models import model_settings
+from bridge.server.models import model_settings, warn_without_weights
 from bridge.server.settings_sources import load_settings
 from bridge.server.worker import create_cache
 from depth_anything_ros.errors import OutOfMemory, SettingsError
@@ -396,7 +396,8 @@ def test_an_image_that_would_make_too_many_tokens_is_refused(http: httpx.Client)
     image = encoded(".png", np.zeros((100, 700, 3), np.uint8))
     query = "max_depth=1&model_input_size=1036"
     answer = http.post(f"/metric_depth?{query}", content=image, headers=headers("image/png"))
-    assert_error(answer, 422, "invalid_value")
+    assert_error(answer, 422, "image_size")
+    assert "take a smaller input size" in answer.json()["detail"]
 
 
 def test_an_undecodable_or_oversized_image_is_a_422(http: httpx.Client, jpeg: bytes) -> None:
@@ -595,3 +596,18 @@ def test_an_unknown_default_model_is_refused_at_start() -> None:
         settings = toy_settings(preload=(preload,))
         with pytest.raises(SettingsError, match="vit"):
             create_app(create_cache(settings, ["cpu"]), settings)
+    settings = toy_settings(default_encoder="vitl", default_dataset="da3")
+    with pytest.raises(SettingsError, match="'da3' has no encoder 'vitl'; it has: vits, vitb"):
+        create_app(create_cache(settings, ["cpu"]), settings)
+
+
+def test_missing_weights_of_the_default_model_are_told_at_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DEPTH_ANYTHING_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    warn_without_weights(toy_settings())
+    assert caplog.text == ""
+    warn_without_weights(toy_settings(checkpoint=None, default_encoder="vits", default_dataset="vkitti"))
+    assert "no weights for the default model vits_vkitti" in caplog.text

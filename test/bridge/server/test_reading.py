@@ -4,7 +4,9 @@ import base64
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 from hostile_images import JPEG, PNG, zeros
 from running_bridge import RunningBridge
@@ -71,6 +73,17 @@ def test_a_data_url_is_a_url(client: httpx.Client, write: Callable[[str], str]) 
     assert len(client.post("/metric_depth", json={"image_url": text}).content) == DEPTH_BYTES
 
 
+def test_a_data_url_may_be_longer_than_an_address(client: httpx.Client) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    text = "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", noise)[1].tobytes()).decode()
+    assert len(text) > 8192
+    for send in ({"json": {"image_url": text}}, {"files": {"image_url": (None, text)}}):
+        answer = client.post("/metric_depth", **send)
+        assert (answer.status_code, len(answer.content)) == (200, DEPTH_BYTES), answer.text[:300]
+    address = "http://camera.example/" + "x" * 8192
+    refusal(client.post("/metric_depth", json={"image_url": address}), 422, "image_url")
+
+
 @pytest.mark.parametrize("size", [70, 70.0])
 def test_a_whole_number_may_be_written_with_a_point(client: httpx.Client, size: float) -> None:
     for answer in (
@@ -94,6 +107,25 @@ def test_options_of_the_query_count_for_every_body(client: httpx.Client, send: J
     answer = client.post("/metric_depth?model_input_size=70&max_depth=7", **send)
     assert answer.headers["x-model-key"] == "toy_hypersim_70"
     assert answer.headers["x-max-depth"] == "7"
+
+
+def test_null_in_the_body_leaves_an_option_to_the_query(client: httpx.Client) -> None:
+    answer = client.post("/metric_depth?max_depth=7", **as_json(max_depth=None, camera_intrinsics=None))
+    assert answer.headers["x-max-depth"] == "7"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_that_is_none_is_named_in_a_query(client: httpx.Client, number: str) -> None:
+    answer = client.post(f"/pc?fx={number}&fy=60&cx=32&cy=24", content=PNG)
+    refusal(answer, 422, "camera_intrinsics.fx")
+
+
+def test_intrinsics_that_are_no_object_are_told_their_shape(client: httpx.Client) -> None:
+    for answer in (
+        client.post("/pc", **as_json(camera_intrinsics=[60, 60, 32, 24])),
+        client.post("/pc", files={"image": ("a.png", PNG)}, data={"camera_intrinsics": '{"fx": 60}'}),
+    ):
+        assert "an object with fx, fy, cx and cy" in refusal(answer, 422, "camera_intrinsics")
 
 
 def test_options_of_query_and_body_may_agree_and_must_not_differ(client: httpx.Client) -> None:
@@ -212,12 +244,14 @@ def test_several_images_are_answered_in_order_each_with_its_own_error(client: ht
     answer = client.post("/metric_depth", json=asked, headers={"Accept": "application/json"})
     assert answer.status_code == 200
     first, *others = answer.json()["results"]
-    assert (first["shape"], first["max_depth"], first["model_key"], first["unit"]) == (
-        [10, 20],
-        20,
-        "toy_hypersim_56",
-        "m",
-    )
+    told = {name: first[name] for name in ("shape", "max_depth", "model_key", "unit", "kind")}
+    assert told == {
+        "shape": [10, 20],
+        "max_depth": 20,
+        "model_key": "toy_hypersim_56",
+        "unit": "m",
+        "kind": "metric",
+    }
     found = [item.get("error", {}).get("code") or item["max_depth"] for item in others]
     assert found == ["bad_base64", 7, "undecodable_image", "invalid_value", "bad_request"]
     statuses = [item["status"] for item in others if "error" in item]
