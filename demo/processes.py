@@ -57,11 +57,27 @@ def tail(log: Path) -> str:
 @contextmanager
 def child(name: str, command: Sequence[str], log: Path) -> Iterator[Child]:
     """Start a process and end it when the block is left, however that happens."""
-    started = Child(name, command, log)
+    started: Child | None = None
     try:
+        with interrupts_held():
+            started = Child(name, command, log)
         yield started
     finally:
-        started.stop()
+        if started is not None:
+            started.stop()
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is left: inside Popen it would lose a process that has just started."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if received:
+        raise KeyboardInterrupt
 
 
 def isolate_ros() -> None:

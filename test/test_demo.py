@@ -22,6 +22,7 @@ pytest.importorskip("rclpy")
 from demo.__main__ import build_parser, choose_model
 from demo.photographs import collect, fit
 from demo.pictures import rotation, splat
+from demo.processes import child
 from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, bundled_checkpoint, checkpoint_name
 
 REPOSITORY = Path(__file__).parent.parent
@@ -140,6 +141,22 @@ def test_ctrl_c_ends_the_demo_and_all_its_processes(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert psutil.wait_procs(children, timeout=0.1)[1] == []
+
+
+def test_ctrl_c_while_a_process_starts_ends_that_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("demo.processes.subprocess.Popen", Interrupted)
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(KeyboardInterrupt), child("sleeper", command, tmp_path / "log"):
+        pytest.fail("the block was entered")
+    assert started[0].returncode is not None
 
 
 def wait_for_children(pid: int) -> list[psutil.Process]:

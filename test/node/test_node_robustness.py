@@ -126,9 +126,9 @@ def test_misspelt_parameters_are_named_with_the_nearest_right_one(
 ) -> None:
     host(autostart=False, cameras=["front"], max_rnge_m=8.0, **{"front.rectifed": True, "zzz": 1, "left.scale": 2.0})
     said = capfd.readouterr().err
-    assert "there is no parameter 'max_rnge_m', its value has no effect: did you mean max_range_m?" in said
-    assert "'front.rectifed', its value has no effect: did you mean front.rectified?" in said
-    assert "there is no parameter 'zzz', its value has no effect\n" in said
+    assert "there is no parameter 'max_rnge_m'; its value has no effect: did you mean max_range_m?" in said
+    assert "'front.rectifed'; its value has no effect: did you mean front.rectified?" in said
+    assert "there is no parameter 'zzz'; its value has no effect\n" in said
     assert "there is no parameter 'left.scale'" in said
 
 
