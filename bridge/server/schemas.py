@@ -88,11 +88,9 @@ class PointCloudRequest(CloudOptions, ImageSource):
     """Body of POST /pc."""
 
 
-class DepthReply(BaseModel):
-    """Depth, row by row, as base64 of little-endian float32."""
+class DepthFacts(BaseModel):
+    """What every answer says of its depth: range, what its metres follow from, sky, confidence."""
 
-    depth_map: str
-    shape: tuple[int, int]
     min: float | None
     max: float | None
     max_depth: float | None = None
@@ -101,19 +99,20 @@ class DepthReply(BaseModel):
     confidence: Annotated[str | None, Field(description="base64 of float32, 1 or more, larger = surer")] = None
 
 
-class PointCloudReply(BaseModel):
+class DepthReply(DepthFacts):
+    """Depth, row by row, as base64 of little-endian float32."""
+
+    depth_map: str
+    shape: tuple[int, int]
+
+
+class PointCloudReply(DepthFacts):
     """Points x, y, z in metres (optical frame), row by row, and the depth they come from."""
 
     pointcloud: str
     pointcloud_shape: tuple[int, int]
     depth_map: str
     depth_shape: tuple[int, int]
-    min: float | None
-    max: float | None
-    max_depth: float | None = None
-    focal_px: float | None = None
-    sky: Annotated[str | None, Field(description="base64 of a byte a pixel, 1 where the sky is")] = None
-    confidence: Annotated[str | None, Field(description="base64 of float32, 1 or more, larger = surer")] = None
 
 
 class ModelInstance(BaseModel):
