@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from bridge.server.media import CLOUD_FORMATS, DEPTH_FORMATS
+from bridge.server.page import PAGE_PATHS
 from bridge.server.schemas import (
     AliveReply,
     CloudOptions,
@@ -89,6 +90,6 @@ def _prefixed(paths: Collection[str]) -> frozenset[str]:
 # Paths that ask for depth, and have to be admitted.
 WORK_PATHS = _prefixed([endpoint.path for endpoint in ENDPOINTS])
 # Answered without a key.
-OPEN_PATHS = _prefixed(("/health", "/livez"))
+OPEN_PATHS = _prefixed(("/health", "/livez")) | frozenset(PAGE_PATHS)
 # Labels of metrics: every other path counts as "other".
-ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed(PROBES), *DOCUMENT_PATHS})
+ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed(PROBES), *DOCUMENT_PATHS, "/"})
