@@ -11,6 +11,7 @@ import { nearAndFar } from "./depth.js";
  * @property {Float32Array} matrix to clip space
  * @property {number} focal of the view, in pixels of the canvas
  * @property {Intrinsics} camera
+ * @property {number} every pixels between points
  * @property {boolean} byDepth coloured by depth instead of by the picture
  * @property {Float32Array} lines x, y, z of both ends of each line of the scale
  * @property {[number, number, number, number]} lineColour
@@ -19,31 +20,44 @@ import { nearAndFar } from "./depth.js";
 const POINTS_VERTEX = `#version 300 es
 precision highp float;
 uniform highp sampler2D depth;
-uniform sampler2D picture, palette;
 uniform mat4 matrix;
-uniform vec4 camera;     // fx, fy, cx, cy
-uniform vec2 range;      // nearest, farthest
-uniform float focal;     // of the view, in its pixels
-uniform int every;       // pixels between points
-uniform bool by_depth;
-out vec3 colour;
+uniform vec4 camera;  // fx, fy, cx, cy
+uniform float focal;  // of the view, in its pixels
+uniform int every;    // pixels between points
+flat out ivec2 pixel;
 void main() {
   ivec2 size = textureSize(depth, 0);
   int columns = (size.x + every - 1) / every;
-  ivec2 pixel = every * ivec2(gl_VertexID % columns, gl_VertexID / columns);
-  float z = texelFetch(depth, pixel, 0).r;
+  pixel = every * ivec2(gl_VertexID % columns, gl_VertexID / columns);
+  ivec2 middle = min(pixel + every / 2, size - 1);
+  float z = texelFetch(depth, middle, 0).r;
   gl_PointSize = 1.0;
   gl_Position = vec4(2.0, 2.0, 2.0, 1.0);  // nowhere
   if (!(z > 0.0) || isinf(z)) return;
-  vec4 seen = matrix * vec4((vec2(pixel) - camera.zw) / camera.xy * z, z, 1.0);
-  gl_Position = seen;
-  gl_PointSize = clamp(ceil(focal * z / min(camera.x, camera.y) * float(every) / seen.w), 1.0, 16.0);
+  gl_Position = matrix * vec4((vec2(middle) - camera.zw) / camera.xy * z, z, 1.0);
+  gl_PointSize = clamp(ceil(focal * z / min(camera.x, camera.y) * float(every) / gl_Position.w), 1.0, 32.0);
+}`;
+
+// A point that stands for several pixels shows the colour of each.
+const POINTS_FRAGMENT = `#version 300 es
+precision highp float;
+precision highp int;
+uniform highp sampler2D depth;
+uniform sampler2D picture, palette;
+uniform vec2 range;  // nearest, farthest
+uniform int every;
+uniform bool by_depth;
+flat in ivec2 pixel;
+out vec4 shown;
+void main() {
+  ivec2 size = textureSize(depth, 0);
+  ivec2 at = min(pixel + ivec2(gl_PointCoord * float(every)), size - 1);
   if (by_depth) {
-    float level = (range.y - z) / (range.y - range.x) * 255.0;
-    colour = texelFetch(palette, ivec2(int(clamp(level, 0.0, 255.0)), 0), 0).rgb;
+    float level = (range.y - texelFetch(depth, at, 0).r) / (range.y - range.x) * 255.0;
+    shown = texelFetch(palette, ivec2(int(clamp(level, 0.0, 255.0)), 0), 0);
   } else {
-    vec2 share = (vec2(pixel) + 0.5) / vec2(size);
-    colour = texelFetch(picture, ivec2(share * vec2(textureSize(picture, 0))), 0).rgb;
+    ivec2 there = at * textureSize(picture, 0) / size;
+    shown = vec4(texelFetch(picture, there, 0).rgb, 1.0);
   }
 }`;
 
@@ -52,20 +66,11 @@ uniform mat4 matrix;
 in vec3 point;
 void main() { gl_Position = matrix * vec4(point, 1.0); }`;
 
-const POINTS_FRAGMENT = `#version 300 es
-precision mediump float;
-in vec3 colour;
-out vec4 shown;
-void main() { shown = vec4(colour, 1.0); }`;
-
 const LINES_FRAGMENT = `#version 300 es
 precision mediump float;
 uniform vec4 line_colour;  // premultiplied
 out vec4 shown;
 void main() { shown = line_colour; }`;
-
-/** More points than this are thinned out: every second pixel, or third. */
-const MAX_POINTS = 2_000_000;
 
 export class CloudRenderer {
   /**
@@ -89,7 +94,6 @@ export class CloudRenderer {
     });
     /** @type {Depth | null} */
     this.depth = null;
-    this.every = 1;
   }
 
   /** The longest side of a depth map that can be drawn. */
@@ -106,7 +110,6 @@ export class CloudRenderer {
     if (isSame) gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, ...size, gl.RED, gl.FLOAT, depth.values);
     else gl.texImage2D(gl.TEXTURE_2D, 0, gl.R32F, ...size, 0, gl.RED, gl.FLOAT, depth.values);
     this.depth = depth;
-    this.every = Math.ceil(Math.sqrt((depth.width * depth.height) / MAX_POINTS));
   }
 
   /** Take over the picture that gives the colours. @param {TexImageSource} picture */
@@ -116,15 +119,16 @@ export class CloudRenderer {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA8, gl.RGBA, gl.UNSIGNED_BYTE, picture);
   }
 
-  /** Draw over the whole canvas. @param {Shot} shot */
+  /** Draw over the whole canvas. @param {Shot} shot @returns {number} points drawn */
   draw(shot) {
     const { gl } = this;
     gl.viewport(0, 0, gl.drawingBufferWidth, gl.drawingBufferHeight);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.enable(gl.DEPTH_TEST);
-    if (this.depth) this.drawPoints(shot, this.depth);
+    const points = this.depth ? this.drawPoints(shot, this.depth) : 0;
     if (shot.lines.length) this.drawLines(shot);
+    return points;
   }
 
   /** @param {Shot} shot @param {Depth} depth */
@@ -139,9 +143,11 @@ export class CloudRenderer {
     gl.uniform4f(points.at("camera"), fx, fy, cx, cy);
     gl.uniform2f(points.at("range"), ...nearAndFar(depth));
     gl.uniform1f(points.at("focal"), shot.focal);
-    gl.uniform1i(points.at("every"), this.every);
+    gl.uniform1i(points.at("every"), shot.every);
     gl.uniform1i(points.at("by_depth"), Number(shot.byDepth));
-    gl.drawArrays(gl.POINTS, 0, Math.ceil(depth.width / this.every) * Math.ceil(depth.height / this.every));
+    const count = Math.ceil(depth.width / shot.every) * Math.ceil(depth.height / shot.every);
+    gl.drawArrays(gl.POINTS, 0, count);
+    return count;
   }
 
   /** @param {Shot} shot */

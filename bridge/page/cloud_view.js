@@ -2,6 +2,8 @@
 
 import { CloudRenderer } from "./cloud_renderer.js";
 import { follow } from "./gestures.js";
+import { drawNumbers } from "./numbers.js";
+import { Pace } from "./pace.js";
 import { clipMatrix, lensOf, moved, seen, turned, viewOf, zoomed } from "./pose.js";
 import { scaleOf, sceneOf, sizeOf } from "./scene.js";
 
@@ -10,6 +12,7 @@ import { scaleOf, sceneOf, sizeOf } from "./scene.js";
  * @typedef {import("./intrinsics.js").Intrinsics} Intrinsics
  * @typedef {import("./pose.js").Pose} Pose
  * @typedef {import("./pose.js").Scene} Scene
+ * @typedef {import("./pose.js").Vector} Vector
  * @typedef {import("./scene.js").Scale} Scale
  */
 
@@ -18,9 +21,15 @@ const KEY_STEP = Math.PI / 24;
 const KEY_PIXELS = 40;
 const KEY_ZOOM = 1.15;
 const MAX_PIXEL_RATIO = 2;
+const MAX_POINTS = 2_000_000; // of a cloud at rest; a larger one leaves pixels out
+const REST_MS = 200; // without a change: the cloud rests, and all of it is drawn
 
 /** What each key does to a pose; with Shift, arrows move. @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** @type {Scale} */
+const NO_SCALE = { lines: new Float32Array(), edges: [], middle: [0, 0, 0] };
+let groups = 0; // of radio buttons so far: each view has its own
 
 export class CloudView {
   /** @param {HTMLElement} root the figure, as the template `cloud` has it */
@@ -35,11 +44,17 @@ export class CloudView {
     /** @type {Scene | null} */
     this.scene = null;
     /** @type {Scale} */
-    this.scale = { lines: new Float32Array(), labels: [] };
+    this.scale = NO_SCALE;
     /** @type {{depth: Depth, picture: TexImageSource, camera: Intrinsics} | null} */
     this.shown = null;
-    this.frames = 0;
+    this.pace = new Pace();
     this.isDue = false;
+    this.changedMs = 0;
+    this.resting = 0; // the timer until it rests
+    const choices = /** @type {NodeListOf<HTMLInputElement>} */ (root.querySelectorAll("input[type=radio]"));
+    const group = `colours-${++groups}`;
+    for (const choice of choices) choice.name = group;
+    choices[0].checked = true;
     this.start();
     this.listen(root);
   }
@@ -107,8 +122,15 @@ export class CloudView {
     return this.canvas.clientHeight / 2 / this.lens().y / pose.distance;
   }
 
-  /** Draw before the browser paints next, once. */
+  /** Something changed: draw before the browser paints next, once, and all of it when changes have stopped. */
   redraw() {
+    this.changedMs = performance.now();
+    this.drawSoon();
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.drawSoon(), REST_MS);
+  }
+
+  drawSoon() {
     if (this.isDue) return;
     this.isDue = true;
     requestAnimationFrame(() => {
@@ -123,45 +145,38 @@ export class CloudView {
     const ratio = Math.min(devicePixelRatio, MAX_PIXEL_RATIO);
     for (const canvas of [this.canvas, this.numbers]) fit(canvas, Math.round(width * ratio), Math.round(height * ratio));
     const style = getComputedStyle(this.canvas);
-    const hasScale = this.hasScale.checked;
-    if (!this.shown || !this.scene || !this.pose) {
-      this.renderer.gl.clear(this.renderer.gl.COLOR_BUFFER_BIT);
-    } else {
-      this.renderer.draw({
+    const scale = this.hasScale.checked ? this.scale : NO_SCALE;
+    if (this.shown && this.scene && this.pose) {
+      const every = this.every(this.shown.depth);
+      const points = this.renderer.draw({
         matrix: clipMatrix(this.pose, this.lens(), sizeOf(this.scene)),
         focal: (height * ratio) / 2 / this.lens().y,
         camera: this.shown.camera,
+        every,
         byDepth: this.byDepth.checked,
-        lines: hasScale ? this.scale.lines : new Float32Array(),
+        lines: scale.lines,
         lineColour: premultiplied(style.getPropertyValue("--grid")),
       });
-    }
-    this.drawNumbers(hasScale ? this.scale.labels : [], ratio, style.color);
-    this.frames++;
+      this.pace.measure(this.renderer.gl, points);
+      this.canvas.dataset.every = String(every);
+    } else this.renderer.gl.clear(this.renderer.gl.COLOR_BUFFER_BIT);
+    drawNumbers(this.numbers, scale, (point) => this.place(point), style, ratio);
   }
 
-  /** @param {Scale["labels"]} labels @param {number} ratio @param {string} colour */
-  drawNumbers(labels, ratio, colour) {
-    const context = /** @type {CanvasRenderingContext2D} */ (this.numbers.getContext("2d"));
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.clearRect(0, 0, this.numbers.width, this.numbers.height);
-    if (!this.pose || !this.shown) return;
-    context.font = "11px system-ui, sans-serif";
-    context.fillStyle = colour;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    const [width, height, perUnit] = [this.canvas.clientWidth, this.canvas.clientHeight, this.pixelsPerUnit(this.pose)];
-    /** @type {[number, number][]} */
-    const taken = [];
-    for (const { point, text } of labels) {
-      const [right, down, forward] = seen(this.pose, point);
-      if (forward <= this.pose.distance / 100) continue;
-      const pixels = (perUnit * this.pose.distance) / forward;
-      const [x, y] = [width / 2 + right * pixels, height / 2 + down * pixels + 9];
-      if (taken.some(([otherX, otherY]) => Math.abs(x - otherX) < 44 && Math.abs(y - otherY) < 14)) continue;
-      taken.push([x, y]);
-      context.fillText(text, x, y);
-    }
+  /** Where a point is on the canvas, in pixels of the page, and how far away; null behind the viewer. @param {Vector} point */
+  place(point) {
+    if (!this.pose || !this.shown) return null;
+    const [right, down, away] = seen(this.pose, point);
+    const pixels = (this.pixelsPerUnit(this.pose) * this.pose.distance) / away;
+    const [x, y] = [this.canvas.clientWidth / 2 + right * pixels, this.canvas.clientHeight / 2 + down * pixels];
+    return away > this.pose.distance / 100 ? { x, y, away } : null;
+  }
+
+  /** Pixels between the points to draw now. @param {Depth} depth */
+  every(depth) {
+    const points = depth.width * depth.height;
+    const atRest = Math.ceil(Math.sqrt(points / MAX_POINTS));
+    return performance.now() - this.changedMs < REST_MS ? Math.max(atRest, this.pace.every(points)) : atRest;
   }
 
   /** @param {HTMLElement} root */

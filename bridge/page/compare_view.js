@@ -24,6 +24,7 @@ export class CompareView {
     this.cross = find(".cross");
     this.readout = find(".readout");
     this.spoken = find(".spoken");
+    this.busy = find(".busy");
     this.divider = /** @type {HTMLInputElement} */ (find("input.divider"));
     this.bar = find(".bar");
     this.numbers = find(".bar .numbers");
@@ -64,6 +65,12 @@ export class CompareView {
     this.stage.classList.remove("has-depth");
     this.bar.hidden = true;
     this.point(null);
+  }
+
+  /** Show that work is going on. @param {string} words nothing: it is done */
+  work(words) {
+    this.busy.hidden = !words;
+    /** @type {HTMLElement} */ (this.busy.querySelector(".words")).textContent = words;
   }
 
   /** @param {Depth} depth */

@@ -9,7 +9,12 @@ import { backProject } from "./intrinsics.js";
  * @typedef {import("./pose.js").Scene} Scene
  * @typedef {import("./pose.js").Vector} Vector
  *
- * @typedef {{lines: Float32Array, labels: {point: Vector, text: string}[]}} Scale
+ * @typedef {{point: Vector, text: string}} Label
+ *
+ * @typedef {object} Scale
+ * @property {Float32Array} lines x, y, z of both ends of each line
+ * @property {Label[][][]} edges numbered edges; of each group the one nearest to the viewer counts
+ * @property {Vector} middle of the floor
  */
 
 const SAMPLES = 4000;
@@ -42,33 +47,38 @@ export function sizeOf({ lowest, highest }) {
 /**
  * A floor of squares below the cloud and a post at its far left, both with numbers.
  * @param {Scene} scene
- * @param {string} unit after the numbers: " m", or nothing
+ * @param {string} unit after the last number of an edge: " m", or nothing
  * @returns {Scale}
  */
 export function scaleOf(scene, unit) {
-  const { step } = ticks(0, sizeOf(scene), 8);
+  const { step } = ticks(0, sizeOf(scene), 6);
   const [left, top, near] = scene.lowest.map((low) => Math.floor(low / step + 1e-6));
   const [right, floor, far] = scene.highest.map((high) => Math.ceil(high / step - 1e-6));
-  /** @type {number[]} */
-  const ends = [];
-  /** @type {Scale["labels"]} */
-  const labels = [];
-  const label = (/** @type {string} */ axis, /** @type {number} */ at, /** @type {Vector} */ point) =>
-    labels.push({ point: scaled(point, step), text: `${axis} ${tickText(at * step, step)}${unit}` });
-  for (let x = left; x <= right; x++) {
-    ends.push(x, floor, near, x, floor, far);
-    label("x", x, [x, floor, near]);
-  }
-  for (let z = near; z <= far; z++) {
-    ends.push(left, floor, z, right, floor, z);
-    label("z", z, [right, floor, z]);
-  }
-  ends.push(left, floor, far, left, top, far);
-  for (let y = top; y < floor; y++) {
-    ends.push(left, y, far, left + 0.2, y, far);
-    label("y", y, [left, y, far]);
-  }
-  return { lines: Float32Array.from(ends, (end) => end * step), labels };
+  const [xs, ys, zs] = [range(left, right), range(top, floor), range(near, far)];
+  const lines = [
+    ...xs.flatMap((x) => [x, floor, near, x, floor, far]),
+    ...zs.flatMap((z) => [left, floor, z, right, floor, z]),
+    ...[left, floor, far, left, top, far],
+    ...ys.flatMap((y) => [left, y, far, left + 0.2, y, far]),
+  ];
+  /** @type {(axis: string, values: number[], at: (value: number) => Vector) => Label[]} */
+  const edge = (axis, values, at) =>
+    values.map((value) => ({
+      point: scaled(at(value), step),
+      text: tickText(value * step, step) + (value === values.at(axis === "y" ? 0 : -1) ? `${unit} ${axis}` : ""),
+    }));
+  const edges = [
+    [near, far].map((z) => edge("x", xs, (x) => [x, floor, z])),
+    [left, right].map((x) => edge("z", zs, (z) => [x, floor, z])),
+    [edge("y", ys.slice(0, -1), (y) => [left, y, far])],
+  ];
+  const middle = scaled([(left + right) / 2, floor, (near + far) / 2], step);
+  return { lines: Float32Array.from(lines, (end) => end * step), edges, middle };
+}
+
+/** Whole numbers, both ends included. @param {number} first @param {number} last */
+function range(first, last) {
+  return Array.from({ length: last - first + 1 }, (_, turn) => first + turn);
 }
 
 /** @param {Vector} point @param {number} factor */

@@ -16,6 +16,8 @@ import { finiteRange } from "./depth.js";
  * @property {"here" | "download" | "missing" | "untrained"} weights
  * @property {string[]} loaded
  *
+ * @typedef {{needs_key: boolean, signed_in: boolean, name: string | null, robot: boolean}} Session
+ *
  * @typedef {Depth & {modelKey: string, maxDepth: number | null, focalPx: number | null, timing: string}} Answer
  */
 
@@ -52,6 +54,27 @@ export class Server {
       return accepted(await send(path, options));
     }
     return accepted(response);
+  }
+
+  /**
+   * Exchange a key for a session, which the browser keeps as a cookie.
+   * @param {string} key
+   * @throws {ServerError}
+   */
+  async signIn(key) {
+    await accepted(await send("session", { method: "POST", headers: { Authorization: `Bearer ${key}` } }));
+  }
+
+  /** Whether the server needs a key, whether this browser has a session, and whether there is a robot. @returns {Promise<Session>} */
+  async session() {
+    const session = await (await accepted(await send("session", {}))).json();
+    this.needsKey = session.needs_key;
+    return session;
+  }
+
+  /** Forget the session. */
+  async signOut() {
+    await accepted(await send("session", { method: "DELETE" }));
   }
 
   /** @returns {Promise<{default: string, models: Model[]}>} */
