@@ -31,6 +31,11 @@ class InputTopics:
     image: str
     camera_info: str
 
+    def read(self, settings: CameraSettings) -> dict[str, str]:
+        """The topics that are subscribed, by the names they have in docs/node.md."""
+        suffix = "/compressed" if settings.image_transport == "compressed" else ""
+        return {f"image{suffix}": f"{self.image}{suffix}", "camera_info": self.camera_info}
+
     @classmethod
     def resolve(cls, node: Node, prefix: str) -> InputTopics:
         """Resolve and remap them.
