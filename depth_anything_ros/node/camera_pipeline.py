@@ -109,8 +109,8 @@ class CameraPipeline:
         facts: dict[str, object] = {"camera": self.name, "alignment": settings.alignment}
         facts["rectified"] = settings.rectified or settings.undistort
         facts["topics"] = " ".join(f"{name}={topic}" for name, topic in topics.items())
-        if self.image_size is not None:
-            facts["height"], facts["width"] = self.image_size
+        if size := self.image_size or self.input.image_size:
+            facts["height"], facts["width"] = size
         if self.made is not None:
             facts["kind"] = self.made.kind
         if self.made is not None and self.made.has_camera is not None:
