@@ -31,6 +31,11 @@ class InputTopics:
     image: str
     camera_info: str
 
+    def read(self, settings: CameraSettings) -> dict[str, str]:
+        """The topics that are subscribed, by the names they have in docs/node.md."""
+        suffix = "/compressed" if settings.image_transport == "compressed" else ""
+        return {f"image{suffix}": f"{self.image}{suffix}", "camera_info": self.camera_info}
+
     @classmethod
     def resolve(cls, node: Node, prefix: str) -> InputTopics:
         """Resolve and remap them.
@@ -59,6 +64,9 @@ class FrameInput:
         camera_infos: gets every CameraInfo that comes.
         health: gets the counts.
         is_wanted: whether anything would be done with a frame.
+
+    Attributes:
+        image_size: (H, W) of the last image that states it; None before the first.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class FrameInput:
         self._is_wanted = is_wanted
         self._subscriptions: list[Any] = []
         self._levels = LevelFinder()
+        self.image_size: tuple[int, int] | None = None
 
     def start(self, settings: CameraSettings) -> None:
         """Subscribe."""
@@ -129,10 +138,11 @@ class FrameInput:
     def _on_image(self, msg: ImageMessage) -> None:
         received_s = time.perf_counter()
         self._health.image_received()
+        frame = WaitingFrame(msg, received_s)
+        self.image_size = frame.size or self.image_size
         if not self._is_wanted():
             self._health.counts.ignored += 1
             return
-        frame = WaitingFrame(msg, received_s)
         frame.watch.add("transport", self._health.seconds_since(msg.header))
         if self._queue.put(self._place, frame):
             self._health.counts.dropped += 1
