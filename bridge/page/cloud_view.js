@@ -74,19 +74,35 @@ export class CloudView {
    * @param {Intrinsics} camera
    */
   show(depth, picture, camera) {
+    this.scene = null;
+    this.showLive(depth, picture, camera);
+  }
+
+  /**
+   * Show the next frame of a cloud that changes; its scale stays.
+   * @param {Depth} depth
+   * @param {TexImageSource} picture
+   * @param {Intrinsics} camera
+   */
+  showLive(depth, picture, camera) {
     if (!this.renderer) return;
     if (Math.max(depth.width, depth.height) > this.renderer.maxSide) {
-      this.say(`This browser draws clouds of up to ${this.renderer.maxSide} pixels a side.`);
+      this.clear(`This browser draws clouds of up to ${this.renderer.maxSide} pixels a side.`);
       return;
     }
     if (this.shown?.depth !== depth) this.renderer.setDepth(depth);
     if (this.shown?.picture !== picture) this.renderer.setPicture(picture);
     this.shown = { depth, picture, camera };
+    if (!this.scene?.points.length) this.measure(this.shown);
+    this.redraw();
+  }
+
+  /** Take the extent of what is shown, and the scale that fits. @param {{depth: Depth, camera: Intrinsics}} shown */
+  measure({ depth, camera }) {
     this.scene = sceneOf(depth, camera);
     this.scale = scaleOf(this.scene, depth.kind === "metric" ? " m" : "");
     this.pose ??= viewOf(this.scene, "oblique", this.lens());
     this.say(this.scene.points.length ? "" : "No pixel has a depth.");
-    this.redraw();
   }
 
   /** Show words instead of a cloud. @param {string} words nothing: the cloud again */
@@ -104,6 +120,8 @@ export class CloudView {
 
   /** Look from a named view. @param {keyof typeof import("./pose.js").VIEWS} name */
   look(name) {
+    if (!this.shown) return;
+    this.measure(this.shown);
     if (this.scene) this.take(viewOf(this.scene, name, this.lens()));
   }
 

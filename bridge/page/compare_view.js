@@ -59,6 +59,16 @@ export class CompareView {
     this.point(this.cursor);
   }
 
+  /** Take picture and depth away. */
+  clear() {
+    this.clearDepth();
+    this.clearPicture();
+  }
+
+  clearPicture() {
+    this.picture.width = this.picture.height = 0;
+  }
+
   /** Take the depth away; the picture stays. */
   clearDepth() {
     this.depth = null;

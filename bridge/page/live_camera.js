@@ -8,13 +8,13 @@ import { Stream } from "./stream.js";
  * @typedef {import("./stream.js").Listener} Listener
  *
  * @typedef {object} LiveListener
- * @property {(depth: Depth, frame: Frame) => void} onDepth
- * @property {(picture: ImageBitmap) => void} onPicture
+ * @property {(depth: Depth, picture: ImageBitmap | null, frame: Frame) => void} onFrame null: its picture never came
  * @property {Listener["onTrouble"]} onTrouble
  * @property {Listener["onUnauthorized"]} onUnauthorized
  */
 
 const KEPT_PICTURES = 32; // depth comes later than its picture
+const PICTURE_WAIT_MS = 250; // in case it does not
 const RANGE_FOLLOWS = 0.2; // how much of a new frame's range the colours take over: they do not flicker
 
 export class LiveCamera {
@@ -23,8 +23,10 @@ export class LiveCamera {
     this.listener = listener;
     /** Encoded pictures by stamp, the oldest first. @type {Map<string, Blob>} */
     this.pictures = new Map();
-    this.hasDepth = false;
-    this.isDecoding = false;
+    /** Depth whose picture has not come yet. @type {Frame | null} */
+    this.waiting = null;
+    this.timer = 0;
+    this.isClosed = false;
     /** @type {{lowest: number, highest: number} | null} */
     this.range = null;
     this.received = this.skipped = 0;
@@ -40,6 +42,8 @@ export class LiveCamera {
   }
 
   close() {
+    this.isClosed = true;
+    clearTimeout(this.timer);
     for (const stream of this.streams) stream.close();
     this.pictures.clear();
   }
@@ -48,19 +52,32 @@ export class LiveCamera {
   onPicture({ stamp, message, start, length }) {
     this.pictures.set(stamp, new Blob([new Uint8Array(message, start, length)], { type: "image/jpeg" }));
     if (this.pictures.size > KEPT_PICTURES) this.pictures.delete([...this.pictures.keys()][0]);
-    if (!this.hasDepth) this.decode(stamp);
+    if (this.waiting?.stamp === stamp) this.deliver(this.waiting);
   }
 
   /** @param {Frame} frame */
   onDepth(frame) {
-    this.hasDepth = true;
     this.received++;
     if (this.lastSequence >= 0) this.skipped += Math.max(0, frame.sequence - this.lastSequence - 1);
     this.lastSequence = frame.sequence;
-    this.decode(frame.stamp);
-    const values = new Float32Array(frame.message, frame.start, frame.width * frame.height);
-    const { width, height } = frame;
-    this.listener.onDepth({ values, width, height, kind: frame.kind ?? "metric", ...this.follow(frame) }, frame);
+    if (this.pictures.has(frame.stamp)) this.deliver(frame);
+    else {
+      clearTimeout(this.timer);
+      this.waiting = frame;
+      this.timer = setTimeout(() => this.deliver(frame), PICTURE_WAIT_MS);
+    }
+  }
+
+  /** Hand over depth with its picture. @param {Frame} frame */
+  async deliver(frame) {
+    clearTimeout(this.timer);
+    this.waiting = null;
+    const file = this.pictures.get(frame.stamp);
+    const picture = file ? await createImageBitmap(file, { colorSpaceConversion: "none" }) : null;
+    if (this.isClosed) return;
+    const { width, height, message, start } = frame;
+    const values = new Float32Array(message, start, width * height);
+    this.listener.onFrame({ values, width, height, kind: frame.kind ?? "metric", ...this.follow(frame) }, picture, frame);
   }
 
   /** The range of the colours. @param {Frame} frame */
@@ -72,17 +89,5 @@ export class LiveCamera {
       highest: last.highest + RANGE_FOLLOWS * (highest - last.highest),
     };
     return this.range;
-  }
-
-  /** Decode the picture of a stamp, unless another is in work. @param {string} stamp */
-  async decode(stamp) {
-    const file = this.pictures.get(stamp);
-    if (!file || this.isDecoding) return;
-    this.isDecoding = true;
-    try {
-      this.listener.onPicture(await createImageBitmap(file, { colorSpaceConversion: "none" }));
-    } finally {
-      this.isDecoding = false;
-    }
   }
 }

@@ -42,6 +42,7 @@ export class PictureTab {
     /** @type {Answer | null} */
     this.answer = null;
     this.asking = new AbortController();
+    this.onAnswer = () => {}; // told after each answer, good or bad
     this.listen();
   }
 
@@ -110,6 +111,7 @@ export class PictureTab {
       if (!asking.signal.aborted) this.complain(/** @type {Error} */ (error).message);
     } finally {
       stopWatching();
+      this.onAnswer();
     }
   }
 

@@ -26,7 +26,7 @@
 const HALF_FIELD = Math.tan((50 * Math.PI) / 360); // of the shorter side of the view
 const MAX_PITCH = Math.PI / 2 - 0.001;
 const FITTED = 0.99; // of the points; the rest may lie outside
-const MARGIN = 1.05;
+const MARGIN = 1.12; // for the numbers around it
 
 /** Named views: yaw and pitch in degrees. */
 export const VIEWS = { front: [0, 0], oblique: [28, 22], top: [0, 89.9] };
@@ -58,12 +58,19 @@ export function viewOf(scene, name, lens) {
 /** @param {Pose} pose @param {Scene} scene @param {Lens} lens */
 function fittingDistance(pose, scene, lens) {
   const centred = { ...pose, distance: 0 };
-  const needed = scene.points.map((point) => {
+  const needed = (/** @type {Vector} */ point) => {
     const [x, y, z] = seen(centred, point);
     return Math.max(Math.abs(x) / lens.x, Math.abs(y) / lens.y) - z;
-  });
-  needed.sort((a, b) => a - b);
-  return Math.max(needed[Math.floor((needed.length - 1) * FITTED)] ?? 1, 1e-3);
+  };
+  const ofPoints = scene.points.map(needed).sort((a, b) => a - b);
+  const ofFloor = pose.pitch ? floorOf(scene).map(needed) : [];
+  return Math.max(ofPoints[Math.floor((ofPoints.length - 1) * FITTED)] ?? 1, ...ofFloor, 1e-3);
+}
+
+/** The corners of the floor under a scene. @param {Scene} scene @returns {Vector[]} */
+function floorOf({ lowest, highest }) {
+  const [xs, zs] = [0, 2].map((axis) => [lowest[axis], highest[axis]]);
+  return xs.flatMap((x) => zs.map((z) => /** @type {Vector} */ ([x, highest[1], z])));
 }
 
 /** @param {Pose} pose @param {number} yaw @param {number} pitch both in radians @returns {Pose} */

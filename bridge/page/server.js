@@ -82,6 +82,18 @@ export class Server {
     return (await this.request("models")).json();
   }
 
+  /** The robot's cameras. @returns {Promise<import("./camera_list.js").Camera[]>} */
+  async cameras() {
+    return (await (await this.request("cameras")).json()).cameras;
+  }
+
+  /** In one line what works here, which needs no key. */
+  async health() {
+    const { status, device, model_instances: loaded } = await (await accepted(await send("health", {}))).json();
+    const { backend, precision } = loaded[0] ?? {};
+    return [status, device.toUpperCase(), loaded.length ? `${backend} ${precision}` : "no model loaded yet"].join(" · ");
+  }
+
   /**
    * Depth of a picture.
    * @param {Blob} picture
