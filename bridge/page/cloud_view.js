@@ -143,6 +143,7 @@ export class CloudView {
   /** Something changed: draw before the browser paints next, once, and all of it when changes have stopped. */
   redraw() {
     this.changedMs = performance.now();
+    this.canvas.dataset.state = "moving";
     this.drawSoon();
     clearTimeout(this.resting);
     this.resting = setTimeout(() => this.drawSoon(), REST_MS);
@@ -176,9 +177,23 @@ export class CloudView {
         lineColour: premultiplied(style.getPropertyValue("--grid")),
       });
       this.pace.measure(this.renderer.gl, points);
-      this.canvas.dataset.every = String(every);
+      this.tell(every);
     } else this.renderer.gl.clear(this.renderer.gl.COLOR_BUFFER_BIT);
     drawNumbers(this.numbers, scale, (point) => this.place(point), style, ratio);
+  }
+
+  /** Let others see what was drawn. @param {number} every */
+  tell(every) {
+    const { yaw, pitch, distance, target } = /** @type {Pose} */ (this.pose);
+    const { dataset } = this.canvas;
+    dataset.pose = [yaw, pitch, distance, ...target].join(" ");
+    dataset.every = String(every);
+    dataset.drawn = String(Number(dataset.drawn ?? 0) + 1);
+    dataset.state = this.isMoving ? "moving" : "resting";
+  }
+
+  get isMoving() {
+    return performance.now() - this.changedMs < REST_MS;
   }
 
   /** Where a point is on the canvas, in pixels of the page, and how far away; null behind the viewer. @param {Vector} point */
@@ -194,7 +209,7 @@ export class CloudView {
   every(depth) {
     const points = depth.width * depth.height;
     const atRest = Math.ceil(Math.sqrt(points / MAX_POINTS));
-    return performance.now() - this.changedMs < REST_MS ? Math.max(atRest, this.pace.every(points)) : atRest;
+    return this.isMoving ? Math.max(atRest, this.pace.every(points)) : atRest;
   }
 
   /** @param {HTMLElement} root */
