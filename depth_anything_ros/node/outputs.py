@@ -93,12 +93,19 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def someone_listens(self, kind: Kind, *, is_aligned: bool) -> bool:
-        """Whether anything that such depth is published on has a subscriber; what is aligned is metric."""
+        """Whether anything that such depth is published on has a subscriber."""
+        return any(_listened_to(publisher) for publisher in self._fed(kind, is_aligned=is_aligned))
+
+    def topics(self, kind: Kind, *, is_aligned: bool) -> list[str]:
+        """Return the names of the topics that such depth is published on."""
+        return [str(publisher.topic_name) for publisher in self._fed(kind, is_aligned=is_aligned)]
+
+    def _fed(self, kind: Kind, *, is_aligned: bool) -> list[Any]:
+        """The publishers that such depth goes to; what is aligned is metric."""
         # A metric model that needs a focal length is scale-invariant without one.
-        topics = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
-        topics += self._metric if kind == "metric" or is_aligned else ()
-        topics += [self._residual] if is_aligned else []
-        return any(_listened_to(topic) for topic in topics)
+        unitless = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
+        metric = self._metric if kind == "metric" or is_aligned else ()
+        return [*metric, *unitless, *([self._residual] if is_aligned else [])]
 
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
         """Publish the results of a frame: depth first, then what is derived from it."""

@@ -15,16 +15,13 @@ from depth_anything_ros.settings import RESIZE_RULES
 MODEL_PARAMETERS: dict[str, Parameter] = {
     "encoder": Parameter("Size of the network; vitt is for demonstrations only.", choices=tuple(ENCODERS)),
     "dataset": Parameter(
-        "What the weights were trained on: hypersim (indoor, metric), vkitti (outdoor, metric), "
-        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only). "
-        "Depth Anything 3: da3metric (vitl; metres by the focal length of the CameraInfo), da3mono (vitl) and da3 "
-        "(vits, vitb), both depth up to a factor.",
+        "What the weights were trained on. Metres: hypersim (indoors), vkitti (outdoors), synthetic (vitt), da3metric "
+        "(vitl, needs a CameraInfo). No unit: relative, da3mono (vitl), da3 (vits, vitb).",
         choices=tuple(DATASETS),
     ),
     "checkpoint": Parameter(
-        "File with the weights (.pth or .safetensors). Empty: search DEPTH_ANYTHING_CHECKPOINTS and the cache, "
-        "then download. A .onnx file of `depth_anything export` runs in ONNX Runtime. "
-        "'untrained': random weights, for trials of everything but the depth.",
+        "File with the weights (.pth, .safetensors, or .onnx of `depth_anything export`). Empty: search "
+        "DEPTH_ANYTHING_CHECKPOINTS and the cache, then download. untrained: random weights, for trials.",
         unset="",
     ),
     "input_size": Parameter(
