@@ -94,7 +94,7 @@ class CameraPipeline:
     def open(self) -> None:
         """Offer the topics."""
         qos = self.health.qos
-        self.outputs = Outputs(self._node, self.name, self._prefix, qos)
+        self.outputs = Outputs(self._node, self.name, self._prefix, qos, self.health.warn)
         has_range = self.settings.range_type is not None
         range_input = RangeInput(self._node, self._topics.range, self.settings, qos) if has_range else None
         self.stage = CameraStage(self._camera_infos, self.health, range_input)

@@ -165,6 +165,21 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "Time constant of the smoothing of depth over time. 0: none.", bounds=(0.0, 60.0), unset=0.0
     ),
     "edge_filter": Parameter("Leave out the points that hang between a foreground and its background."),
+    "scan_rows": Parameter("Rows of pixels around the horizon that ~/scan is made of.", bounds=(1, 16384)),
+    "scan_min_height_m": Parameter(
+        "~/scan leaves out what is lower, with scan_max_height_m: above the noise of the floor.", bounds=(0.0, 100.0)
+    ),
+    "scan_max_height_m": Parameter(
+        "Make ~/scan of everything between scan_min_height_m and this height above the ground; needs camera_height_m. "
+        "0: of scan_rows.",
+        bounds=(0.0, 100.0),
+        unset=0.0,
+    ),
+    "scan_frame": Parameter(
+        "Frame of ~/scan: at the optical centre, x forward, z up, level. Empty: the images' frame without _optical, "
+        "for a level camera.",
+        unset="",
+    ),
 }
 
 NODE_PARAMETERS: dict[str, Parameter] = {
