@@ -106,7 +106,7 @@ class CameraPipeline:
     def facts(self) -> dict[str, object]:
         """What the camera is, for diagnostics; what is not known yet is left out."""
         outputs, settings = self.outputs, self.settings
-        topics = self._topics.subscribed(settings.image_transport) | ({} if outputs is None else outputs.topics)
+        topics = self._topics.subscribed(settings.image_transport) | ({} if outputs is None else outputs.topic_names)
         facts: dict[str, object] = {"camera": self.name, "alignment": settings.alignment}
         facts["rectified"] = settings.rectified or settings.undistort
         facts["topics"] = " ".join(f"{name}={topic}" for name, topic in topics.items())

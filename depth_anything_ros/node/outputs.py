@@ -50,14 +50,14 @@ class Outputs:
 
     Attributes:
         latest: the last frame that was published with metric depth.
-        topics: full names of the topics, by the names they have in docs/node.md.
+        topic_names: full names of the topics, by the names they have in docs/node.md.
     """
 
     def __init__(
         self, node: LifecycleNode, camera: str, prefix: str, qos_watch: QosWatch, warn: Callable[[str], None]
     ) -> None:
         self.latest: Snapshot | None = None
-        self.topics: dict[str, str] = {}
+        self.topic_names: dict[str, str] = {}
         self._node = node
         self._camera = camera
         self._prefix = prefix
@@ -96,7 +96,7 @@ class Outputs:
             qos_overriding_options=overridable(),
             event_callbacks=self._qos_watch.of_publisher(topic),
         )
-        self.topics[name] = publisher.topic_name
+        self.topic_names[name] = publisher.topic_name
         return publisher
 
     def destroy(self) -> None:
