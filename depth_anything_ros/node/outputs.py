@@ -89,7 +89,7 @@ class Outputs:
 
     def _publisher(self, kind: type, name: str) -> Any:
         topic = f"~/{self._prefix}{name}"
-        publisher = self._node.create_lifecycle_publisher(
+        publisher: Any = self._node.create_lifecycle_publisher(
             kind,
             topic,
             OUTPUT_QUEUE,
