@@ -34,7 +34,7 @@ from depth_anything_ros.settings import CacheSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
 
-CLOSE_S = 2  # of the time to drain, for connections to close
+CLOSE_S = 1  # of the time to drain, for connections to close
 END_S = 1.5  # and for the process to end
 MAX_MESSAGE_BYTES = 4096  # from clients of streams, who have nothing to say
 

@@ -30,7 +30,7 @@ from bridge.server.robot.limits import StreamLimits
 from bridge.server.robot.options import FrameOptions, MjpegOptions, StreamOptions, read_query
 from bridge.server.robot.roster import Camera, Roster
 from bridge.server.robot.snapshots import Wish, frame_for
-from bridge.server.robot.streams import BOUNDARY, MJPEG, frames_of, part_of, send_in_time, until_gone
+from bridge.server.robot.streams import BOUNDARY, MJPEG, drop_slow, frames_of, part_of, send_in_time, until_gone
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import InputError
@@ -133,14 +133,15 @@ class CameraRoutes:
         with self._stream_of(camera, feed, key):
             frames = frames_of(camera, feed, self._state, self._limits, key, options.max_rate_hz)
             await websocket.accept()
-            await _either(
-                self._send_frames(websocket, frames, format_, options.png_scale), until_gone(websocket.receive)
-            )
+            sending = self._send_frames(websocket, frames, format_, options.png_scale)
+            await _either(sending, until_gone(websocket.receive))
+            if self._state.is_draining:
+                drop_slow(_transport(websocket))
 
     async def _send_frames(
         self, websocket: WebSocket, frames: AsyncIterator[Frame], format_: str, png_scale: float
     ) -> None:
-        key, transport = _key(websocket), websocket.scope["state"].get(TRANSPORT)
+        key, transport = _key(websocket), _transport(websocket)
         async for frame in frames:
             try:
                 message = await self._message(frame, format_, png_scale)
@@ -169,10 +170,13 @@ class CameraRoutes:
 
     async def _parts(self, frames: AsyncIterator[Frame], key: str | None) -> AsyncIterator[bytes]:
         yield f"--{BOUNDARY}\r\n".encode()
-        async for frame in frames:
-            encoded = await self._encoded(frame, JPEG, 1.0)
-            yield part_of(encoded.body, stamp_text(frame.stamp_ns))
-            self._count(frame.what, key, len(encoded.body))
+        try:
+            async for frame in frames:
+                encoded = await self._encoded(frame, JPEG, 1.0)
+                yield part_of(encoded.body, stamp_text(frame.stamp_ns))
+                self._count(frame.what, key, len(encoded.body))
+        except RequestError as error:  # an answer that has begun can only end
+            logger.info("a stream of pictures ends: %s", error)
 
     @contextmanager
     def _stream_of(self, camera: Camera, feed: Feed, key: str | None) -> Iterator[None]:
@@ -221,6 +225,12 @@ def _key(connection: Request | WebSocket) -> str | None:
     """Name of the key behind a request."""
     name: str | None = connection.scope["state"].get("key_name")
     return name
+
+
+def _transport(websocket: WebSocket) -> asyncio.Transport | None:
+    """The connection below, where `protocol` made it."""
+    transport: asyncio.Transport | None = websocket.scope["state"].get(TRANSPORT)
+    return transport
 
 
 def _tags(request: Request) -> list[str]:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from bridge.server.answers import SlowReader
+from bridge.server.answers import SMALL_BYTES, SlowReader
 from bridge.server.robot.feed import Feed
 from bridge.server.robot.frames import Frame
 from bridge.server.robot.limits import StreamLimits
@@ -97,6 +97,12 @@ async def send_in_time(sending: Awaitable[None], transport: asyncio.Transport | 
         work.result()
     finally:
         work.cancel()
+
+
+def drop_slow(transport: asyncio.Transport | None) -> None:
+    """Drop a connection whose client has not taken its last frame: the process would wait for it at its end."""
+    if transport is not None and _buffered_bytes(transport) > SMALL_BYTES:
+        transport.abort()
 
 
 def _buffered_bytes(transport: asyncio.Transport | None) -> int:
