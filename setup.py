@@ -91,7 +91,10 @@ setup(
     maintainer_email="maintainers@example.com",
     python_requires=">=3.10",
     packages=PACKAGES,
-    package_data={"depth_anything_ros": ["py.typed", "bundled/*"], "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"]},
+    package_data={
+        "depth_anything_ros": ["py.typed", "bundled/*"],
+        "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

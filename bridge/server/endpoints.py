@@ -100,9 +100,7 @@ def _prefixed(paths: Collection[str]) -> frozenset[str]:
 WORK_PATHS = _prefixed([endpoint.path for endpoint in ENDPOINTS])
 # Answered without a key, or by routes that ask for one themselves.
 OPEN_PATHS = _prefixed(("/health", "/livez", "/session")) | frozenset(PAGE_PATHS)
-ALL_PATHS = frozenset(
-    {*WORK_PATHS, *_prefixed((*PROBES, "/session", "/tickets", CAMERAS_PATH)), *DOCUMENT_PATHS, "/"}
-)
+ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed((*PROBES, "/session", "/tickets", CAMERAS_PATH)), *DOCUMENT_PATHS, "/"})
 
 
 def label_of(path: str) -> str:

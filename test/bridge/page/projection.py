@@ -29,8 +29,9 @@ class Pose:
     def view(self, points: NDArray[np.float32]) -> NDArray[np.float64]:
         """Points (N, 3) in the camera's frame -> right, down and forward of the eye."""
         about_y, about_x = _rotation(1, -self.yaw), _rotation(0, self.pitch)
-        turned = (np.asarray(points, np.float64) - self.target) @ (about_x @ about_y).T
-        return turned + [0.0, 0.0, self.distance]
+        turned: NDArray[np.float64] = (np.asarray(points, np.float64) - self.target) @ (about_x @ about_y).T
+        turned[:, 2] += self.distance
+        return turned
 
 
 def _rotation(axis: int, angle: float) -> NDArray[np.float64]:
