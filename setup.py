@@ -95,9 +95,6 @@ setup(
         "depth_anything_ros": ["py.typed", "bundled/*"],
         "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"],
     },
-        "depth_anything_ros": ["py.typed", "bundled/*"],
-        "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"],
-    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
