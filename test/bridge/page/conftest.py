@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ def browser() -> Iterator[Any]:
         yield launched
 
 
-@pytest.fixture
-def watched(browser: Any) -> Iterator[Callable[..., Watched]]:
-    """Open pages: `watched(url, **options of the context)`. After the test, none of them may have done any wrong."""
+@contextmanager
+def watching(browser: Any) -> Iterator[Callable[..., Watched]]:
+    """Open pages: `watched(url, **options of the context)`. In the end, none of them may have done any wrong."""
     opened: list[Watched] = []
 
     def begin(url: str, **options: Any) -> Watched:
@@ -40,6 +41,23 @@ def watched(browser: Any) -> Iterator[Callable[..., Watched]]:
         each.close()
     for each in opened:
         each.check()
+
+
+@pytest.fixture
+def watched(browser: Any) -> Iterator[Callable[..., Watched]]:
+    """Open pages for one test."""
+    with watching(browser) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="module")
+def shown(browser: Any, rooms: RunningBridge, room: Path) -> Iterator[Watched]:
+    """The page with the depth of the room, for tests one after the other."""
+    with watching(browser) as begin:
+        page = begin(f"{rooms.url}/", permissions=["camera"])
+        page.expected.append("422")
+        page.upload(room)
+        yield page
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ def test_a_camera_is_shown_live_and_its_frames_are_counted(demo: str, watched: O
     eventually(lambda: frames(page) >= first + 3, timeout_s=60)
     assert int(drawn.get_attribute("data-drawn")) >= drawn_before + 3
     assert page.find("#robot .health").inner_text() == "active"
-    assert re.fullmatch(r"\d+\.\d Hz", page.find("#robot dd.depth").inner_text())
-    assert re.fullmatch(r"\d+ ms", page.find("#robot dd.age").inner_text())
+    for fact, form in {"images": r"\d+\.\d Hz", "depth": r"\d+\.\d Hz", "age": r"\d+ ms", "size": "640 × 480"}.items():
+        page.find("#robot dd").and_(page.find(f".{fact}")).filter(has_text=re.compile(f"^{form}$")).wait_for()
     page.find("#robot .stage").hover(position={"x": 100, "y": 100})
     assert re.fullmatch(r"\d+\.\d{3} m at \d+, \d+", page.find("#robot .readout").inner_text())
     assert page.find("#robot .notice").is_hidden()
