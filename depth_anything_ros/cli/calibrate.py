@@ -162,7 +162,7 @@ def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
         try:
             depth = read_depth(path, args.pred_scale)
             height, width = depth.shape
-            model = camera.of_picture(width, height)
+            model = camera.of_picture(width, height).model
             fits.append(fit_ground_plane(depth, model, args.ground_plane, pitch_rad=pitch, roll_rad=roll))
         except SettingsError:
             raise

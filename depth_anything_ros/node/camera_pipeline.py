@@ -126,5 +126,4 @@ class CameraPipeline:
         kind, outputs = self._kind(), self.outputs
         if kind is None or outputs is None:
             return False
-        is_aligned = self.settings.alignment != "none"
-        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=is_aligned)
+        return self.scaling.is_calibrating or outputs.someone_listens(kind, self.settings)

@@ -650,7 +650,7 @@ def test_a_relative_model_and_an_inactive_node_refuse_at_once(host: Start, peer:
     backend = FakeBackend(relative_of(RAMP))
     node = host(backend, load=lambda settings: fake_estimator(backend, settings, "relative"), range_type="LaserScan")
     answer = calibrate(node, peer)
-    assert (answer.success, answer.message) == (False, "depth without a unit has no scale that lasts: use alignment")
+    assert (answer.success, answer.message) == (False, "relative depth has no scale that lasts: use alignment")
     node.change(peer, Transition.TRANSITION_DEACTIVATE)
     assert calibrate(node, peer).message == "the node is not active"
 
