@@ -172,7 +172,7 @@ def _run(one: PredictRun, files: dict[str, Path], out: Path) -> int:
 
 def _is_undistorted(args: argparse.Namespace, camera: GivenCamera) -> bool:
     """Whether pictures are rectified. Raises SettingsError: options that do not go together."""
-    if args.undistort and not camera.has_lens:
+    if args.undistort and not camera.distortion:
         raise SettingsError("--undistort needs the lens: give --distortion")
     if args.undistort_focal is not None and not args.undistort:
         raise SettingsError("--undistort-focal needs --undistort")

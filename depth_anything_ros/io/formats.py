@@ -14,6 +14,7 @@ from depth_anything_ros.errors import InputError
 
 MILLIMETRES_PER_METRE = 1000.0
 UINT16_MAX = 65535
+UNITLESS = "no unit: the points are known up to a factor"  # comment in a file of such points
 
 
 def depth_to_uint16(depth_m: NDArray[np.floating[Any]], scale: float = MILLIMETRES_PER_METRE) -> NDArray[np.uint16]:

@@ -83,10 +83,11 @@ def widest_pinhole(camera: CameraModel) -> CameraModel:
     Raises:
         CameraError: there is none.
     """
+    if not camera.distortion_model:
+        return camera
     low, high = MIN_ZOOM, MAX_ZOOM
     if not _is_whole(camera, _pinhole(camera, high)):
-        lens = camera.distortion_model or "no distortion"
-        raise CameraError(f"no view of this lens ({lens}) is without holes: it cannot be rectified")
+        raise CameraError(f"no view of this lens ({camera.distortion_model}) is without holes: it cannot be rectified")
     for _ in range(STEPS):
         middle = math.sqrt(low * high)
         low, high = (low, middle) if _is_whole(camera, _pinhole(camera, middle)) else (middle, high)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,18 +20,13 @@ from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.scale.alignment import Alignment, AlignmentState
 from depth_anything_ros.scale.calibration_run import CalibrationRun
 from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_factor, fit_inverse, fit_scale
-from depth_anything_ros.scale.ground_plane import fit_ground_plane
+from depth_anything_ros.scale.ground_plane import fit_ground_plane, ground_settings
 from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
-from depth_anything_ros.settings import AlignmentSettings, CameraSettings, FitSettings, GroundPlaneSettings
+from depth_anything_ros.settings import AlignmentSettings, CameraSettings, FitSettings
 
 # A single beam gives one reading a frame. Gathering the readings that a fit needs may take so long.
 LONGEST_WINDOW_S = 60.0
-_GROUND = GroundPlaneSettings()
-GROUND_FITS = {
-    "metric": _GROUND,
-    "scale_invariant": replace(_GROUND, fit=replace(_GROUND.fit, min_scale=0.0, max_scale=math.inf)),
-}
 RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
 
 
@@ -238,7 +232,7 @@ def ground_fit(estimate: Estimate, settings: CameraSettings) -> ScaleFit:
         estimate.values,
         known_camera(estimate),
         settings.camera_height_m,
-        GROUND_FITS[estimate.kind],
+        ground_settings(estimate.kind),
         pitch_rad=settings.camera_pitch_rad,
         roll_rad=settings.camera_roll_rad,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, ImageError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.io.formats import colorize, depth_to_uint16, encode_npy, encode_ply, encode_png
+from depth_anything_ros.io.formats import UNITLESS, colorize, depth_to_uint16, encode_npy, encode_ply, encode_png
 from depth_anything_ros.io.pictures import FILE_LIMITS, Image, Picture, read_image, read_picture
 from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
@@ -29,7 +29,6 @@ from depth_anything_ros.settings import ImageLimits
 
 DEFAULT_FORMATS = ("npy", "png", "color", "ply")
 FORMATS_OF_METRES = ("png", "ply")
-UNITLESS = "no unit: the points are known up to a factor"  # in a PLY file
 
 
 @dataclass
