@@ -96,7 +96,7 @@ class CameraStage:
             camera=frame.camera,
         )
         if not self.scaling.is_wanted(estimator.kind, settings):
-            self._health.alignment = None
+            self._health.alignment, self._health.focal_estimate_px = None, None
             self.scaling.skip(RELATIVE_REFUSAL)
             return said
         without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
