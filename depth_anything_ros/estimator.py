@@ -292,7 +292,10 @@ class DepthEstimator:
         focals = self._focals(found, len(depth), focals_px)
         maps = zip(depth, sky, confidence, focals, strict=True)
         is_estimated = found.focal_px is not None
-        return [DepthMap(values, self.kind, self.key, *said, is_focal_estimated=is_estimated) for values, *said in maps]
+        return [
+            DepthMap(values, self.kind, self.key, is_sky, sure, focal_px, is_estimated)
+            for values, is_sky, sure, focal_px in maps
+        ]
 
     def _focals(self, found: DepthTensors, count: int, focals_px: Sequence[Focal | None] | None) -> list[float | None]:
         """Focal length of each image: what was given where it is needed, or the model's estimate."""

@@ -660,7 +660,7 @@ def test_a_relative_model_and_an_inactive_node_refuse_at_once(host: Start, peer:
 def test_depth_up_to_a_factor_gets_its_factor_and_another_model_takes_it_back(
     host: Start, peer: Peer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    backend = FakeBackend(predicted_of(RAMP, shift_m=0.0) / 10)
+    backend = FakeBackend(predicted_of(RAMP, 10 * SCALE, shift_m=0.0))
     file = tmp_path / "cameras.yaml"
     usual = {"range_type": "LaserScan", "range_extrinsics": EXTRINSICS, "calibration_file": str(file)}
     with ExitStack() as stack:

@@ -51,7 +51,8 @@ class Lens:
 
         def covered(length: int) -> NDArray[np.float64]:
             low = np.arange(length) - length / 2
-            return np.clip(np.minimum(low + 1, half_px) - np.maximum(low, -half_px), 0, 1)
+            share: NDArray[np.float64] = np.clip(np.minimum(low + 1, half_px) - np.maximum(low, -half_px), 0, 1)
+            return share
 
         share = covered(self.height)[:, None] * covered(self.width)
         return np.repeat(np.rint(255 * share).astype(np.uint8)[..., None], 3, axis=2)
@@ -85,7 +86,7 @@ def estimator() -> DepthEstimator:
 
 @contextmanager
 def bridge() -> Iterator[httpx.Client]:
-    settings = BridgeSettings(default_encoder="toy", default_dataset="da3metric", checkpoint="untrained")
+    settings = BridgeSettings(port=0, default_encoder="toy", default_dataset="da3metric", checkpoint="untrained")
     app = create_app(ModelCache(devices=["cpu"], load=lambda _: estimator()), settings)
     listener = open_listener("127.0.0.1", 0)
     server = create_server(app, settings)
@@ -113,7 +114,8 @@ def by_command_line(lens: Lens, folder: Path) -> NDArray[np.float32]:
     cv2.imwrite(str(folder / "a.png"), lens.picture())
     options = ("--encoder", "toy", "--dataset", "da3metric", "--formats", "npy", "--fx", str(lens.focal_px))
     assert main(["predict", str(folder / "a.png"), "--out", str(folder / "out"), *options]) == 0
-    return np.load(folder / "out/npy/a.npy")
+    depth: NDArray[np.float32] = np.load(folder / "out/npy/a.npy")
+    return depth
 
 
 def test_one_scene_seen_by_two_cameras_has_the_same_metres_everywhere(

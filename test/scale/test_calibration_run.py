@@ -135,7 +135,8 @@ def test_a_factor_is_fitted_alone_and_says_when_it_is_right() -> None:
     run.finish()
     [fit] = found
     assert isinstance(fit, ScaleFit)
-    assert fit.numbers == (pytest.approx(0.01), 0.0)
+    assert fit.scale == pytest.approx(0.01)
+    assert fit.shift_m == 0
     assert fit.remark == LASTING_FACTOR
 
 

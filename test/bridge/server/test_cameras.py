@@ -216,7 +216,7 @@ LENS_CAMERA = CameraModel(60, 61, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.03, 
 def test_an_image_is_rectified_before_the_network_and_the_answer_tells_its_camera(
     client: httpx.Client, path: str, focal_px: float | None
 ) -> None:
-    asked = {} if focal_px is None else {"undistort_focal_px": focal_px}
+    asked: Json = {} if focal_px is None else {"undistort_focal_px": focal_px}
     answer = ask(client, path, camera_intrinsics=LENS, undistort=True, **asked)
     rectification = Rectification(LENS_CAMERA, focal_px)
     pinhole = rectification.camera
