@@ -54,6 +54,7 @@ BRIDGE = [
     "pydantic>=2.7",
     "pydantic-settings>=2.7",
 ]
+RAY = ["ray[serve]>=2.60"]
 OPENVINO = ["openvino>=2024.6"]
 ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
 BAG = ["rosbags>=0.11.9"]
@@ -103,6 +104,7 @@ setup(
         "bag": [*CORE, *BAG],
         "ros": ROS,
         "bridge": BRIDGE,
+        "ray": [*BRIDGE, *RAY],
         "client": CLIENT,
         "test": TEST,
         "dev": DEV,

@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from bridge.server import openapi
 from bridge.server.admission import Admission
 from bridge.server.answers import AnswerMemory
-from bridge.server.auth import KeyRing, create_rate_limiter
+from bridge.server.auth import KeyRing, Limiter, create_limiter
 from bridge.server.endpoints import ENDPOINTS, PREFIXES, Endpoint
 from bridge.server.errors import BadRequest, MethodNotAllowed, NotFound
 from bridge.server.fetching import Fetcher, Fetches
@@ -41,20 +41,24 @@ def create_app(
     fetcher: Fetcher | None = None,
     keys: KeyRing | None = None,
     worker_id: int = 0,
+    limiter: Limiter | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> FastAPI:
-    """Build the application; its `state.worker` is the WorkerState behind it.
+    """Build the application; its `state` holds the WorkerState and the Metrics behind it.
 
     Args:
         cache: where the models come from; its devices are the ones that work.
         fetcher: fetches image URLs; None refuses them all.
         keys: None reads them from the settings.
         worker_id: which of the server's processes this is.
+        limiter: holds keys to their rate; None makes one of the settings.
+        labels: what else tells this process from others, in `/health` and in the metrics.
 
     Raises:
         SettingsError: an unusable key file, or an unknown model among the settings.
     """
     at_once = len(cache.devices) * cache.max_batch
-    state, metrics = WorkerState(worker_id, models_at_start(settings)), Metrics()
+    state, metrics = WorkerState(worker_id, models_at_start(settings), labels or {}), Metrics(labels or {})
     admission = Admission(state, at_once, settings.max_waiting, metrics)
     scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s, settings.decode_timeout_s), Fetches(fetcher)
     walk = Walk(settings, cache, scheduler, fetches, AnswerMemory(settings.max_answer_bytes), state, metrics)
@@ -74,7 +78,7 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
     )
-    app.state.worker = state
+    app.state.worker, app.state.metrics = state, metrics
     _add_routes(app, walk, probes(settings, state, cache, metrics), settings)
     app.add_exception_handler(HTTPException, _translate)
     app.openapi = partial(openapi.document, app, settings)  # type: ignore[method-assign]
@@ -85,7 +89,7 @@ def create_app(
         admission=admission,
         metrics=metrics,
         keys=KeyRing(settings) if keys is None else keys,
-        limiter=create_rate_limiter(settings),
+        limiter=limiter or create_limiter(settings),
     )
     if settings.cors_allow_origins:  # outside the front door: errors are for pages too, and a preflight has no key
         _allow_pages_of(app, settings.cors_allow_origins)
