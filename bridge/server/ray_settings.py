@@ -28,7 +28,10 @@ ELSEWHERE = {
     "workers": "set replicas, or max_replicas",
     "keep_alive_s": "Ray Serve keeps connections: http_options of its config file, keep_alive_timeout_s",
     "header_timeout_s": "Ray Serve reads the headers: put a proxy with such a limit in front",
-}
+} | dict.fromkeys(
+    ("ros", "ros_node", "ros_args"),
+    "replicas know no robot; its cameras are shown by a bridge of its own, `depth_anything_bridge --ros`",
+)
 PROBES = 8  # requests beside those for depth, such as /health, that a replica with a full queue still takes
 
 

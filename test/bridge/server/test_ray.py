@@ -98,7 +98,9 @@ def test_errors_and_documents_are_those_of_the_plain_bridge(two: RayCluster, run
             ("POST", "/metric_depth", {"image": "no image"}),
             ("POST", "/pc", {"image": ""}),
             ("GET", "/metric_depth", None),
-            ("GET", "/cameras_", None),
+            ("GET", "/nowhere", None),
+            ("GET", "/cameras", None),
+            ("GET", "/v1/cameras/front/depth", None),
             ("GET", "/docs", None),
             ("GET", "/v1/models", None),
         ):
@@ -246,4 +248,3 @@ def test_scaling_to_zero_and_back_loses_nothing(cluster: RayCluster, jpeg: bytes
         eventually(lambda: len(cluster.replicas()) == 2, 60)
         load.wait_for(20)
     assert not load.failed
-    eventually(lambda: not cluster.replicas(), 60)

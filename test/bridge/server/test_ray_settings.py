@@ -19,6 +19,7 @@ from depth_anything_ros.errors import SettingsError
         ({"replica": "3"}, "unknown setting replica; did you mean replicas"),
         ({"port": "8001"}, "'port' has no effect on Ray Serve: .*--http-port"),
         ({"workers": "2"}, "'workers' has no effect on Ray Serve: set replicas"),
+        ({"ros": "true"}, "'ros' has no effect on Ray Serve: replicas know no robot"),
         ({"max_waiting": "many"}, "'max_waiting': Input should be a valid integer"),
         ({"gpus": "-1"}, "'gpus': Input should be greater than or equal to 0"),
         ({"replicas": "1", "max_replicas": "2"}, "set one of them"),
