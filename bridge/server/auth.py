@@ -87,6 +87,13 @@ class KeyRing:
     def __bool__(self) -> bool:
         return bool(self._keys)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._keys
+
+    def digest(self, name: str) -> bytes:
+        """SHA-256 of the key of a name; empty where there is none."""
+        return self._keys.get(name, b"")
+
     def _read(self) -> dict[str, bytes]:
         return self._fixed | (read_keys(self._path) if self._path else {})
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
+from secrets import token_urlsafe
+
+from pydantic import SecretStr
 
 from bridge.server.auth import KeyRing, make_key
 from bridge.server.logs import configure_logging
@@ -16,6 +20,9 @@ from depth_anything_ros.errors import DepthAnythingError
 logger = logging.getLogger("bridge")
 
 USAGE = "usage: depth_anything_bridge make-key NAME"
+CANNOT_USE_ROS = 2  # exit status
+ROS_PACKAGES = ("rclpy", "sensor_msgs", "diagnostic_msgs")
+GET_ROS = "source the setup.bash of a ROS 2, or pip install '.[bridge,ros]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,11 +46,20 @@ def print_key(arguments: Sequence[str]) -> int:
     return 0
 
 
+def missing_for_ros() -> str:
+    """Return the first package that `--ros` needs and this Python does not find; empty where all are there."""
+    return next((name for name in ROS_PACKAGES if find_spec(name) is None), "")
+
+
 def serve(settings: BridgeSettings) -> int:
     """Listen, and keep the workers running until a signal comes."""
     configure_logging(settings.log_level)
     KeyRing(settings)  # refuses a bad key file before anything is started
     host = settings.listen_host
+    if settings.ros and (missing := missing_for_ros()):
+        print(f"depth_anything_bridge: --ros needs {missing}: {GET_ROS}", file=sys.stderr)
+        return CANNOT_USE_ROS
+    settings = settings.model_copy(update={"session_secret": settings.session_secret or SecretStr(token_urlsafe(32))})
     try:
         listener = open_listener(host, settings.port)
     except OSError as error:

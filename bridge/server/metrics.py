@@ -38,6 +38,9 @@ class Metrics:
         self.in_flight = self._gauge("in_flight", "Requests accepted and not answered yet")
         self.models = self._gauge("models_loaded", "Models in memory")
         self.gpu_memory = self._gauge("gpu_memory_bytes", "GPU memory taken by tensors", "device")
+        self.streams = self._gauge("streams", "Streams of the robot's cameras")
+        self.stream_frames = Counter("depth_bridge_stream_frames", "Frames sent", ("what",), registry=registry)
+        self.stream_bytes = Counter("depth_bridge_stream_bytes", "Bytes of frames sent", ("what",), registry=registry)
         build = Gauge("depth_bridge_build_info", "Version", ("version",), registry=registry, multiprocess_mode="max")
         build.labels(__version__).set(1)
 

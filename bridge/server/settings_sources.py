@@ -18,6 +18,7 @@ from depth_anything_ros.io.yaml_files import read_yaml
 
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 HELP = ("-h", "--help")
+ROS_ARGS = "--ros-args"
 
 
 def load_settings(arguments: Sequence[str]) -> BridgeSettings:
@@ -26,6 +27,7 @@ def load_settings(arguments: Sequence[str]) -> BridgeSettings:
     Raises:
         SystemExit: with a message, for an unknown or bad setting or an unreadable file; also `--help`.
     """
+    arguments, ros_args = _split_at_ros_args(arguments)
     if not set(arguments) & set(HELP):
         _refuse_unknown_arguments(arguments)
         _refuse_unknown_variables()
@@ -46,7 +48,15 @@ def load_settings(arguments: Sequence[str]) -> BridgeSettings:
     except (ValueError, TypeError) as error:  # SettingsError is a ValueError, the library's own as well
         raise SystemExit(f"the settings cannot be read: {error}") from None
     # Worker processes unpickle the settings, and find a class by its name in this module.
-    return BridgeSettings.model_construct(**dict(loaded))
+    return BridgeSettings.model_construct(**dict(loaded) | ({"ros_args": ros_args} if ros_args else {}))
+
+
+def _split_at_ros_args(arguments: Sequence[str]) -> tuple[Sequence[str], tuple[str, ...]]:
+    """Ours, and what is for ROS: everything after `--ros-args`, which is not ours to read."""
+    if ROS_ARGS not in arguments:
+        return arguments, ()
+    index = list(arguments).index(ROS_ARGS)
+    return arguments[:index], tuple(arguments[index + 1 :])
 
 
 def _file_settings(path: Path | None) -> dict[str, Any]:

@@ -46,10 +46,14 @@ class WorkerState:
 
     def check_open(self) -> None:
         """Raise Draining or Loading unless requests for depth are taken now."""
-        if self.is_draining:
-            raise Draining("the server is going down")
+        self.check_up()
         if self.to_load:
             raise Loading("the server is loading its models")
+
+    def check_up(self) -> None:
+        """Raise Draining once the process is to end."""
+        if self.is_draining:
+            raise Draining("the server is going down")
 
     def drain(self) -> None:
         """Take no more requests; the process ends when the accepted ones are done. Any thread may call this."""
