@@ -23,7 +23,7 @@ NAME = "depth_anything_ros"
 PROGRAMS = re.findall(r'"(\w+) = [\w.]+:\1"', (ROOT / "setup.py").read_text())
 TOY = ["encoder:=toy", "checkpoint:=untrained", "input_size:=56", "backend:=torch"]
 # Nodes: arguments, and what each says when it is at work.
-NODES = {
+NODES: dict[str, tuple[list[str], str]] = {
     "depth_anything_node": (
         [part for value in TOY for part in ("-p", value)],
         "publishes, each while somebody listens",
