@@ -168,7 +168,7 @@ def assert_nodes_run(folder: Path, environment: dict[str, str], tmp_path: Path) 
     started = {}
     for program, (arguments, _) in NODES.items():
         with logs[program].open("wb") as log:
-            command = [folder / program, "--ros-args", *arguments]
+            command: list[Path | str] = [folder / program, "--ros-args", *arguments]
             started[program] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     for program, process in started.items():
         end_s, (_, said) = time.monotonic() + 60, NODES[program]
