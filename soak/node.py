@@ -19,6 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from soak.command import run_soak
 from soak.observer import OTHER_PARAMETERS, USUAL_PARAMETERS, Observer
+from soak.peer import eventually
 from soak.rounds import Disturbance, Record, soak
 from soak.verdict import Sample
 
@@ -54,7 +55,7 @@ class NodeSoak:
         """End everything."""
         for process in (self._camera, self._node):
             process.terminate()
-            process.wait(20)
+            eventually(lambda process=process: process.poll() is not None, "end of a process")  # type: ignore[misc]
         self._executor.shutdown()
         self._observer.destroy_node()
         self._log.close()
@@ -104,7 +105,7 @@ class NodeSoak:
 
     def _latency_ms(self) -> float | None:
         value = self._observer.values.get("latency_p50_ms")
-        return None if value is None else float(value)
+        return None if value is None else float(value.split()[0])  # after it is its unit
 
     def complaints(self) -> list[str]:
         """Return the error that it reports, whether frames stay out, and whether all are accounted for."""

@@ -178,6 +178,7 @@ def test_a_walk_knows_what_a_lifecycle_refuses_and_ends_active() -> None:
     assert any(not step.succeeds for walk in walks for step in walk)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a parser library of ROS, about a module of Python's
 def test_a_malformed_message_can_be_sent_and_is_rarely_the_good_one() -> None:
     pytest.importorskip("rclpy")
     from rclpy.serialization import serialize_message
