@@ -1,6 +1,7 @@
 """Start the REST bridge beside the node: `ros2 launch depth_anything_ros bridge.launch.py port:=8000`.
 
-The bridge is a process of its own and no ROS node. An argument that is left empty leaves the setting
+The bridge is a process of its own. With `ros:=true` it joins the graph as the node `depth_bridge` and shows the cameras of
+the depth nodes; `namespace` is its own. An argument that is left empty leaves the setting
 to the configuration file, the environment (`DEPTH_BRIDGE_*`) or its default. Keys belong in a key
 file: an argument here would be seen in the process list.
 """
@@ -24,10 +25,14 @@ SETTINGS = {
     "api_keys_file": "file of `name sha256` lines, see `depth_anything_bridge make-key`",
     "preload": "models to load at start, such as vits:hypersim:518",
     "checkpoint": "file with the weights of the default model",
+    "ros_node": "depth nodes to show, separated by commas; empty shows all",
 }
 ARGUMENTS = [
     DeclareLaunchArgument("config", default_value=str(CONFIG), description="configuration file of the bridge"),
     *(DeclareLaunchArgument(name, default_value="", description=text) for name, text in SETTINGS.items()),
+    DeclareLaunchArgument("ros", default_value="false", choices=["true", "false"], description="show cameras"),
+    DeclareLaunchArgument("namespace", default_value="", description="of the node depth_bridge, with ros:=true"),
+    DeclareLaunchArgument("use_sim_time", default_value="false", description="true: time from /clock, with ros:=true"),
 ]
 
 
@@ -41,4 +46,7 @@ def start_bridge(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
     names = [name for name in ("config", *SETTINGS) if given[name]]
     options = [f"--{name.replace('_', '-')}={given[name]}" for name in names]
+    if given["ros"] == "true":
+        space = ["-r", f"__ns:=/{given['namespace'].strip('/')}"] if given["namespace"] else []
+        options += ["--ros", "--ros-args", *space, "-p", f"use_sim_time:={given['use_sim_time']}"]
     return [ExecuteProcess(cmd=[str(PROGRAM), *options], name="depth_anything_bridge", output="screen")]

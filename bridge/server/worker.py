@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -79,9 +80,11 @@ def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> No
     state: WorkerState = app.state.worker
     threading.Thread(target=_end_with_parent, args=(state,), daemon=True).start()
     create_server(app, settings).run([listener])
-    if state.preload_failed:
-        sys.exit(WORKER_UNABLE)
-    sys.exit(WORKER_FAILED if state.has_failed else 0)
+    status = WORKER_UNABLE if state.preload_failed else WORKER_FAILED if state.has_failed else 0
+    if settings.ros:  # all is closed; taking interpreter, torch and DDS down takes longer than the time to end
+        logging.shutdown()
+        os._exit(status)
+    sys.exit(status)
 
 
 def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
