@@ -1,13 +1,13 @@
 """Start the REST bridge beside the node: `ros2 launch depth_anything_ros bridge.launch.py port:=8000`.
 
-The bridge is a process of its own. With `ros:=true` it joins the graph as the node `depth_bridge` and shows the cameras of
-the depth nodes; `namespace` is its own. An argument that is left empty leaves the setting
-to the configuration file, the environment (`DEPTH_BRIDGE_*`) or its default. Keys belong in a key
-file: an argument here would be seen in the process list.
+The bridge is a process of its own. With `ros:=true` it joins the graph as the node `depth_bridge` and shows the cameras
+of the depth nodes. An argument that is left empty leaves the setting to the configuration file, the environment
+(`DEPTH_BRIDGE_*`) or its default. Keys belong in a key file: an argument here would be seen in the process list.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
@@ -18,6 +18,9 @@ from launch.launch_description_entity import LaunchDescriptionEntity
 PACKAGE = "depth_anything_ros"
 CONFIG = Path(get_package_share_directory(PACKAGE)) / "config" / "bridge.yaml"
 PROGRAM = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / "depth_anything_bridge"
+# Fast DDS 3 renamed the variable that names the profiles.
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
 SETTINGS = {
     "host": "address to listen on; by default 0.0.0.0 with keys, 127.0.0.1 without",
     "port": "port to listen on",
@@ -49,4 +52,14 @@ def start_bridge(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if given["ros"] == "true":
         space = ["-r", f"__ns:=/{given['namespace'].strip('/')}"] if given["namespace"] else []
         options += ["--ros", "--ros-args", *space, "-p", f"use_sim_time:={given['use_sim_time']}"]
-    return [ExecuteProcess(cmd=[str(PROGRAM), *options], name="depth_anything_bridge", output="screen")]
+    command, environment = [str(PROGRAM), *options], fast_dds_profile()
+    return [ExecuteProcess(cmd=command, additional_env=environment, name="depth_anything_bridge", output="screen")]
+
+
+def fast_dds_profile() -> dict[str, str]:
+    """Shared memory for large messages, as the node's launch file sets it, unless the user chose a profile."""
+    if any(name in os.environ for name in PROFILE_VARIABLES):
+        return {}
+    is_alone = os.environ.get("ROS_LOCALHOST_ONLY") == "1"
+    profile = CONFIG.with_name("fastdds_localhost.xml" if is_alone else "fastdds.xml")
+    return {PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_FAST_DDS_3]: str(profile)}
