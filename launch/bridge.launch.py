@@ -15,12 +15,11 @@ from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.launch_description_entity import LaunchDescriptionEntity
 
+from depth_anything_ros.node.distributions import FAST_DDS_VARIABLES, fast_dds_variable, uses_fast_dds
+
 PACKAGE = "depth_anything_ros"
 CONFIG = Path(get_package_share_directory(PACKAGE)) / "config" / "bridge.yaml"
 PROGRAM = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / "depth_anything_bridge"
-# Fast DDS 3 renamed the variable that names the profiles.
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
 SETTINGS = {
     "host": "address to listen on; by default 0.0.0.0 with keys, 127.0.0.1 without",
     "port": "port to listen on",
@@ -58,8 +57,8 @@ def start_bridge(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def fast_dds_profile() -> dict[str, str]:
     """Shared memory for large messages, as the node's launch file sets it, unless the user chose a profile."""
-    if any(name in os.environ for name in PROFILE_VARIABLES):
+    if any(name in os.environ for name in FAST_DDS_VARIABLES) or not uses_fast_dds(os.environ):
         return {}
     is_alone = os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     profile = CONFIG.with_name("fastdds_localhost.xml" if is_alone else "fastdds.xml")
-    return {PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_FAST_DDS_3]: str(profile)}
+    return {fast_dds_variable(os.environ): str(profile)}

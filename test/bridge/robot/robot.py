@@ -100,9 +100,8 @@ def running_robot(folder: Path, peer: Peer) -> Iterator[RobotUnderTest]:
         front_space = unique("front")
         front = stack.enter_context(NodeProcess(folder / "front.txt", front_space))
         rig = stack.enter_context(NodeProcess(folder / "rig.txt", unique("rig"), cameras="[left,right]"))
-        synthetic = {"rate_hz": 10.0, "width": 84, "height": 56}
         module = "depth_anything_ros.node.synthetic_camera"
-        camera = NodeProcess(folder / "camera.txt", front_space, module=module, **synthetic)
+        camera = NodeProcess(folder / "camera.txt", front_space, (), module, rate_hz=10.0, width=84, height=56)
         stack.enter_context(camera)
         bridge = launch(folder / "bridge.txt", *TOY, *UNTRAINED, *SETTINGS)
         stack.callback(bridge.end)
