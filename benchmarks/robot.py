@@ -152,4 +152,4 @@ def cpu_s(bridge: psutil.Process) -> float:
 
 def median_of(cpu: list[dict[str, Any]], format_: str) -> float:
     """Median over the repeats of how many times as much many clients cost."""
-    return round(statistics.median(row["ratio"] for row in cpu if row["format"] == format_), 2)
+    return round(float(statistics.median(row["ratio"] for row in cpu if row["format"] == format_)), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ HAS_ROS = find_spec("rclpy") is not None  # else without the extra [ros], and wi
 if HAS_ROS:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of its parser library, about a module of Python's
-        import rosidl_generator_py  # noqa: F401
+        importlib.import_module("rosidl_generator_py")
 
     from depth_anything_ros.node.distributions import fast_dds_variable
 

@@ -17,7 +17,7 @@ if not HAS_ROS:
     collect_ignore_glob = ["test_robot_*.py"]
 else:
     from harness import Peer
-    from robot import RobotUnderTest, running_robot
+    from robot_under_test import RobotUnderTest, running_robot
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 from harness import FakeBackend, HostedNode, Inbox, NodeProcess, Peer, eventually, fake_estimator, image_message, unique
 from rclpy.qos import qos_profile_sensor_data
-from robot import AUTHORIZED, RAW, RobotUnderTest, receive, text_of, with_text
+from robot_under_test import AUTHORIZED, RAW, RobotUnderTest, receive, text_of, with_text
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
@@ -190,11 +190,12 @@ def until(ending: threading.Event) -> Iterator[None]:
 
 def test_depth_without_a_unit_is_told_by_its_kind_and_never_as_metres(robot: RobotUnderTest) -> None:
     backend = FakeBackend()
-    load = {"load": lambda settings: fake_estimator(backend, settings, "relative"), "dataset": "relative"}
+    model: dict[str, Any] = {"encoder": "toy", "dataset": "relative", "checkpoint": "untrained", "input_size": 56}
     with ExitStack() as stack:
-        node = stack.enter_context(
-            HostedNode(robot.peer.context, backend, encoder="toy", checkpoint="untrained", input_size=56, **load)
+        hosted = HostedNode(
+            robot.peer.context, backend, lambda settings: fake_estimator(backend, settings, "relative"), **model
         )
+        node = stack.enter_context(hosted)
         name = node.namespace.strip("/")
         camera = stack.enter_context(node.camera(robot.peer))
         inbox = stack.enter_context(robot.peer.listen(Image, node.topic("~/relative/image")))
