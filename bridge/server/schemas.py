@@ -147,6 +147,8 @@ class HealthReply(BaseModel):
     status: Literal["healthy", "draining"]
     device: Literal["cpu", "cuda"]
     worker_id: int
+    replica: str | None = Field(None, description="which replica this is, on Ray Serve")
+    node: str | None = Field(None, description="address of its machine, on Ray Serve")
     gpu_id: int | None
     gpu_count: int
     models_loaded: list[str]
