@@ -79,9 +79,9 @@ class Watched:
         if urlsplit(url).netloc != self._host:
             self._elsewhere.append(url)
 
-    def find(self, selector: str) -> Any:
+    def find(self, selector: str, **options: Any) -> Any:
         """What a selector finds on the page, as it is when it is used."""
-        return self.page.locator(selector)
+        return self.page.locator(selector, **options)
 
     def upload(self, picture: Path, timeout_s: float = 60.0) -> None:
         """Give the page a picture and wait for its depth."""

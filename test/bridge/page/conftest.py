@@ -11,7 +11,7 @@ import cv2
 import httpx
 import pytest
 from browsing import Watched, chromium, find_chromium
-from running_bridge import RunningBridge, eventually, start
+from running_bridge import RunningBridge, start
 
 from depth_anything_ros.synthetic.camera import SyntheticCamera
 
@@ -64,8 +64,7 @@ def shown(browser: Any, rooms: RunningBridge, room: Path) -> Iterator[Watched]:
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
     """A bridge with the demonstration model, which knows rendered rooms."""
     options = ("--default-encoder=vitt", "--default-dataset=synthetic", "--port=0", "--backend=torch")
-    running = start(tmp_path_factory.mktemp("rooms") / "log", *options, "--preload=vitt:synthetic:518")
-    eventually(lambda: httpx.get(f"{running.url}/readyz").is_success, timeout_s=60)
+    running = start(tmp_path_factory.mktemp("rooms") / "log", *options)
     yield running
     assert running.end() == 0
 

@@ -6,6 +6,8 @@ import base64
 import io
 import itertools
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from browsing import DESKTOP, PHONE, Watched, keep_screenshot
 from numpy.typing import NDArray
 from PIL import Image
-from projection import Pose
+from projection import Pose, draw
 from running_bridge import HeldEstimator, RunningBridge
 
 from depth_anything_ros.io.formats import colorize
@@ -107,6 +109,53 @@ def test_depth_has_the_colours_of_the_nodes_own_picture_and_the_slider_uncovers_
     for changed in (stage, divider):
         names = ["position", "inset", "width", "height", "opacity"]
         changed.evaluate("(element, names) => names.forEach((name) => element.style.removeProperty(name))", names)
+
+
+@pytest.mark.parametrize("view", ["Front", "Oblique"])
+def test_the_clouds_pixels_are_those_of_a_projection_made_elsewhere(
+    view: str, shown: Watched, asked: Ask, room: Path
+) -> None:
+    points = np.load(io.BytesIO(asked(f"pc?{MODEL}&fov_deg=60", "application/x-npy").content)).reshape(-1, 3)
+    colours = np.asarray(cv2.cvtColor(read_picture(room), cv2.COLOR_BGR2BGRA), np.uint8).reshape(-1, 4)
+    shown.find("#picture .scale").uncheck()
+    shown.find("#picture .cloud").get_by_role("button", name=view, exact=True).click()
+    drawn, pose = cloud_of(shown)
+    assert (pose.yaw == 0) == (view == "Front")
+    size = (drawn.shape[1], drawn.shape[0])
+    expected = draw(points, colours, pose, 160 / np.tan(np.radians(30)), size)
+
+    def share(picture: NDArray[np.uint8]) -> float:
+        return float((np.abs(picture.astype(int) - expected) <= 2).all(axis=-1).mean())
+
+    assert share(drawn) > 0.96
+    assert share(np.roll(drawn, 1, axis=1)) < 0.9  # so a pixel more or less would be seen
+
+
+def test_what_is_saved_is_what_the_server_would_have_sent(shown: Watched, asked: Ask, room: Path) -> None:
+    assert download(shown, "npy") == asked(f"metric_depth?{MODEL}", "application/x-npy").content
+    saved, sent = (
+        read_picture(data, cv2.IMREAD_UNCHANGED)
+        for data in (download(shown, "png"), asked(f"metric_depth?{MODEL}", "image/png").content)
+    )
+    assert saved.dtype == np.uint16
+    np.testing.assert_array_equal(saved, sent)
+    head, _, body = download(shown, "ply").partition(b"end_header\n")
+    own_head, _, own_body = asked(f"pc?{MODEL}&fov_deg=60", "application/x-ply").content.partition(b"end_header\n")
+    assert head == own_head
+    vertex = np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)])
+    cloud, own = np.frombuffer(body, vertex), np.frombuffer(own_body, vertex)
+    np.testing.assert_allclose(cloud["xyz"], own["xyz"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(cloud["rgb"], own["rgb"])
+    assert download(shown, "picture") == room.read_bytes()
+
+
+def test_the_line_for_a_shell_gets_the_same_depth(shown: Watched, asked: Ask, room: Path, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    line = shown.find("#picture pre code").inner_text()
+    shutil.copy(room, tmp_path)
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    assert (tmp_path / "depth.npy").read_bytes() == asked(f"metric_depth?{MODEL}", "application/x-npy").content
 
 
 def test_every_control_has_a_name_and_none_has_another_ones(shown: Watched) -> None:
