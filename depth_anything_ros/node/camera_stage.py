@@ -101,7 +101,7 @@ class CameraStage:
         if estimator.needs_focal and camera is None:
             self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
-        depth = depth * _unit(estimator, depth, camera, settings)
+        depth = _times(depth, _unit(estimator, depth, camera, settings), is_shared=estimator.kind != "metric")
         estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
         with frame.watch.time("scale"):
             metres = self.scaling.apply(estimate, settings)
@@ -152,6 +152,12 @@ def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, 
     height, width = depth.shape
     focal_px = None if camera is None else (camera.fx, camera.fy)
     return estimator.scale(height, width, settings.max_depth, focal_px)
+
+
+def _times(depth: Tensor, factor: float, *, is_shared: bool) -> Tensor:
+    """Multiply depth in its own memory, unless something else of the frame is in it, too."""
+    with torch.inference_mode():  # the estimator's tensors are of this mode
+        return depth * factor if is_shared else depth.mul_(factor)
 
 
 def _full_scale_m(estimator: DepthEstimator) -> float:

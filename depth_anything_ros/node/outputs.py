@@ -18,19 +18,14 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.filters.edges import mark_flying
 from depth_anything_ros.io.formats import colorize
 from depth_anything_ros.io.snapshots import Snapshot
+from depth_anything_ros.messages.clouds import SerialCloud
+from depth_anything_ros.messages.images import SerialImage, depth_pixels
 from depth_anything_ros.messages.stamps import stamp_ns
-from depth_anything_ros.node.conversions import (
-    CloudMessage,
-    bgr_to_compressed,
-    bgr_to_image,
-    camera_info_for,
-    depth_to_compressed,
-    depth_to_image,
-    mask_to_image,
-)
+from depth_anything_ros.node.conversions import bgr_to_compressed, camera_info_for, depth_to_compressed
 from depth_anything_ros.node.frame import Frame, FrameDepth
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.node.serial_publisher import publish_serialized
 from depth_anything_ros.settings import CameraSettings
 
 OUTPUT_QUEUE = 2
@@ -55,7 +50,7 @@ class Outputs:
         self._camera = camera
         self._qos_watch = qos_watch
         self._next_cloud_s = 0.0
-        self._cloud = CloudMessage()
+        self._image, self._cloud = SerialImage(), SerialCloud()
         self._depth = self._publisher(Image, f"~/{prefix}depth/image")
         self._camera_info = self._publisher(CameraInfo, f"~/{prefix}depth/camera_info")
         self._points = self._publisher(PointCloud2, f"~/{prefix}points")
@@ -124,19 +119,23 @@ class Outputs:
         info, model = depth.camera or (None, None)
         self.latest = Snapshot(self._camera, stamp_ns(header), frame.image_bgr, metres, info, model)
 
+    def _publish_image(self, publisher: Any, pixels: NDArray[Any], header: Header, encoding: str) -> None:
+        publish_serialized(publisher, self._image.fill(pixels, header, encoding))
+
     def _publish_map(self, publisher: Any, values: Tensor | None, header: Header) -> None:
         """On a topic of its own: it has no metres."""
         if values is not None and _listened_to(publisher):
-            publisher.publish(depth_to_image(values.cpu().numpy(), header))
+            self._publish_image(publisher, values.cpu().numpy(), header, "32FC1")
 
     def _publish_sky(self, sky: Tensor | None, header: Header) -> None:
         """255 where sky is."""
         if sky is not None and _listened_to(self._sky):
-            self._sky.publish(mask_to_image(sky.cpu().numpy(), header))
+            self._publish_image(self._sky, sky.cpu().numpy() * np.uint8(255), header, "mono8")
 
     def _publish_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         if _listened_to(self._depth):
-            self._depth.publish(depth_to_image(metres, header, settings.depth_encoding))
+            pixels = depth_pixels(metres, settings.depth_encoding)
+            self._publish_image(self._depth, pixels, header, settings.depth_encoding)
 
     def _publish_compressed_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         """For image_transport; what is infinite has no value there."""
@@ -154,7 +153,7 @@ class Outputs:
             return
         picture = colorize(metres, 0.0, settings.color_max_m or settings.max_depth or full_scale_m)
         if _listened_to(self._color):
-            self._color.publish(bgr_to_image(picture, header))
+            self._publish_image(self._color, picture, header, "bgr8")
         if _listened_to(self._compressed_color):
             self._compressed_color.publish(bgr_to_compressed(picture, header, settings.jpeg_quality))
 
@@ -177,7 +176,7 @@ class Outputs:
                 metres = torch.where(depth.confidence < settings.min_confidence, torch.nan, metres)
             message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
         with frame.watch.time("publish"):
-            self._points.publish(message)
+            publish_serialized(self._points, message)
 
     def _cloud_is_due(self, settings: CameraSettings) -> bool:
         """Keep the average rate at the limit even where frames come at odd times."""
