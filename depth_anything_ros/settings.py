@@ -225,6 +225,9 @@ class CameraSettings:
         temporal_filter_s: time constant of the smoothing over time; None does not smooth.
         min_confidence: points of less confidence are left out of the cloud, for models that have one; None keeps all.
         edge_filter: no points between a foreground and its background.
+        scan_rows: rows of pixels around the horizon that the scan is made of.
+        scan_min_height_m, scan_max_height_m: heights above the ground that the scan is made of; None: of `scan_rows`.
+        scan_frame: frame of the scan, level, at the optical centre; None: the images' without `_optical`.
     """
 
     max_depth: float | None = None
@@ -262,6 +265,10 @@ class CameraSettings:
     temporal_filter_s: float | None = None
     min_confidence: float | None = None
     edge_filter: bool = False
+    scan_rows: int = 10
+    scan_min_height_m: float = 0.1
+    scan_max_height_m: float | None = None
+    scan_frame: str | None = None
 
 
 @dataclass(frozen=True)

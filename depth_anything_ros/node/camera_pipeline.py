@@ -14,9 +14,10 @@ from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.node.camera_stage import CameraStage
 from depth_anything_ros.node.frame import Frame, WaitingFrame
-from depth_anything_ros.node.frame_input import FrameInput, InputTopics
+from depth_anything_ros.node.frame_input import FrameInput
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.node.input_topics import InputTopics
 from depth_anything_ros.node.outputs import Outputs
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Scaling
@@ -52,8 +53,8 @@ class CameraPipeline:
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._kind = kind
-        topics = InputTopics.resolve(node, self._prefix)
-        self.health = CameraHealth(node, topics.image, topics.camera_info)
+        self._topics = topics = InputTopics.resolve(node, self._prefix)
+        self.health = CameraHealth(node, topics)
         self._camera_infos = CameraInfos(topics.camera_info, remark=self.health.remark)
         self.input = FrameInput(node, topics, queue, place, self._camera_infos, self.health, self._is_wanted)
         self.stage = CameraStage(self._camera_infos, self.health)
@@ -93,15 +94,20 @@ class CameraPipeline:
     def open(self) -> None:
         """Offer the topics."""
         qos = self.health.qos
-        self.outputs = Outputs(self._node, self.name, self._prefix, qos)
+        self.outputs = Outputs(self._node, self.name, self._prefix, qos, self.health.warn)
         has_range = self.settings.range_type is not None
-        range_input = RangeInput(self._node, self._prefix, self.settings, qos) if has_range else None
+        range_input = RangeInput(self._node, self._topics.range, self.settings, qos) if has_range else None
         self.stage = CameraStage(self._camera_infos, self.health, range_input)
 
     def start(self) -> None:
-        """Start taking images."""
+        """Start taking images, and say from where, and where what is made of them goes."""
         self.health.activated()
         self.input.start(self.settings)
+        kind = self._kind()
+        if kind is not None and self.outputs is not None:
+            topics = self.outputs.topics(kind, is_aligned=self._is_aligned)
+            log = self._node.get_logger()
+            log.info(f"publishes, each while somebody listens: {', '.join(topics)}")
 
     def stop_publishing(self) -> None:
         """Publish nothing any more, not even a frame that is being worked on."""
@@ -126,5 +132,8 @@ class CameraPipeline:
         kind, outputs = self._kind(), self.outputs
         if kind is None or outputs is None:
             return False
-        is_aligned = self.settings.alignment != "none"
-        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=is_aligned)
+        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=self._is_aligned)
+
+    @property
+    def _is_aligned(self) -> bool:
+        return self.settings.alignment != "none"
