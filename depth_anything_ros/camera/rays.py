@@ -113,7 +113,7 @@ class _Nodes:
         nodes_u, nodes_v = np.meshgrid(at_u, at_v)
         nodes = _by_opencv(lens, nodes_u.ravel(), nodes_v.ravel()).reshape(2, *nodes_u.shape)
         # Along u at once, for the few rows of nodes: (2, node rows, W).
-        self._lines = sum(weights_u[:, i] * nodes[..., left + i] for i in range(WINDOW))
+        self._lines = np.sum([weights_u[:, i] * nodes[..., left + i] for i in range(WINDOW)], axis=0)
         is_blind = np.isnan(nodes[0])
         self._blind_lines = np.all([is_blind[:, left + i] for i in range(WINDOW)], axis=0)
         starts = np.flatnonzero(np.diff(self._top, prepend=-1))
@@ -174,7 +174,8 @@ def _by_opencv(lens: Lens, u: NDArray[Any], v: NDArray[Any]) -> Array:
     pixels = np.stack([u, v], axis=-1).astype(np.float64).reshape(-1, 1, 2)
     chunks = np.array_split(pixels, math.ceil(len(pixels) / CHUNK_PIXELS) or 1)
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as threads:
-        return np.concatenate(list(threads.map(lens.invert, chunks))).T
+        rays: Array = np.concatenate(list(threads.map(lens.invert, chunks))).T
+    return rays
 
 
 def _undistort_points(pixels: Array, K: Array, D: Array) -> Any:

@@ -48,7 +48,8 @@ def pack_cloud(depth: Any, image_bgr: NDArray[np.uint8], camera: CameraModel, da
     is_dense = True
     for first in range(0, z.shape[0], rows):
         strip = slice(first, first + rows)
-        x, y, depth_m, rgb = strip_of.fields(z[strip], *(_rows(ray, strip) for ray in rays), colours[strip])
+        ray_x, ray_y = (_rows(ray, strip) for ray in rays)
+        x, y, depth_m, rgb = strip_of.fields(z[strip], ray_x, ray_y, colours[strip])
         # OpenCV interleaves: writing field by field through strided views takes four times as long in a large cloud.
         cv2.merge([x, y, depth_m, rgb], points[strip])
         is_dense = is_dense and not np.isnan(depth_m.max())  # the maximum is NaN if any value is
@@ -87,9 +88,9 @@ class _StripBuffer:
 
 
 class SerialCloud:
-    """Organised PointCloud2 messages, serialised, one after the other in the same memory.
+    """PointCloud2 messages, serialised, one after the other in the same memory.
 
-    The next call of `fill` overwrites what the last one returned. That is safe, because publishing copies it.
+    The next call overwrites what the last one returned. That is safe, because publishing copies it.
     """
 
     def __init__(self) -> None:
@@ -98,9 +99,19 @@ class SerialCloud:
     def fill(
         self, depth: Any, image_bgr: NDArray[np.uint8], header: Any, camera: CameraModel, stride: int = 1
     ) -> Bytes:
-        """Return the message of depth, see `pack_cloud`, under a std_msgs/Header."""
-        height, width = cloud_shape(*depth.shape, stride)
+        """Return the organised message of depth, see `pack_cloud`, under a std_msgs/Header."""
+        rows, columns = depth.shape
+        height, width = cloud_shape(rows, columns, stride)
         head = cloud_head(header, height, width, FIELD_OFFSETS, POINT_STEP_BYTES)
         data = self._buffer.begin(head, height * width * POINT_STEP_BYTES, tail=b"\0")
         self._buffer.message[-1] = pack_cloud(depth, image_bgr, camera, data, stride)  # is_dense
+        return self._buffer.message
+
+    def fill_points(self, points: NDArray[np.float32], colours: NDArray[np.uint8], header: Any) -> Bytes:
+        """Return the message of points (N, 3), all finite, of no order, and their colours BGR (N, 3)."""
+        head = cloud_head(header, 1, len(points), FIELD_OFFSETS, POINT_STEP_BYTES)
+        data = self._buffer.begin(head, len(points) * POINT_STEP_BYTES, tail=b"\1")  # is_dense
+        data.view(np.float32).reshape(-1, 4)[:, :3] = points
+        bgr0 = data.reshape(-1, POINT_STEP_BYTES)[:, FIELD_OFFSETS["rgb"] :]
+        bgr0[:, :3], bgr0[:, 3] = colours, 0
         return self._buffer.message

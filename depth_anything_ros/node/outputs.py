@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,18 +18,20 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.filters.edges import mark_flying
 from depth_anything_ros.io.formats import colorize
 from depth_anything_ros.io.snapshots import Snapshot
-from depth_anything_ros.messages.clouds import SerialCloud
 from depth_anything_ros.messages.images import SerialImage, depth_pixels
 from depth_anything_ros.messages.stamps import stamp_ns
+from depth_anything_ros.node.cloud_output import CloudOutput
 from depth_anything_ros.node.conversions import bgr_to_compressed, camera_info_for, depth_to_compressed
 from depth_anything_ros.node.frame import Frame, FrameDepth
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.node.scan_output import ScanOutput
 from depth_anything_ros.node.serial_publisher import publish_serialized
+from depth_anything_ros.node.transforms import Transforms
 from depth_anything_ros.settings import CameraSettings
 
 OUTPUT_QUEUE = 2
+WITHOUT_TF = "the camera's height is not known: set camera_height_m in place of cloud_height_frame, or install tf2_ros"
 
 
 class Outputs:
@@ -54,11 +55,11 @@ class Outputs:
         self._node = node
         self._camera = camera
         self._qos_watch = qos_watch
-        self._next_cloud_s = 0.0
-        self._image, self._cloud = SerialImage(), SerialCloud()
+        self._image, self._transforms = SerialImage(), Transforms(node, WITHOUT_TF)
         self._depth = self._publisher(Image, f"~/{prefix}depth/image")
         self._camera_info = self._publisher(CameraInfo, f"~/{prefix}depth/camera_info")
-        self._points = self._publisher(PointCloud2, f"~/{prefix}points")
+        points = self._publisher(PointCloud2, f"~/{prefix}points")
+        self._cloud = CloudOutput(points, self._transforms, warn)
         self._scan = ScanOutput(self._publisher(LaserScan, f"~/{prefix}scan"), warn)
         self._color = self._publisher(Image, f"~/{prefix}depth/color")
         self._relative = self._publisher(Image, f"~/{prefix}relative/image")
@@ -72,7 +73,7 @@ class Outputs:
         self._metric = (
             self._depth,
             self._camera_info,
-            self._points,
+            self._cloud.publisher,
             self._scan.publisher,
             self._color,
             self._compressed_depth,
@@ -90,6 +91,7 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
+        self._transforms.destroy()
         unitless = (self._relative, self._scale_invariant, self._sky, self._confidence)
         for publisher in (*self._metric, *unitless, self._residual):
             self._node.destroy_lifecycle_publisher(publisher)
@@ -189,26 +191,15 @@ class Outputs:
             self._scan.publish(metres, camera, frame.header, settings, depth.full_scale_m)
 
     def _publish_cloud(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
-        if depth.metres is None or not _listened_to(self._points) or not self._cloud_is_due(settings):
+        if depth.metres is None or not _listened_to(self._cloud.publisher) or not self._cloud.is_due(settings):
             return
         with frame.watch.time("back_projection"):
             metres = _surfaces(depth.metres, depth.confidence, settings)
             metres = _without_infinite(metres, settings, has_sky=depth.sky is not None)
-            message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
-        with frame.watch.time("publish"):
-            publish_serialized(self._points, message)
-
-    def _cloud_is_due(self, settings: CameraSettings) -> bool:
-        """Keep the average rate at the limit even where frames come at odd times."""
-        if settings.cloud_rate_hz is None:
-            return True
-        now_s = time.monotonic()
-        if now_s < self._next_cloud_s:
-            return False
-        period_s = 1.0 / settings.cloud_rate_hz
-        steady = now_s - self._next_cloud_s < period_s
-        self._next_cloud_s = (self._next_cloud_s if steady else now_s) + period_s
-        return True
+            message = self._cloud.make(metres, frame.image_bgr, frame.header, camera, settings)
+        if message is not None:
+            with frame.watch.time("publish"):
+                publish_serialized(self._cloud.publisher, message)
 
 
 def _surfaces(metres: Tensor, confidence: Tensor | None, settings: CameraSettings) -> Tensor:
