@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -11,11 +12,12 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from socket import socket
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from bridge.server.app import create_app
+from bridge.server.app import Robot, create_app
 from bridge.server.auth import KeyRing
 from bridge.server.exit_status import WORKER_FAILED, WORKER_UNABLE
 from bridge.server.image_url import ImageFetcher
@@ -33,8 +35,9 @@ from depth_anything_ros.settings import CacheSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
 
-CLOSE_S = 2  # of the time to drain, for connections to close
+CLOSE_S = 1  # of the time to drain, for connections to close
 END_S = 1.5  # and for the process to end
+MAX_MESSAGE_BYTES = 4096  # from clients of streams, who have nothing to say
 
 
 class WorkerServer(uvicorn.Server):
@@ -77,9 +80,11 @@ def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> No
     state: WorkerState = app.state.worker
     threading.Thread(target=_end_with_parent, args=(state,), daemon=True).start()
     create_server(app, settings).run([listener])
-    if state.preload_failed:
-        sys.exit(WORKER_UNABLE)
-    sys.exit(WORKER_FAILED if state.has_failed else 0)
+    status = WORKER_UNABLE if state.preload_failed else WORKER_FAILED if state.has_failed else 0
+    if settings.ros:  # all is closed; taking interpreter, torch and DDS down takes longer than the time to end
+        logging.shutdown()
+        os._exit(status)
+    sys.exit(status)
 
 
 def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
@@ -93,7 +98,24 @@ def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
     signal.signal(signal.SIGHUP, lambda *_: keys.reload())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor held it back
     fetcher = ImageFetcher(settings.image_url_settings)
-    return create_app(create_cache(settings, devices), settings, fetcher, keys, worker_id)
+    robot = create_robot(settings) if settings.ros else None
+    return create_app(create_cache(settings, devices), settings, fetcher, keys, worker_id, robot)
+
+
+def create_robot(settings: BridgeSettings) -> Robot:
+    """What shows the robot's cameras; imports rclpy. Raises SettingsError: ROS takes no such arguments."""
+    from bridge.server.robot.robot import RobotCameras
+
+    return RobotCameras(settings)
+
+
+def websocket_protocol(settings: BridgeSettings) -> Any:
+    """What serves WebSockets, which only the robot's cameras have."""
+    if not settings.ros:
+        return "none"
+    from bridge.server.robot.quiet_websocket import QuietWebSocket
+
+    return QuietWebSocket
 
 
 def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
@@ -101,7 +123,9 @@ def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
     config = uvicorn.Config(
         app,
         http=protocol_with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
-        ws="none",
+        ws=websocket_protocol(settings),
+        ws_per_message_deflate=False,  # numbers hardly shrink, and each client would cost its own compression
+        ws_max_size=MAX_MESSAGE_BYTES,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -6,6 +6,7 @@ What happens to a frame is in `inference_worker`; this file only says which stag
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode
 
@@ -13,7 +14,7 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.node.camera_stage import CameraStage
-from depth_anything_ros.node.frame import Frame, WaitingFrame
+from depth_anything_ros.node.frame import Frame, FrameDepth, WaitingFrame
 from depth_anything_ros.node.frame_input import FrameInput
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
@@ -22,6 +23,20 @@ from depth_anything_ros.node.outputs import Outputs
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Scaling
 from depth_anything_ros.settings import CameraSettings
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was last published: its kind, and whether a CameraInfo fits; None where none was looked for."""
+
+    kind: Kind
+    has_camera: bool | None
+
+    @classmethod
+    def of(cls, depth: FrameDepth, model_kind: Kind) -> Made:
+        """Of a frame's depth; a metric model always needs the camera."""
+        is_looked_for = model_kind == "metric" or depth.metres is not None
+        return cls(depth.kind, depth.camera is not None if is_looked_for else None)
 
 
 class CameraPipeline:
@@ -36,6 +51,7 @@ class CameraPipeline:
 
     Attributes:
         image_size: (H, W) of the last image that was estimated; None before the first.
+        made: the depth that was last published; None before the first.
     """
 
     def __init__(
@@ -50,6 +66,7 @@ class CameraPipeline:
         self.name = name
         self.settings = settings
         self.image_size: tuple[int, int] | None = None
+        self.made: Made | None = None
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._kind = kind
@@ -85,6 +102,21 @@ class CameraPipeline:
         """(H, W) of the images that came, or are to come; None if nobody knows."""
         expected = self.settings.warm_up_height, self.settings.warm_up_width
         return self.image_size or (expected if all(expected) else None)
+
+    def facts(self) -> dict[str, object]:
+        """What the camera is, for diagnostics; what is not known yet is left out."""
+        outputs, settings = self.outputs, self.settings
+        topics = self._topics.subscribed(settings.image_transport) | ({} if outputs is None else outputs.topic_names)
+        facts: dict[str, object] = {"camera": self.name, "alignment": settings.alignment}
+        facts["rectified"] = settings.rectified or settings.undistort
+        facts["topics"] = " ".join(f"{name}={topic}" for name, topic in topics.items())
+        if size := self.image_size or self.input.image_size:
+            facts["height"], facts["width"] = size
+        if self.made is not None:
+            facts["kind"] = self.made.kind
+        if self.made is not None and self.made.has_camera is not None:
+            facts["calibrated"] = self.made.has_camera
+        return facts
 
     def decode(self, waiting: WaitingFrame) -> Frame:
         """Read the image of a frame whose turn has come; rectify it if that is wanted. Raises InputError."""

@@ -96,7 +96,8 @@ class Diagnostics:
         for camera in self._cameras:
             name = f"{self._node.get_fully_qualified_name()}: {camera.name or 'depth'}"
             own = status.with_warnings(camera.health.problems(camera.settings))
-            array.status.append(status_message(name, own, {**camera.health.values(camera.settings), **values}))
+            about = {"state": own.state, **camera.facts(), **camera.health.values(camera.settings)}
+            array.status.append(status_message(name, own, {**about, **values}))
         return array
 
     def _model_values(self) -> dict[str, object]:

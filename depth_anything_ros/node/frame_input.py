@@ -34,6 +34,9 @@ class FrameInput:
         camera_infos: gets every CameraInfo that comes.
         health: gets the counts.
         is_wanted: whether anything would be done with a frame.
+
+    Attributes:
+        image_size: (H, W) of the last image that states it; None before the first.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class FrameInput:
         self._is_wanted = is_wanted
         self._subscriptions: list[Any] = []
         self._levels = LevelFinder()
+        self.image_size: tuple[int, int] | None = None
 
     def start(self, settings: CameraSettings) -> None:
         """Subscribe."""
@@ -104,10 +108,11 @@ class FrameInput:
     def _on_image(self, msg: ImageMessage) -> None:
         received_s = time.perf_counter()
         self._health.image_received()
+        frame = WaitingFrame(msg, received_s)
+        self.image_size = frame.size or self.image_size
         if not self._is_wanted():
             self._health.counts.ignored += 1
             return
-        frame = WaitingFrame(msg, received_s)
         frame.watch.add("transport", self._health.seconds_since(msg.header))
         if self._queue.put(self._place, frame):
             self._health.counts.dropped += 1

@@ -39,6 +39,11 @@ class InputTopics:
         """Return what the node calls a topic, which is what a remapping begins with."""
         return self.prefix + topic
 
+    def subscribed(self, transport: str) -> dict[str, str]:
+        """Return image and camera_info by their names in docs/node.md."""
+        image = "image/compressed" if transport == "compressed" else "image"
+        return {image: self.subscribed_image(transport), "camera_info": self.camera_info}
+
     def subscribed_image(self, transport: str) -> str:
         """Return the image topic that the parameter image_transport means."""
         return f"{self.image}/compressed" if transport == "compressed" else self.image

@@ -46,30 +46,32 @@ class Outputs:
 
     Attributes:
         latest: the last frame that was published with metric depth.
+        topic_names: full names of the topics, by the names they have in docs/node.md.
     """
 
     def __init__(
         self, node: LifecycleNode, camera: str, prefix: str, qos_watch: QosWatch, warn: Callable[[str], None]
     ) -> None:
         self.latest: Snapshot | None = None
+        self.topic_names: dict[str, str] = {}
         self._node = node
         self._camera = camera
+        self._prefix = prefix
         self._qos_watch = qos_watch
         self._image, self._transforms = SerialImage(), Transforms(node, WITHOUT_TF)
-        self._depth = self._publisher(Image, f"~/{prefix}depth/image")
-        self._camera_info = self._publisher(CameraInfo, f"~/{prefix}depth/camera_info")
-        points = self._publisher(PointCloud2, f"~/{prefix}points")
-        self._cloud = CloudOutput(points, self._transforms, warn)
-        self._scan = ScanOutput(self._publisher(LaserScan, f"~/{prefix}scan"), warn)
-        self._color = self._publisher(Image, f"~/{prefix}depth/color")
-        self._relative = self._publisher(Image, f"~/{prefix}relative/image")
-        self._scale_invariant = self._publisher(Image, f"~/{prefix}scale_invariant/image")
-        self._sky = self._publisher(Image, f"~/{prefix}sky/image")
-        self._confidence = self._publisher(Image, f"~/{prefix}confidence/image")
+        self._depth = self._publisher(Image, "depth/image")
+        self._camera_info = self._publisher(CameraInfo, "depth/camera_info")
+        self._cloud = CloudOutput(self._publisher(PointCloud2, "points"), self._transforms, warn)
+        self._scan = ScanOutput(self._publisher(LaserScan, "scan"), warn)
+        self._color = self._publisher(Image, "depth/color")
+        self._relative = self._publisher(Image, "relative/image")
+        self._scale_invariant = self._publisher(Image, "scale_invariant/image")
+        self._sky = self._publisher(Image, "sky/image")
+        self._confidence = self._publisher(Image, "confidence/image")
         # Topics of image_transport: the base topic's name and the transport's.
-        self._compressed_depth = self._publisher(CompressedImage, f"~/{prefix}depth/image/compressedDepth")
-        self._compressed_color = self._publisher(CompressedImage, f"~/{prefix}depth/color/compressed")
-        self._residual = self._publisher(Float32, f"~/{prefix}alignment/residual")
+        self._compressed_depth = self._publisher(CompressedImage, "depth/image/compressedDepth")
+        self._compressed_color = self._publisher(CompressedImage, "depth/color/compressed")
+        self._residual = self._publisher(Float32, "alignment/residual")
         self._metric = (
             self._depth,
             self._camera_info,
@@ -80,14 +82,17 @@ class Outputs:
             self._compressed_color,
         )
 
-    def _publisher(self, kind: type, topic: str) -> Any:
-        return self._node.create_lifecycle_publisher(
+    def _publisher(self, kind: type, name: str) -> Any:
+        topic = f"~/{self._prefix}{name}"
+        publisher: Any = self._node.create_lifecycle_publisher(
             kind,
             topic,
             OUTPUT_QUEUE,
             qos_overriding_options=overridable(),
             event_callbacks=self._qos_watch.of_publisher(topic),
         )
+        self.topic_names[name] = publisher.topic_name
+        return publisher
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
