@@ -153,7 +153,7 @@ MAKERS = {
     "~/depth/image/compressedDepth": "depth_to_compressed",
     "~/depth/color": None,  # told by its encoding
     "~/depth/color/compressed": "bgr_to_compressed",
-    "~/points": "SerialCloud.fill",
+    "~/points": "CloudOutput.make",
 }
 
 
