@@ -14,14 +14,13 @@ import yaml
 
 from bridge.server.endpoints import OPEN_PATHS
 from bridge.server.exit_status import WORKER_UNABLE
-from bridge.server.settings import BridgeSettings
 from bridge.server.settings_sources import load_settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "depth-anything-bridge.service"
 TEXTS = {path.name: path.read_text() for path in sorted(DEPLOY.iterdir()) if path.is_file()}
-DEFAULT = BridgeSettings()
+DEFAULT = load_settings([])
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -99,7 +98,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     program.chmod(0o755)
     unit = tmp_path / UNIT.name
     unit.write_text(re.sub(r"/opt/depth/bin/depth_anything_bridge", str(program), TEXTS[UNIT.name].split("\n", 2)[2]))
-    command = ["systemd-analyze", "verify", "--man=no", unit]
+    command = ["systemd-analyze", "verify", "--man=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     told = [line for line in done.stderr.splitlines() if UNIT.name in line]
     assert not told, done.stderr
