@@ -187,6 +187,8 @@ def test_everything_can_be_reached_with_the_keyboard_in_the_order_it_is_seen(sho
     shown.page.keyboard.press("ArrowRight")
     assert shown.find("#robot").is_visible()
     assert shown.find("#picture").is_hidden()
+    shown.page.keyboard.press("ArrowLeft")
+    assert shown.find("#picture").is_visible()
 
 
 def test_nothing_sticks_out_on_a_desktop_or_a_phone_in_light_or_dark(shown: Watched) -> None:
