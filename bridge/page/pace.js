@@ -1,6 +1,7 @@
 // How much of a cloud is drawn while it moves: as much as the machine draws in time for 30 frames a second.
 
 const FRAME_MS = 25;
+const MIN_POINTS = 19_200; // fewer show no shape, however slow the machine is
 const TRUST = 0.5; // in a new measurement, against those before
 
 export class Pace {
@@ -11,7 +12,8 @@ export class Pace {
 
   /** Pixels between the points that are drawn. @param {number} points of the whole cloud */
   every(points) {
-    return Math.max(1, Math.ceil(Math.sqrt((points * this.msPerPoint) / FRAME_MS)));
+    const inTime = Math.ceil(Math.sqrt((points * this.msPerPoint) / FRAME_MS));
+    return Math.max(1, Math.min(inTime, Math.floor(Math.sqrt(points / MIN_POINTS))));
   }
 
   /** Measure how long the GPU takes for what was drawn just now. @param {WebGL2RenderingContext} gl @param {number} points */

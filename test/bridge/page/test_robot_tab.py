@@ -84,10 +84,11 @@ def test_a_camera_is_shown_live_and_its_frames_are_counted(demo: str, watched: O
     page.find("#robot .stage").hover(position={"x": 100, "y": 100})
     assert re.fullmatch(r"\d+\.\d{3} m at \d+, \d+", page.find("#robot .readout").inner_text())
     assert page.find("#robot .notice").is_hidden()
+    page.find("#robot select.rate").select_option("1")  # so that the cloud rests between two frames
     for scheme in ("light", "dark"):
         page.page.emulate_media(color_scheme=scheme)
-        seen = frames(page)
-        eventually(lambda seen=seen: frames(page) > seen, timeout_s=60)  # type: ignore[misc]
+        eventually(lambda: frames(page) > 2, timeout_s=60)
+        page.find("#robot canvas.points[data-state=resting]").wait_for()
         keep_screenshot(page, f"page_robot_{scheme}")
 
 
