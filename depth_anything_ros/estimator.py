@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import DeviceError, ImageError, SettingsError
 from depth_anything_ros.model.checkpoint_search import cache_folder
-from depth_anything_ros.model.depth_network import Outputs
+from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.preprocess import Preprocessing, ResizeOnce, preprocessing_for
 from depth_anything_ros.model.registry import PATCH_SIZE, SKY_THRESHOLD, dataset_spec, encoder_for
 from depth_anything_ros.model.sky import fill_sky, sky_depth
@@ -115,6 +116,7 @@ class DepthEstimator:
         resize: str | None = _DEFAULTS.resize,
         download: bool = _DEFAULTS.download,
         accept_license: bool = _DEFAULTS.accept_license,
+        background: bool = _DEFAULTS.background,
         limits: InputLimits | None = None,
     ) -> DepthEstimator:
         """Load a model; the arguments are those of `settings.ModelSettings`.
@@ -140,8 +142,20 @@ class DepthEstimator:
         else:
             loaded = load_model(encoder, dataset, checkpoint, download=download, accept_license=accept_license)
             source, sha256 = loaded.source, loaded.sha256
+            network = loaded.network
+            reload = partial(_load_again, encoder, dataset, loaded.source)
+            del loaded  # it would hold the network
             with memory_errors(target):
-                running = create_backend(backend, loaded.network, target, precision, cache_folder(), compile=compile)
+                running = create_backend(
+                    backend,
+                    network,
+                    target,
+                    precision,
+                    cache_folder(),
+                    compile=compile,
+                    reload=reload,
+                    background=background,
+                )
         return cls(
             running,
             key=model_key(encoder, dataset, side),
@@ -170,6 +184,23 @@ class DepthEstimator:
             resize=settings.resize,
             download=settings.download,
             accept_license=settings.accept_license,
+            background=settings.background,
+        )
+
+    def for_input_size(self, input_size: int | None, encoder: str, dataset: str, resize: str | None) -> DepthEstimator:
+        """Return an estimator with another input size or resize rule, which shares the weights. Errors as `load`."""
+        side = own_input_size(dataset) if input_size is None else input_size
+        return DepthEstimator(
+            self.backend,
+            key=model_key(encoder, dataset, side),
+            kind=self.kind,
+            max_depth=self.max_depth,
+            input_size=encoder_for(encoder, dataset).clamp_input_size(side),
+            preprocessing=preprocessing_for(dataset, resize),
+            needs_focal=self.needs_focal,
+            source=self.source,
+            sha256=self.sha256,
+            limits=self.limits,
         )
 
     @property
@@ -302,12 +333,15 @@ class DepthEstimator:
         return [None if focal is None else sum(as_pair(focal)) / 2 for focal in focals_px]
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
-        """Estimate empty images of this size: what is built once per size is then ready for the first real image.
+        """Build what images of this size need, and estimate empty ones: all is ready for the first real image.
 
         Raises:
             DepthAnythingError: as `estimate`.
         """
         images = [np.zeros((height, width, 3), np.uint8)] * batch
+        prepare = getattr(self.backend, "prepare", None)
+        if prepare is not None:  # the backend builds something for each size
+            prepare(self.network_size(height, width))
         for _ in range(WARM_UP_RUNS[self.device.type]):
             found = self.predict(images)
             with memory_errors(self.device):
@@ -322,6 +356,11 @@ class DepthEstimator:
         if not all(values.isfinite().all() for values in outputs.values()):
             raise DeviceError(f"{self.device} answered with numbers that are not finite")
         return outputs
+
+
+def _load_again(encoder: str, dataset: str, source: str) -> DepthNetwork:
+    """Load the network of a checkpoint file that was found before."""
+    return load_model(encoder, dataset, source, download=False).network
 
 
 def as_pair(focal_px: Focal) -> tuple[float, float]:
