@@ -187,16 +187,15 @@ class DepthEstimator:
             background=settings.background,
         )
 
-    def for_input_size(self, input_size: int | None, encoder: str, dataset: str, resize: str | None) -> DepthEstimator:
-        """Return an estimator with another input size or resize rule, which shares the weights. Errors as `load`."""
-        side = own_input_size(dataset) if input_size is None else input_size
+    def sharing_weights(self, settings: ModelSettings) -> DepthEstimator:
+        """Return an estimator for settings that differ in input size and resize rule alone. Errors as `load`."""
         return DepthEstimator(
             self.backend,
-            key=model_key(encoder, dataset, side),
+            key=settings.key,
             kind=self.kind,
             max_depth=self.max_depth,
-            input_size=encoder_for(encoder, dataset).clamp_input_size(side),
-            preprocessing=preprocessing_for(dataset, resize),
+            input_size=encoder_for(settings.encoder, settings.dataset).clamp_input_size(settings.network_input_size),
+            preprocessing=preprocessing_for(settings.dataset, settings.resize),
             needs_focal=self.needs_focal,
             source=self.source,
             sha256=self.sha256,

@@ -51,6 +51,7 @@ def model_settings(
         compile=settings.compile,
         download=settings.download,
         accept_license=settings.accept_license,
+        background=True,
     )
 
 

@@ -63,7 +63,12 @@ def create_backend(
 
 
 def _openvino(
-    source: NetworkSource, target: str, device: torch.device, precision: str, cache_folder: Path | None, background: bool
+    source: NetworkSource,
+    target: str,
+    device: torch.device,
+    precision: str,
+    cache_folder: Path | None,
+    background: bool,
 ) -> Backend:
     from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
 
@@ -75,17 +80,17 @@ def _openvino(
     return _planned("openvino", source, precision, cache_folder, background)
 
 
-def _planned(
-    name: str, source: NetworkSource, precision: str, cache_folder: Path | None, background: bool
-) -> Backend:
+def _planned(name: str, source: NetworkSource, precision: str, cache_folder: Path | None, background: bool) -> Backend:
     import torch
 
     from depth_anything_ros.backends.planned_backend import PlannedBackend, candidates_for
 
+    threads = torch.get_num_threads()
     return PlannedBackend(
         source,
-        candidates_for(name, precision, torch.get_num_threads()),
+        candidates_for(name, precision, threads),
         cache_folder,
+        more=candidates_for(name, precision, threads, thorough=True),
         asked=(name, precision),
         falls_back=name == "auto",
         background=background,

@@ -117,7 +117,8 @@ def _abs_rel_change(found: Sequence[Outputs], expected: Sequence[Outputs], scene
     for own, says, room in zip(found, expected, scenes, strict=True):
         scale = room.truth.median() / says["depth"].median()
         own_off, off = (
-            float(((scale * depth[0] - room.truth).abs() / room.truth).mean()) for depth in (own["depth"], says["depth"])
+            float(((scale * depth[0] - room.truth).abs() / room.truth).mean())
+            for depth in (own["depth"], says["depth"])
         )
         changes.append(own_off - off)
         levels.append(off)

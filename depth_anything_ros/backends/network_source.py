@@ -1,4 +1,4 @@
-"""The torch network that others are converted from: let go while nobody needs it, and loaded again when somebody does."""
+"""The torch network that others are converted from: let go while nobody needs it, loaded again when somebody does."""
 
 from __future__ import annotations
 
@@ -100,4 +100,3 @@ def twin(network: DepthNetwork) -> DepthNetwork:
     shared = {id(each): each for each in (*network.parameters(), *network.buffers())}
     copied = copy.deepcopy(network, shared)
     return copied.requires_grad_(False)
-

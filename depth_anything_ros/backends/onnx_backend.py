@@ -102,9 +102,7 @@ class OnnxBackend:
             logger.warning("the cached export cannot be used; exporting again: %s", error)
             return None
 
-    def _export(
-        self, network: DepthNetwork, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]
-    ) -> Built:
+    def _export(self, network: DepthNetwork, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
         model = export_network(network, (x.shape[2], x.shape[3]), {})
         self._cache.store(model, *depends_on)
         return self._session(model, x, expected)

@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Row:
-    """What came out for one candidate: milliseconds an image (None: it does not run), whether it may be used, and why."""
+    """What came out for one candidate: milliseconds an image (None: it does not run), whether to use it, and why."""
 
     candidate: Candidate
     ms: float | None

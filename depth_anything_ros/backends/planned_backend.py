@@ -1,4 +1,4 @@
-"""Runs the fastest candidate that is true enough: by the plan that is kept, or by one that is made at the first image."""
+"""Runs the fastest candidate that is true enough: by the plan that is kept, or one made at the first image."""
 
 from __future__ import annotations
 
@@ -58,11 +58,7 @@ def candidates_for(backend: str, precision: str, threads: int, *, thorough: bool
     found += [Candidate("torch", "fp32", MATMUL), Candidate("torch", "fp32", CONVOLUTION)]
     if native_bf16 or precision == "bf16":
         found += [Candidate("torch", "bf16")]
-    return [
-        each
-        for each in found
-        if backend in ("auto", each.backend) and precision in ("auto", each.precision)
-    ]
+    return [each for each in found if backend in ("auto", each.backend) and precision in ("auto", each.precision)]
 
 
 class PlannedBackend:
@@ -71,6 +67,7 @@ class PlannedBackend:
     Args:
         source: the network.
         candidates: what may be chosen; one alone is taken without measuring.
+        more: what `tune` tries beside these.
         cache_folder: plans are kept in its folder `plans`; None keeps none.
         asked: what the candidates were chosen for; it is a part of what a plan is kept under.
         falls_back: run torch for good when the chosen backend fails.
@@ -87,6 +84,7 @@ class PlannedBackend:
         candidates: Sequence[Candidate],
         cache_folder: Path | None = None,
         *,
+        more: Sequence[Candidate] = (),
         asked: tuple[str, ...] = (),
         falls_back: bool = True,
         background: bool = False,
@@ -94,12 +92,13 @@ class PlannedBackend:
     ) -> None:
         self._source = source
         self._candidates = list(candidates)
+        self._more = [each for each in more if each not in self._candidates]
         self._cache_folder = cache_folder
         self._falls_back = falls_back
         self._background = background
         self._build = build or self._backend
         folder = None if cache_folder is None else cache_folder / "plans"
-        self._store = PlanStore(folder, (*asked, *_machine(), source.fingerprint), self._candidates)
+        self._store = PlanStore(folder, (*asked, *_machine(), source.fingerprint), self._candidates + self._more)
         self._lock = threading.Lock()
         self._running: Backend | None = None
         self._chooser: threading.Thread | None = None
@@ -140,7 +139,7 @@ class PlannedBackend:
     def tune(self, size: Size) -> Plan:
         """Measure all candidates, keep the plan and use it. Raises BackendError: none can be used."""
         with self._lock:
-            plan, self._running = self._measured(size)
+            plan, self._running = self._measured(size, self._candidates + self._more)
         return plan
 
     def _likely(self) -> Candidate:
@@ -172,20 +171,24 @@ class PlannedBackend:
             return self._finished(self._build(self._candidates[0]))
         plan = self._store.load(size)
         if plan is None:
-            return self._measured(size)[1]
+            return self._measured(size, self._candidates)[1]
         logger.info("backend %s: by the plan measured here before", plan.best)
         return self._finished(self._build(plan.best))
 
-    def _measured(self, size: Size) -> tuple[Plan, Backend]:
-        logger.info("measuring %d ways to run this network, once for this machine", len(self._candidates))
+    def _measured(self, size: Size, candidates: Sequence[Candidate]) -> tuple[Plan, Backend]:
+        logger.info("measuring %d ways to run this network, once for this machine", len(candidates))
         with self._source.held() as network:
             scenes = rooms(size)
             expected = [parity.reference(network, room.x) for room in scenes]
             built: dict[Candidate, Backend] = {}
-            make = lambda candidate: built.setdefault(candidate, self._build(candidate))  # noqa: E731
-            plan = Plan(size, measure(self._candidates, make, scenes, expected))
+
+            def make(candidate: Candidate) -> Backend:
+                built[candidate] = backend = self._build(candidate)
+                return backend
+
+            plan = Plan(size, measure(candidates, make, scenes, expected))
             best = self._finished(built[plan.best])
-            del built, make
+            built.clear()
         trim_freed_memory()
         for row in plan.rows:
             logger.info("%s: %s, %s", row.candidate, "-" if row.ms is None else f"{row.ms:.1f} ms", row.says)

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from depth_anything_ros.backends.auto_backend import AutoBackend
 from numpy.typing import NDArray
 from stand_in import GOLDEN, Weights, save_official, stand_in_image, stand_in_weights
 
 from depth_anything_ros.backends import blob_cache, create_backend, onnx_files, openvino_backend, parity
-from depth_anything_ros.backends.auto_backend import AutoBackend
 from depth_anything_ros.backends.blob_cache import BlobCache
 from depth_anything_ros.backends.onnx_files import check_content
 from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
