@@ -84,20 +84,24 @@ def _room(camera: SyntheticCamera, size: Size) -> Room:
 
 def judge(found: Sequence[Outputs], expected: Sequence[Outputs], scenes: Sequence[Room]) -> Verdict:
     """Compare what a candidate says of the rooms with what torch says in fp32."""
-    off = torch.cat([_relative(own[name], says[name], name) for own, says in _pairs(found, expected) for name in says])
+    off = torch.cat(
+        [_relative(own[name], says[name], name) for own, says in zip(found, expected, strict=True) for name in says]
+    )
     off = off[:: 1 + off.numel() // MAX_VALUES]
     return Verdict(
         trained=looks_trained(expected, scenes),
         median=float(off.median()),
         p99=float(torch.quantile(off, 0.99)),
         abs_rel=_abs_rel_change(found, expected, scenes),
-        sane=all(difference(own, says).within(HALF_LIMIT) for own, says in _pairs(found, expected)),
+        sane=all(difference(own, says).within(HALF_LIMIT) for own, says in zip(found, expected, strict=True)),
     )
 
 
 def looks_trained(expected: Sequence[Outputs], scenes: Sequence[Room]) -> bool:
     """Whether depth goes with true depth, or inverse depth against it, in all rooms alike."""
-    found = torch.tensor([_correlation(says["depth"][0], room.truth) for says, room in _pairs(expected, scenes)])
+    found = torch.tensor(
+        [_correlation(says["depth"][0], room.truth) for says, room in zip(expected, scenes, strict=True)]
+    )
     return bool((found >= LEAST_CORRELATION).all() or (found <= -LEAST_CORRELATION).all())
 
 
@@ -125,7 +129,3 @@ def _abs_rel_change(found: Sequence[Outputs], expected: Sequence[Outputs], scene
     if not sum(levels) / len(levels) <= KNOWS_ROOMS:
         return None
     return sum(changes) / len(changes)
-
-
-def _pairs(first: Sequence[Outputs], second: Sequence[object]) -> list[tuple[Outputs, object]]:
-    return list(zip(first, second, strict=True))

@@ -88,7 +88,7 @@ class Plan:
                 raise ValueError("it is too large")
             said = json.loads(content)
             height, width = map(int, said["size"])
-            rows = tuple(_row(*row, known) for row in said["rows"])
+            rows = tuple(_row(known, *row) for row in said["rows"])
             plan = Plan((height, width), rows)
             plan.best  # noqa: B018  # raises without one
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, BackendError) as error:
@@ -96,7 +96,7 @@ class Plan:
         return plan
 
 
-def _row(name: str, ms: float | None, accepted: bool, says: str, known: dict[str, Candidate]) -> Row:
+def _row(known: dict[str, Candidate], name: str, ms: float | None, accepted: bool, says: str) -> Row:
     if not isinstance(accepted, bool) or not isinstance(says, str):
         raise ValueError("a row of another kind")
     if ms is not None and not 0 < float(ms) < float("inf"):
