@@ -92,6 +92,7 @@ def _planned(name: str, source: NetworkSource, precision: str, cache_folder: Pat
         cache_folder,
         more=candidates_for(name, precision, threads, thorough=True),
         asked=(name, precision),
+        named=precision != "auto",
         falls_back=name == "auto",
         background=background,
     )

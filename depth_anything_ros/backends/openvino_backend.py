@@ -105,9 +105,10 @@ class OpenVinoBackend:
         own = self._own.ready(size)
         if own is not None:
             return own
-        if self.source.any_size:
+        takes_own = not self.source.any_size or self._own.takes(size)
+        if self.source.any_size and (len(self._own) or not takes_own):  # one size alone does not need it
             self._shared.start(ANY_SIZE)
-        if not self.source.any_size or self._own.takes(size):
+        if takes_own:
             self._own.start(size)
         return self._shared.ready(ANY_SIZE) or self._by_torch
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Size = tuple[int, int]
@@ -49,6 +52,8 @@ class PerShape(Generic[T]):
             with self._lock:
                 if self._entries.get(size) is entry and not keep_failure:
                     del self._entries[size]
+            if keep_failure:
+                logger.warning("cannot build for %dx%d: %s", *size, error)
             entry.set_exception(error)
 
     def ready(self, size: Size) -> T | None:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.fidelity import rooms
+from depth_anything_ros.backends.fidelity import judge, judge_leniently, rooms
 from depth_anything_ros.backends.linear_layout import CONVOLUTION, MATMUL
-from depth_anything_ros.backends.network_source import NetworkSource, twin
+from depth_anything_ros.backends.network_source import NetworkSource
 from depth_anything_ros.backends.onnx_backend import OnnxBackend
 from depth_anything_ros.backends.openvino_backend import OpenVinoBackend, has_bf16
 from depth_anything_ros.backends.openvino_conversion import import_openvino
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 MANY_THREADS = 4  # from here on half of them may be faster
+PLAIN = Candidate("torch", "fp32", MATMUL)  # runs everywhere
 Build = Callable[[Candidate], Backend]
 
 
@@ -44,7 +45,8 @@ def candidates_for(backend: str, precision: str, threads: int, *, thorough: bool
     try:
         import_openvino()
         has_openvino, native_bf16 = True, has_bf16()
-    except BackendError:
+    except BackendError as error:
+        logger.info("without OpenVINO: %s", error)
         has_openvino, native_bf16 = False, bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     found = []
     if has_openvino:
@@ -70,6 +72,7 @@ class PlannedBackend:
         more: what `tune` tries beside these.
         cache_folder: plans are kept in its folder `plans`; None keeps none.
         asked: what the candidates were chosen for; it is a part of what a plan is kept under.
+        named: the precision was asked for by name: it is used, whatever trained weights say of it.
         falls_back: run torch for good when the chosen backend fails.
         background: answer by torch while a plan is made, and as `OpenVinoBackend`.
         build: makes a candidate's backend.
@@ -86,6 +89,7 @@ class PlannedBackend:
         *,
         more: Sequence[Candidate] = (),
         asked: tuple[str, ...] = (),
+        named: bool = False,
         falls_back: bool = True,
         background: bool = False,
         build: Build | None = None,
@@ -94,12 +98,14 @@ class PlannedBackend:
         self._candidates = list(candidates)
         self._more = [each for each in more if each not in self._candidates]
         self._cache_folder = cache_folder
+        self._verdict = judge if not named else judge_leniently
         self._falls_back = falls_back
         self._background = background
         self._build = build or self._backend
         folder = None if cache_folder is None else cache_folder / "plans"
         self._store = PlanStore(folder, (*asked, *_machine(), source.fingerprint), self._candidates + self._more)
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
         self._running: Backend | None = None
         self._chooser: threading.Thread | None = None
 
@@ -131,10 +137,15 @@ class PlannedBackend:
             return self._fall_back(running, error)(x)
 
     def prepare(self, size: Size) -> None:
-        """Choose, and build what a size needs, now. Raises BackendError."""
-        prepare = getattr(self._choose(size), "prepare", None)
-        if prepare is not None:
-            prepare(size)
+        """Choose, and build what a size needs, now. Raises BackendError: nothing can be built, and torch may not."""
+        running = self._choose(size)
+        if isinstance(running, (OpenVinoBackend, OnnxBackend)):
+            try:
+                running.prepare(size)
+            except BackendError as error:
+                if not self._falls_back:
+                    raise
+                self._fall_back(running, error)
 
     def tune(self, size: Size) -> Plan:
         """Measure all candidates, keep the plan and use it. Raises BackendError: none can be used."""
@@ -147,8 +158,8 @@ class PlannedBackend:
         return self._candidates[0] if plan is None else plan.best
 
     def _start_choosing(self, size: Size) -> Backend | None:
-        with self._lock:
-            if self._running is None and self._chooser is None:
+        with self._starting:
+            if self._chooser is None:
                 self._chooser = threading.Thread(target=self._choose_quietly, args=(size,), name="plan", daemon=True)
                 self._chooser.start()
             return self._running
@@ -163,7 +174,13 @@ class PlannedBackend:
         """Return the backend of the plan: the kept one, or a new one."""
         with self._lock:
             if self._running is None:
-                self._running = self._chosen(size)
+                try:
+                    self._running = self._chosen(size)
+                except BackendError as error:
+                    if not self._falls_back:
+                        raise
+                    logger.warning("backend torch: %s", error)
+                    self._running = self._build(PLAIN)
             return self._running
 
     def _chosen(self, size: Size) -> Backend:
@@ -186,7 +203,7 @@ class PlannedBackend:
                 built[candidate] = backend = self._build(candidate)
                 return backend
 
-            plan = Plan(size, measure(candidates, make, scenes, expected))
+            plan = Plan(size, measure(candidates, make, scenes, expected, verdict=self._verdict))
             best = self._finished(built[plan.best])
             built.clear()
         trim_freed_memory()
@@ -202,21 +219,20 @@ class PlannedBackend:
         return backend
 
     def _backend(self, candidate: Candidate) -> Backend:
-        """Build a candidate. Torch runs a copy of the network's modules: the source's stay as they are."""
+        """Build a candidate. Torch runs a copy of the network: others are converted from the source's as it is."""
         if candidate.backend == "openvino":
             threads = candidate.threads or None
             return OpenVinoBackend(self._source, candidate.precision, self._cache_folder, threads)
         if candidate.backend == "onnxruntime":
             return OnnxBackend(self._source, CPU, candidate.precision, self._cache_folder)
         with self._source.held() as network:
-            own = twin(network) if candidate.precision == "fp32" else copy.deepcopy(network)
-            return TorchBackend(own, CPU, candidate.precision, layout=candidate.layout)
+            return TorchBackend(copy.deepcopy(network), CPU, candidate.precision, layout=candidate.layout)
 
     def _fall_back(self, failed: Backend, error: BackendError) -> Backend:
         with self._lock:
             if self._running is None or self._running is failed:
                 logger.warning("backend torch from here on: %s", error)
-                self._running = self._build(Candidate("torch", "fp32", MATMUL))
+                self._running = self._build(PLAIN)
             return self._running
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -165,6 +166,11 @@ def test_random_weights_are_not_refused_but_it_is_said_that_they_tell_nothing() 
     assert random.accepted
     assert "look random, which cannot judge rounding" in str(random)
     assert not Verdict(False, 0.01, 0.3, None, sane=False).accepted, "no rounding moves depth so far"
+
+
+def test_a_precision_by_name_is_obeyed() -> None:
+    assert Verdict(True, 0.01, 0.3, None, sane=True, lenient=True).accepted
+    assert not Verdict(True, 0.01, 0.3, None, sane=False, lenient=True).accepted
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +347,30 @@ def test_auto_falls_back_to_torch_for_good_where_the_chosen_backend_fails(
     assert failing.calls == 1
 
 
+def test_auto_takes_torch_where_nothing_can_be_planned(toy_weights: Weights, caplog: pytest.LogCaptureFixture) -> None:
+    def build(candidate: Candidate) -> Backend:
+        if candidate == FAST:
+            raise BackendError("not here")
+        return torch_backend(source)(candidate)
+
+    source = NetworkSource(network(toy_weights))
+    backend = PlannedBackend(source, [FAST], None, build=build)
+    backend.prepare(SIZE)
+    assert (backend.name, backend.precision) == ("torch", "fp32")
+    assert "backend torch: not here" in caplog.text
+    with pytest.raises(BackendError, match="not here"):
+        PlannedBackend(source, [FAST], None, build=build, falls_back=False)(X)
+
+
+def test_without_openvino_torch_is_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert {each.backend for each in candidates_for("auto", "auto", 2)} == {"torch", "onnxruntime"}
+    assert "OpenVINO cannot be imported" in caplog.text
+
+
 def test_in_the_background_torch_answers_while_a_plan_is_made(
     toy_weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +386,8 @@ def test_in_the_background_torch_answers_while_a_plan_is_made(
     monkeypatch.setattr(planned_backend, "measure", taken)
     backend = planned(source, torch_backend(source), background=True)
     assert torch.equal(backend(X)["depth"], parity.reference(network(toy_weights), X)["depth"])
+    for _ in range(3):
+        backend(X)  # nobody waits
     assert backend._running is None
     go.set()
     backend.prepare(SIZE)  # waits for it

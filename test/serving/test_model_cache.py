@@ -213,7 +213,7 @@ def test_every_setting_that_changes_the_model_makes_another_one() -> None:
     cache = new_cache(load, max_models=10)
     variants = [HYPERSIM, replaced(HYPERSIM, input_size=56), replaced(HYPERSIM, precision="bf16"), VKITTI]
     assert len({id(cache.get(settings)) for settings in variants}) == 4
-    assert len(load.loads) == 4
+    assert len(load.loads) == 3, "another input size shares the weights"
 
 
 # ---- devices
