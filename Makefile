@@ -28,7 +28,7 @@ setup: $(READY)
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,test,dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,ray,test,dev,docs]'
 	touch $@
 
 demo: $(READY)

@@ -14,6 +14,7 @@ PACKAGES = [
     "bridge",
     "bridge.client",
     "bridge.server",
+    "bridge.server.robot",
     "depth_anything_ros",
     "depth_anything_ros.backends",
     "depth_anything_ros.cli",
@@ -46,7 +47,8 @@ BRIDGE = [
     *CORE,
     *CLIENT,
     "fastapi>=0.115",
-    "uvicorn>=0.30",
+    "uvicorn>=0.54",
+    "websockets>=16",
     "uvloop>=0.20; sys_platform != 'win32'",
     "python-multipart>=0.0.18",
     "orjson>=3.10",
@@ -54,6 +56,7 @@ BRIDGE = [
     "pydantic>=2.7",
     "pydantic-settings>=2.7",
 ]
+RAY = ["ray[serve]>=2.60"]
 OPENVINO = ["openvino>=2024.6"]
 ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
 BAG = ["rosbags>=0.11.9"]
@@ -63,7 +66,6 @@ TEST = [
     *ONNX,
     *BAG,
     "pytest>=8",
-    "pytest-cov>=5",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "hypothesis>=6.100",
@@ -73,7 +75,8 @@ TEST = [
     "psutil>=5.9",
     "colcon-common-extensions>=0.3",
 ]
-DEV = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
+# pytest-cov is not in TEST: colcon would measure coverage in every run.
+DEV = ["pytest-cov>=5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"]
 
 setup(
@@ -103,6 +106,7 @@ setup(
         "bag": [*CORE, *BAG],
         "ros": ROS,
         "bridge": BRIDGE,
+        "ray": [*BRIDGE, *RAY],
         "client": CLIENT,
         "test": TEST,
         "dev": DEV,

@@ -116,10 +116,12 @@ class DepthEstimator:
         resize: str | None = _DEFAULTS.resize,
         download: bool = _DEFAULTS.download,
         accept_license: bool = _DEFAULTS.accept_license,
-        background: bool = _DEFAULTS.background,
+        background: bool = False,
         limits: InputLimits | None = None,
     ) -> DepthEstimator:
         """Load a model; the arguments are those of `settings.ModelSettings`.
+
+        With `background`, on a CPU, what new image sizes need is built in a thread. Torch answers meanwhile.
 
         Raises:
             SettingsError: unknown encoder, dataset, precision or resize, an encoder that the dataset does not have,
@@ -170,8 +172,8 @@ class DepthEstimator:
         )
 
     @classmethod
-    def from_settings(cls, settings: ModelSettings) -> DepthEstimator:
-        """`load` with every argument taken from the settings."""
+    def from_settings(cls, settings: ModelSettings, *, background: bool = False) -> DepthEstimator:
+        """`load` with every other argument taken from the settings."""
         return cls.load(
             encoder=settings.encoder,
             dataset=settings.dataset,
@@ -184,7 +186,7 @@ class DepthEstimator:
             resize=settings.resize,
             download=settings.download,
             accept_license=settings.accept_license,
-            background=settings.background,
+            background=background,
         )
 
     def sharing_weights(self, settings: ModelSettings) -> DepthEstimator:

@@ -82,7 +82,6 @@ class ModelSettings:
         compile: let torch.compile rewrite the network for each batch and size: minutes, a C++ compiler, backend torch.
         download: fetch a missing official checkpoint from the Hugging Face Hub.
         accept_license: agree to the non-commercial licence of Base and Large beforehand.
-        background: on a CPU, build for new image sizes in a thread and answer by torch meanwhile, not wait.
     """
 
     encoder: str = "vits"
@@ -97,7 +96,6 @@ class ModelSettings:
     # How weights are fetched does not change which model it is.
     download: bool = field(default=True, compare=False)
     accept_license: bool = field(default=False, compare=False)
-    background: bool = field(default=False, compare=False)  # nor does when it is built
 
     @property
     def network_input_size(self) -> int:
@@ -226,6 +224,9 @@ class CameraSettings:
         temporal_filter_s: time constant of the smoothing over time; None does not smooth.
         min_confidence: points of less confidence are left out of the cloud, for models that have one; None keeps all.
         edge_filter: no points between a foreground and its background.
+        scan_rows: rows of pixels around the horizon that the scan is made of.
+        scan_min_height_m, scan_max_height_m: heights above the ground that the scan is made of; None: of `scan_rows`.
+        scan_frame: frame of the scan, level, at the optical centre; None: the images' without `_optical`.
     """
 
     max_depth: float | None = None
@@ -263,6 +264,10 @@ class CameraSettings:
     temporal_filter_s: float | None = None
     min_confidence: float | None = None
     edge_filter: bool = False
+    scan_rows: int = 10
+    scan_min_height_m: float = 0.1
+    scan_max_height_m: float | None = None
+    scan_frame: str | None = None
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,9 @@ from launch.launch_description_entity import LaunchDescriptionEntity
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from depth_anything_ros.node.distributions import FAST_DDS_VARIABLES, fast_dds_variable, uses_fast_dds
+
 CONFIG = Path(get_package_share_directory("depth_anything_ros")) / "config"
-# Fast DDS 3 renamed the variable and complains about the old name.
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
 # The roll, pitch and yaw of an optical frame (z forward, x right) in a body frame (x forward, z up), REP 103.
 OPTICAL_ROTATION = ("-1.5707963", "0", "-1.5707963")
 PARAMETERS = {
@@ -67,13 +66,13 @@ ARGUMENTS = [
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments, set the Fast DDS profile unless there is one, start the nodes."""
-    variable = PROFILE_VARIABLES[os.environ.get("ROS_DISTRO") in BEFORE_FAST_DDS_3]
-    chosen_by_user = any(name in os.environ for name in PROFILE_VARIABLES)
+    """Declare the arguments, set the profile of Fast DDS unless there is one, start the nodes."""
+    chosen_by_user = any(name in os.environ for name in FAST_DDS_VARIABLES)
     # With ROS_LOCALHOST_ONLY=1, rmw_fastrtps adds a UDP transport of its own, on the loopback alone.
     is_alone = os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     profile = CONFIG / ("fastdds_localhost.xml" if is_alone else "fastdds.xml")
-    environment = [] if chosen_by_user else [SetEnvironmentVariable(variable, str(profile))]
+    is_ours_to_set = uses_fast_dds(os.environ) and not chosen_by_user
+    environment = [SetEnvironmentVariable(fast_dds_variable(os.environ), str(profile))] if is_ours_to_set else []
     return LaunchDescription([*ARGUMENTS, *environment, OpaqueFunction(function=start_nodes)])
 
 

@@ -128,7 +128,7 @@ class Soak:
     def _take_sample(self) -> Sample:
         latency = self._observer.values.get("latency_p50_ms")
         resident = psutil.Process(self._node.pid).memory_info().rss if self._node.poll() is None else 0
-        self.samples.append(Sample(resident / 2**20, None if latency is None else float(latency)))
+        self.samples.append(Sample(resident / 2**20, None if latency is None else float(latency.split()[0])))
         return self.samples[-1]
 
     def _spin(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:

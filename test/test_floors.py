@@ -25,8 +25,11 @@ HEAVY = {"torch", "cv2", "rosbags", "rclpy", "fastapi", "httpx"}
 BELONGS_TO = {"starlette": "fastapi", "uvicorn": "fastapi", "pydantic": "fastapi", "pydantic_settings": "fastapi"}
 ROS_MESSAGES = {"sensor_msgs", "std_msgs", "std_srvs", "diagnostic_msgs", "rcl_interfaces", "cv_bridge", "tf2_ros"}
 PACKAGES = ("depth_anything_ros", "bridge")
+KNOW_ROS = ("depth_anything_ros.node", "bridge.server.robot.ros_side")
 # The two facades load nothing by themselves, and the programs behind `python -m` only start what is in a room.
 FACADES = ("depth_anything_ros", "bridge", "bridge.__main__")
+# Rooms inside another, whose row says what they alone import.
+INNER_ROOMS = ("bridge.server.robot",)
 MAX_TOP_LEVEL_MODULES = 8
 TOP_FLOOR = 7
 
@@ -60,7 +63,13 @@ MODULES = [module for module in FILES if module not in FACADES]
 
 
 def room_of(module: str) -> str:
-    """The room a module is in, by the name that the table gives it."""
+    """The room a module is in, by the name that the table gives it: the innermost one."""
+    inner = [room for room in ROOMS if room in INNER_ROOMS and f"{module}.".startswith(f"{room}.")]
+    return inner[0] if inner else house_of(module)
+
+
+def house_of(module: str) -> str:
+    """The room a module is in; one inside another counts as the outer one, and shares its floor."""
     package, _, rest = module.partition(".")
     first = rest.partition(".")[0]
     return f"bridge.{first}" if package == "bridge" else first
@@ -118,9 +127,9 @@ def test_the_top_of_the_package_holds_what_everybody_talks_about() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down_or_stay_in_the_room(module: str) -> None:
-    here = room_of(module)
+    here = house_of(module)
     for name in own_imports(module):
-        there = room_of(name)
+        there = house_of(name)
         assert there in ROOMS, f"{module} imports {name}, which is in no room: import the module that defines the name"
         is_allowed = there == here or ROOMS[there].floor < ROOMS[here].floor
         assert is_allowed, f"{module} (floor {ROOMS[here].floor}) imports {name} (floor {ROOMS[there].floor})"
@@ -137,8 +146,8 @@ def test_a_room_imports_the_heavy_packages_of_its_row_alone(module: str) -> None
     assert not (packages & HEAVY) - ROOMS[room_of(module)].packages
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if not module.startswith("depth_anything_ros.node")])
-def test_ros_is_for_the_node_alone(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in FILES if not module.startswith(KNOW_ROS)])
+def test_ros_is_for_the_node_and_one_module_of_the_bridge(module: str) -> None:
     assert not packages_imported(module) & ({"rclpy"} | ROS_MESSAGES)
 
 
@@ -178,6 +187,10 @@ def test_importing_the_light_rooms_and_the_tables_loads_neither_torch_nor_rclpy(
     light = [module for module in MODULES if not ROOMS[room_of(module)].packages & heavy]
     names = [*light, "depth_anything_ros.model.registry", "depth_anything_ros.backends"]
     assert not {"torch", "rclpy"} & modules_after(f"import {', '.join(names)}")
+
+
+def test_a_bridge_without_a_robot_loads_no_rclpy() -> None:
+    assert "rclpy" not in modules_after("import bridge.server.command, bridge.server.worker")
 
 
 def test_importing_the_client_loads_neither_torch_nor_ros_nor_a_server() -> None:

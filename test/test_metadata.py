@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from catkin_pkg.changelog import get_changelog_from_path
@@ -189,3 +190,37 @@ def test_the_pinned_versions_are_what_setup_allows() -> None:
 
 def name(requirement: Requirement) -> str:
     return re.sub(r"[-_.]+", "-", requirement.name).lower()
+
+
+# ---- what ROS's linters ask beyond ruff
+
+
+@pytest.mark.parametrize(
+    "file", [ROOT / "package.xml", *sorted((ROOT / "config").glob("*.xml"))], ids=lambda path: path.name
+)
+def test_xml_files_parse(file: Path) -> None:
+    root = ElementTree.parse(file).getroot()
+    text = file.read_text()
+    if file.name == "package.xml":  # xmllint checks it against the schema that it names
+        assert 'href="http://download.ros.org/schema/package_format3.xsd"' in text
+        assert root.attrib == {"format": "3"}
+    else:
+        assert text.startswith('<?xml version="1.0" encoding="UTF-8"?>')
+
+
+def test_the_manifest_keeps_the_order_and_the_types_of_the_schema(manifest: Package) -> None:
+    tags = [element.tag for element in ElementTree.parse(ROOT / "package.xml").getroot()]
+    head = ["name", "version", "description", "maintainer", "license", "url", "url", "author"]
+    assert tags[: len(head)] == head
+    assert set(tags[len(head) :]) == {"exec_depend", "test_depend", "export"}
+    assert {url.type for url in manifest.urls} == {"repository", "bugtracker"}
+
+
+def test_all_sources_are_under_the_one_licence_that_the_manifest_names(manifest: Package) -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert manifest.licenses[0].file == "LICENSE"
+    folders = ("depth_anything_ros", "bridge", "launch", "test", "benchmarks", "demo", "soak", "training", "examples")
+    sources = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    claimed = re.compile(r"^# .*(Copyright|All rights reserved|SPDX)", re.MULTILINE)
+    assert [path for path in sources if claimed.search(path.read_text())] == []

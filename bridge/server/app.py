@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Protocol
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -18,21 +19,37 @@ from starlette.middleware.cors import CORSMiddleware
 from bridge.server import openapi
 from bridge.server.admission import Admission
 from bridge.server.answers import AnswerMemory
-from bridge.server.auth import KeyRing, create_rate_limiter
-from bridge.server.endpoints import ENDPOINTS, PREFIXES, Endpoint
-from bridge.server.errors import BadRequest, MethodNotAllowed, NotFound
+from bridge.server.auth import KeyRing, Limiter, create_limiter
+from bridge.server.endpoints import CAMERAS_PATH, ENDPOINTS, PREFIXES, Endpoint
+from bridge.server.errors import BadRequest, MethodNotAllowed, NoRobot, NotFound
 from bridge.server.fetching import Fetcher, Fetches
 from bridge.server.front_door import FrontDoor
+from bridge.server.gate import Gate
 from bridge.server.metrics import Metrics
 from bridge.server.models import models_at_start, preload, warn_without_weights
 from bridge.server.probes import Probe, probes
 from bridge.server.replies import EXPOSED_HEADERS
 from bridge.server.scheduling import Scheduler
+from bridge.server.session_routes import Route as SessionRoute
+from bridge.server.session_routes import session_routes
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from bridge.server.walk import Walk
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.version import __version__
+
+
+class Robot(Protocol):
+    """What `robot.Robot` is to the application, which imports none of it."""
+
+    def add_routes(self, app: FastAPI) -> None:
+        """Add the paths of the cameras."""
+
+    def start(self, state: WorkerState, metrics: Metrics) -> None:
+        """Join the robot's ROS graph; called on the event loop."""
+
+    def stop(self) -> None:
+        """Leave it."""
 
 
 def create_app(
@@ -41,29 +58,40 @@ def create_app(
     fetcher: Fetcher | None = None,
     keys: KeyRing | None = None,
     worker_id: int = 0,
+    robot: Robot | None = None,
+    limiter: Limiter | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> FastAPI:
-    """Build the application; its `state.worker` is the WorkerState behind it.
+    """Build the application; its `state` holds the WorkerState and the Metrics behind it.
 
     Args:
         cache: where the models come from; its devices are the ones that work.
         fetcher: fetches image URLs; None refuses them all.
         keys: None reads them from the settings.
         worker_id: which of the server's processes this is.
+        robot: shows a robot's cameras; None where there is none.
+        limiter: holds keys to their rate; None makes one of the settings.
+        labels: what else tells this process from others, in `/health` and in the metrics.
 
     Raises:
         SettingsError: an unusable key file, or an unknown model among the settings.
     """
     at_once = len(cache.devices) * cache.max_batch
-    state, metrics = WorkerState(worker_id, models_at_start(settings)), Metrics()
+    state, metrics = WorkerState(worker_id, models_at_start(settings), labels or {}), Metrics(labels or {})
     admission = Admission(state, at_once, settings.max_waiting, metrics)
     scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s, settings.decode_timeout_s), Fetches(fetcher)
+    gate = Gate(settings, KeyRing(settings) if keys is None else keys)
     walk = Walk(settings, cache, scheduler, fetches, AnswerMemory(settings.max_answer_bytes), state, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         warn_without_weights(settings)
         threading.Thread(target=preload, args=(cache, state, metrics), name="preload", daemon=True).start()
+        if robot is not None:
+            robot.start(state, metrics)
         yield
+        if robot is not None:
+            robot.stop()
         scheduler.close(wait=not state.is_over)
         await fetches.close()
 
@@ -74,8 +102,13 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
     )
-    app.state.worker = state
+    app.state.worker, app.state.metrics = state, metrics
     _add_routes(app, walk, probes(settings, state, cache, metrics), settings)
+    _add_session_routes(app, session_routes(gate, settings))
+    if robot is None:
+        app.add_api_route(f"{CAMERAS_PATH}{{rest:path}}", _no_robot, include_in_schema=False)
+    else:
+        robot.add_routes(app)
     app.add_exception_handler(HTTPException, _translate)
     app.openapi = partial(openapi.document, app, settings)  # type: ignore[method-assign]
     app.add_middleware(
@@ -84,8 +117,8 @@ def create_app(
         state=state,
         admission=admission,
         metrics=metrics,
-        keys=KeyRing(settings) if keys is None else keys,
-        limiter=create_rate_limiter(settings),
+        gate=gate,
+        limiter=limiter or create_limiter(settings),
     )
     if settings.cors_allow_origins:  # outside the front door: errors are for pages too, and a preflight has no key
         _allow_pages_of(app, settings.cors_allow_origins)
@@ -118,10 +151,21 @@ def _allow_pages_of(app: FastAPI, origins: Sequence[str]) -> None:
     app.add_middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=["GET", "HEAD", "POST"],
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
         allow_headers=["*"],
         expose_headers=EXPOSED_HEADERS,
     )
+
+
+def _add_session_routes(app: FastAPI, routes: Mapping[tuple[str, str], SessionRoute]) -> None:
+    for (method, path), route in routes.items():
+        for prefix in PREFIXES:
+            description = openapi.describe_session(method, path) if not prefix else {"include_in_schema": False}
+            app.add_api_route(prefix + path, route, methods=[method], summary=route.__doc__, **description)
+
+
+async def _no_robot(rest: str) -> Response:
+    raise NoRobot("this server shows no robot's cameras: start it with --ros")
 
 
 async def _translate(_: Request, error: Exception) -> Response:

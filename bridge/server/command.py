@@ -1,13 +1,18 @@
-"""`depth_anything_bridge`: start the server, or make a key for it."""
+"""`depth_anything_bridge`: start the server, make a key for it, or write a config file for Ray Serve."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
+from secrets import token_urlsafe
+
+from pydantic import SecretStr
 
 from bridge.server.auth import KeyRing, make_key
 from bridge.server.logs import configure_logging
+from bridge.server.ray_settings import config_file
 from bridge.server.settings import BridgeSettings
 from bridge.server.settings_sources import load_settings
 from bridge.server.supervisor import Supervisor, open_listener
@@ -16,6 +21,10 @@ from depth_anything_ros.errors import DepthAnythingError
 logger = logging.getLogger("bridge")
 
 USAGE = "usage: depth_anything_bridge make-key NAME"
+RAY_USAGE = "usage: depth_anything_bridge ray-config [NAME=VALUE ...] > serve.yaml"
+CANNOT_USE_ROS = 2  # exit status
+ROS_PACKAGES = ("rclpy", "sensor_msgs", "diagnostic_msgs")
+GET_ROS = "source the setup.bash of a ROS 2, or pip install '.[bridge,ros]'"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["make-key"]:
             return print_key(arguments[1:])
+        if arguments[:1] == ["ray-config"]:
+            return print_ray_config(arguments[1:])
         return serve(load_settings(arguments))
     except DepthAnythingError as error:
         raise SystemExit(f"depth_anything_bridge: {error}") from None
@@ -39,11 +50,28 @@ def print_key(arguments: Sequence[str]) -> int:
     return 0
 
 
+def print_ray_config(arguments: Sequence[str]) -> int:
+    """Write a config file for Ray Serve to standard output. The arguments are those of `serve run`: NAME=VALUE."""
+    if any("=" not in argument or argument.startswith("-") for argument in arguments):
+        raise SystemExit(RAY_USAGE)
+    print(config_file(dict(argument.split("=", 1) for argument in arguments)), end="")
+    return 0
+
+
+def missing_for_ros() -> str:
+    """Return the first package that `--ros` needs and this Python does not find; empty where all are there."""
+    return next((name for name in ROS_PACKAGES if find_spec(name) is None), "")
+
+
 def serve(settings: BridgeSettings) -> int:
     """Listen, and keep the workers running until a signal comes."""
     configure_logging(settings.log_level)
     KeyRing(settings)  # refuses a bad key file before anything is started
     host = settings.listen_host
+    if settings.ros and (missing := missing_for_ros()):
+        print(f"depth_anything_bridge: --ros needs {missing}: {GET_ROS}", file=sys.stderr)
+        return CANNOT_USE_ROS
+    settings = settings.model_copy(update={"session_secret": settings.session_secret or SecretStr(token_urlsafe(32))})
     try:
         listener = open_listener(host, settings.port)
     except OSError as error:

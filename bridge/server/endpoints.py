@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -79,6 +80,14 @@ PROBES: dict[str, type[BaseModel] | None] = {
     "/models": ModelsReply,
     "/metrics": None,
 }
+# The robot's cameras (`robot`): a ROS name's characters, and dots.
+CAMERAS_PATH = "/cameras"
+CAMERA_PATHS = re.compile(
+    rf"(?:{VERSION_PREFIX})?{CAMERAS_PATH}/[\w.]{{1,255}}/"
+    r"(?P<what>depth|points|image|color|camera_info|stream(?:\.mjpeg)?)",
+    re.ASCII,
+)
+TICKET_PATHS = re.compile(rf"{CAMERAS_PATH}/[\w.]{{1,255}}/stream(?:\.mjpeg)?", re.ASCII)
 DOCUMENT_PATHS = ("/docs", "/docs/oauth2-redirect", "/openapi.json")
 
 
@@ -88,7 +97,14 @@ def _prefixed(paths: Collection[str]) -> frozenset[str]:
 
 # Paths that ask for depth, and have to be admitted.
 WORK_PATHS = _prefixed([endpoint.path for endpoint in ENDPOINTS])
-# Answered without a key.
-OPEN_PATHS = _prefixed(("/health", "/livez"))
-# Labels of metrics: every other path counts as "other".
-ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed(PROBES), *DOCUMENT_PATHS})
+# Answered without a key, or by routes that ask for one themselves.
+OPEN_PATHS = _prefixed(("/health", "/livez", "/session"))
+ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed((*PROBES, "/session", "/tickets", CAMERAS_PATH)), *DOCUMENT_PATHS})
+
+
+def label_of(path: str) -> str:
+    """A path as metrics name it: without the version's prefix and a camera's name; `other` for unknown ones."""
+    if path in ALL_PATHS:
+        return path.removeprefix(VERSION_PREFIX)
+    found = CAMERA_PATHS.fullmatch(path)
+    return f"{CAMERAS_PATH}/{{name}}/{found['what']}" if found else "other"

@@ -6,21 +6,31 @@
     └── RequestError
         ├── BadRequest            400  malformed, or a field missing
         ├── Unauthorized          401  no key, or a wrong one
+        ├── OtherOrigin           403  a web page of another origin
         ├── NotFound              404
+        │   ├── NoRobot           404  the server runs without --ros
+        │   └── UnknownCamera     404
         ├── MethodNotAllowed      405
         ├── NotAcceptable         406  no such output format
         ├── BodyTooSlow           408  headers or body did not arrive in time
+        ├── NoCalibration         409  a cloud or CameraInfo of a camera without one that fits
+        ├── NoMetres              409  a cloud of depth without a unit
         ├── BodyTooLarge          413
         ├── UnsupportedMedia      415  no such input format
         ├── InvalidValue          422  understood, but out of range
         ├── SlowImage             422  an image that takes too long to decode
         ├── RateLimited           429
+        ├── TooManyStreams        429  of this key
+        ├── Overloaded            503  too many streams in all
+        ├── CameraGone            503  its node is not heard
+        ├── CameraInactive        503  its node is not active, or disabled
         ├── QueueFull             503
         ├── Loading               503
         ├── Draining              503
         ├── WeightsMissing        503  no weights for the model here
         ├── WeightsUnusable       503  damaged ones, or another model's
         ├── DeviceFailed          503  the worker is replaced
+        ├── NoFrame               504  no frame that fits came in time
         └── DeadlineExceeded      504
 
 Clients get the messages of RequestError and of ImageError as they are: the latter name formats and sizes, here never
@@ -75,8 +85,28 @@ class Unauthorized(RequestError):
     """No valid key."""
 
 
+class OtherOrigin(RequestError):
+    """A web page of another origin asks."""
+
+
 class NotFound(RequestError):
     """No such path."""
+
+
+class NoRobot(NotFound):
+    """The server shows no robot's cameras."""
+
+
+class UnknownCamera(NotFound):
+    """No such camera."""
+
+
+class NoCalibration(RequestError):
+    """No CameraInfo fits the camera's images."""
+
+
+class NoMetres(RequestError):
+    """The camera's depth has no unit."""
 
 
 class MethodNotAllowed(RequestError):
@@ -109,6 +139,26 @@ class SlowImage(RequestError):
 
 class RateLimited(RequestError):
     """The key asked too often."""
+
+
+class TooManyStreams(RequestError):
+    """The key has too many streams and waiting requests."""
+
+
+class Overloaded(RequestError):
+    """All keys together have."""
+
+
+class CameraGone(RequestError):
+    """The camera's node is not heard."""
+
+
+class CameraInactive(RequestError):
+    """The camera's node takes no images."""
+
+
+class NoFrame(RequestError):
+    """No frame that fits came in time."""
 
 
 class QueueFull(RequestError):
@@ -157,10 +207,15 @@ ANSWERS: dict[type[BaseException], Answer] = {
     UndecodableData: Answer(400, INVALID, "bad_base64"),
     Unauthorized: Answer(401, "authentication", "unauthorized"),
     UrlRefused: Answer(403, "permission", "image_url_refused", "this server does not fetch that image_url"),
+    OtherOrigin: Answer(403, "permission", "other_origin"),
     NotFound: Answer(404, INVALID, "not_found"),
+    NoRobot: Answer(404, INVALID, "no_robot"),
+    UnknownCamera: Answer(404, INVALID, "unknown_camera"),
     MethodNotAllowed: Answer(405, INVALID, "method_not_allowed"),
     NotAcceptable: Answer(406, INVALID, "not_acceptable"),
     BodyTooSlow: Answer(408, INVALID, "too_slow"),
+    NoCalibration: Answer(409, "conflict", "uncalibrated"),
+    NoMetres: Answer(409, "conflict", "no_metres"),
     BodyTooLarge: Answer(413, INVALID, "body_too_large"),
     UnsupportedMedia: Answer(415, INVALID, "unsupported_media_type"),
     InvalidValue: Answer(422, INVALID, "invalid_value"),
@@ -172,6 +227,10 @@ ANSWERS: dict[type[BaseException], Answer] = {
     InputError: Answer(422, INVALID, "invalid_value", "a value is outside this server's limits"),
     ImageHostFailed: Answer(424, "upstream", "image_host_failed", "no image came from the host of image_url"),
     RateLimited: Answer(429, "rate_limit", "rate_limited", None, 1),
+    TooManyStreams: Answer(429, "rate_limit", "too_many_streams", None, 1),
+    Overloaded: Answer(503, OVERLOADED, "overloaded", None, 5),
+    CameraGone: Answer(503, "robot", "camera_gone", None, 2),
+    CameraInactive: Answer(503, "robot", "camera_inactive", None, 2),
     QueueFull: Answer(503, OVERLOADED, "queue_full", None, 1),
     Loading: Answer(503, OVERLOADED, "loading", None, 5),
     Draining: Answer(503, OVERLOADED, "draining", None, 5),
@@ -183,6 +242,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     WeightsMissing: Answer(503, SERVER, "weights_missing"),
     WeightsUnusable: Answer(503, SERVER, "weights_unusable"),
     CheckpointError: Answer(503, SERVER, "weights_unusable", "this server's weights for the model cannot be used"),
+    NoFrame: Answer(504, "robot", "no_frame"),
     DeadlineExceeded: Answer(504, SERVER, "deadline"),
     # Values of a request never become one: only the server's own settings do.
     SettingsError: Answer(500, SERVER, "misconfigured", "this server's settings for the model cannot be used"),

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from bridge.server.endpoints import ALL_PATHS, OPEN_PATHS, VERSION_PREFIX
+from bridge.server.endpoints import OPEN_PATHS, label_of
 from bridge.server.metrics import Metrics
 
 logger = logging.getLogger("bridge.requests")
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 DEADLINE_HEADER = "X-Deadline-Ms"  # how long the client waits for its answer
-METHODS = ("GET", "POST", "HEAD")
+METHODS = ("GET", "POST", "HEAD", "DELETE", "WEBSOCKET")
 MAX_LOGGED_CHARACTERS = 200
 
 
@@ -61,7 +61,7 @@ class Exchange:
     @property
     def method(self) -> str:
         """HTTP method of the request."""
-        return str(self.scope["method"])
+        return str(self.scope.get("method", "WEBSOCKET"))
 
     @property
     def left_s(self) -> float:
@@ -84,8 +84,7 @@ class Exchange:
 
     def record(self, metrics: Metrics) -> None:
         """Count and log the exchange: its path, never its query, headers or body."""
-        path = self.path if self.path in ALL_PATHS else "other"
-        path = path.removeprefix(VERSION_PREFIX)
+        path = label_of(self.path)
         method = self.method if self.method in METHODS else "other"
         metrics.requests.labels(path, method, self.status).inc()
         metrics.duration.labels(path).observe(self.duration_s)

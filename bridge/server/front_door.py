@@ -17,14 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.server.admission import Admission
 from bridge.server.answers import SlowReader, send_body
-from bridge.server.auth import KeyRing, RateLimiter
+from bridge.server.auth import Limiter
 from bridge.server.bodies import POLL_S, Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
-from bridge.server.endpoints import OPEN_PATHS, WORK_PATHS
+from bridge.server.endpoints import WORK_PATHS
 from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, answer_for, error_response, log_failure
 from bridge.server.exchange import DEADLINE_HEADER, Exchange
+from bridge.server.gate import Gate
 from bridge.server.metrics import Metrics
 from bridge.server.protocol import TRANSPORT
 from bridge.server.settings import BridgeSettings
+from bridge.server.sockets import close_socket, watched
 from bridge.server.state import WorkerState
 
 CLIENT_CLOSED_REQUEST = 499  # for the log and the metrics; nobody is left to read it
@@ -41,26 +43,26 @@ class FrontDoor:
         state: WorkerState,
         admission: Admission,
         metrics: Metrics,
-        keys: KeyRing,
-        limiter: RateLimiter | None,
+        gate: Gate,
+        limiter: Limiter | None,
     ) -> None:
         self._app = app
         self._settings = settings
         self._state = state
         self._admission = admission
         self._metrics = metrics
-        self._keys = keys
+        self._gate = gate
         self._limiter = limiter
         self._bodies = Bodies(settings, state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         scope["root_path"] = self._settings.root_path  # the router takes paths with it and without
         exchange = Exchange(scope, receive, send, self._settings.request_timeout_s)
         try:
-            await self._serve(exchange)
+            await (self._serve_socket(exchange) if scope["type"] == "websocket" else self._serve(exchange))
         except ClientGone:
             exchange.status, exchange.error_code = CLIENT_CLOSED_REQUEST, "client_gone"
         except SlowReader:
@@ -71,26 +73,40 @@ class FrontDoor:
         finally:
             exchange.record(self._metrics)
 
+    async def _serve_socket(self, exchange: Exchange) -> None:
+        """Key and origin, then the application; an error closes the socket, which says why."""
+        send = watched(exchange)
+        try:
+            self._state.check_up()
+            self._check_key(exchange)
+            exchange.scope.setdefault("state", {})["key_name"] = exchange.key_name
+            await self._app(exchange.scope, exchange.receive, send)
+        except Exception as error:
+            log_failure(error, exchange.request_id)
+            exchange.error_code = answer_for(error).code
+            self._metrics.rejected.labels(exchange.error_code).inc()
+            await close_socket(exchange, send, error)
+
     async def _serve(self, exchange: Exchange) -> None:
         """The walk up to the application: key, deadline, rate, place, body."""
         is_work = exchange.path in WORK_PATHS and exchange.method == "POST"
         self._check_key(exchange)
         exchange.deadline_s = min(exchange.deadline_s, _deadline_s(exchange))
         if is_work:
-            self._check_rate(exchange)
+            await self._check_rate(exchange)
         with self._admission.admit() if is_work else nullcontext() as place:
             async with self._bodies.read(exchange, place) as body:
                 shared = exchange.scope.setdefault("state", {})
                 shared |= {"place": place, "request_id": exchange.request_id, "charge": partial(self._charge, exchange)}
+                shared["key_name"] = exchange.key_name
                 await self._run(exchange, body)
 
     def _check_key(self, exchange: Exchange) -> None:
-        if self._keys and exchange.path not in OPEN_PATHS:
-            exchange.key_name = self._keys.identify(exchange.scope["headers"])
+        exchange.key_name = self._gate.identify(exchange.scope, exchange.path)
 
-    def _check_rate(self, exchange: Exchange) -> None:
+    async def _check_rate(self, exchange: Exchange) -> None:
         if self._limiter and exchange.key_name:
-            self._limiter.take(exchange.key_name)
+            await self._limiter.take(exchange.key_name)
 
     def _charge(self, exchange: Exchange, images: int) -> None:
         """Count the further images of a request against the key's rate."""

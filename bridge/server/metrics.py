@@ -7,8 +7,9 @@ more than one. So any worker can answer for all of them.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from depth_anything_ros.runtime.stopwatch import Stopwatch
@@ -20,9 +21,14 @@ STAGES = ("queue", "decode", "infer", "encode")
 
 
 class Metrics:
-    """Everything that is counted."""
+    """Everything that is counted.
 
-    def __init__(self) -> None:
+    Args:
+        labels: on every sample, such as which replica tells it.
+    """
+
+    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+        self._labels = dict(labels or {})
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "depth_bridge_requests", "Requests answered", ("path", "method", "status"), registry=registry
@@ -38,6 +44,9 @@ class Metrics:
         self.in_flight = self._gauge("in_flight", "Requests accepted and not answered yet")
         self.models = self._gauge("models_loaded", "Models in memory")
         self.gpu_memory = self._gauge("gpu_memory_bytes", "GPU memory taken by tensors", "device")
+        self.streams = self._gauge("streams", "Streams of the robot's cameras")
+        self.stream_frames = Counter("depth_bridge_stream_frames", "Frames sent", ("what",), registry=registry)
+        self.stream_bytes = Counter("depth_bridge_stream_bytes", "Bytes of frames sent", ("what",), registry=registry)
         build = Gauge("depth_bridge_build_info", "Version", ("version",), registry=registry, multiprocess_mode="max")
         build.labels(__version__).set(1)
 
@@ -55,4 +64,19 @@ class Metrics:
         if SHARED_FOLDER_VARIABLE in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(_Labelled(registry, self._labels) if self._labels else registry)
+
+
+class _Labelled(CollectorRegistry):
+    """What a registry holds, with more labels on every sample."""
+
+    def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self._registry = registry
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        """See CollectorRegistry."""
+        for metric in self._registry.collect():
+            metric.samples = [sample._replace(labels={**sample.labels, **self._labels}) for sample in metric.samples]
+            yield metric

@@ -51,7 +51,6 @@ def model_settings(
         compile=settings.compile,
         download=settings.download,
         accept_license=settings.accept_license,
-        background=True,
     )
 
 

@@ -16,19 +16,29 @@ from bridge.server.exchange import DEADLINE_HEADER
 from bridge.server.media import FORM, IMAGE_TYPES, JSON, RAW
 from bridge.server.models import known_encoders
 from bridge.server.replies import EXPOSED_HEADERS
-from bridge.server.schemas import CameraIntrinsics, CloudOptions, ErrorReply, ImageSource
+from bridge.server.schemas import (
+    CameraIntrinsics,
+    CamerasReply,
+    CloudOptions,
+    ErrorReply,
+    ImageSource,
+    SessionReply,
+    TicketReply,
+    TicketRequest,
+)
 from bridge.server.settings import BridgeSettings
 from depth_anything_ros.model.registry import DATASETS
 
 REFERENCE = "#/components/schemas/"
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+OTHERS = (CamerasReply, SessionReply, TicketRequest, TicketReply, ErrorReply)
 PINHOLE = ("fx", "fy", "cx", "cy")
 
 
 def describe(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
     """Arguments of `add_api_route` that say what an endpoint takes and gives."""
     fields = _fields(endpoint, settings)
-    request, reply = _reference(endpoint.request.__name__), _reference(endpoint.reply.__name__)
+    request, reply = reference(endpoint.request.__name__), reference(endpoint.reply.__name__)
     several = {"type": "array", "items": request, "minItems": 1, "maxItems": settings.max_images}
     results = {"type": "object", "required": ["results"], "properties": {"results": {"type": "array"}}}
     answers: dict[str, Any] = dict.fromkeys(endpoint.formats, BINARY) | {JSON: {"schema": {"anyOf": [reply, results]}}}
@@ -38,7 +48,7 @@ def describe(endpoint: Endpoint, settings: BridgeSettings) -> dict[str, Any]:
     return {
         "summary": endpoint.summary,
         "response_class": Response,
-        "responses": {200: {"content": answers, "headers": headers}} | _error_responses(),
+        "responses": {200: {"content": answers, "headers": headers}} | error_responses(),
         "openapi_extra": {
             "parameters": [
                 *({"name": name, "in": "query", "schema": schema} for name, schema in fields.items()),
@@ -62,9 +72,20 @@ def describe_probe(path: str) -> dict[str, Any]:
     content = (
         {"text/plain": {"schema": {"type": "string"}}}
         if schema is None
-        else {JSON: {"schema": _reference(schema.__name__)}}
+        else {JSON: {"schema": reference(schema.__name__)}}
     )
-    return {"response_class": Response, "responses": {200: {"content": content}} | _error_responses()}
+    return {"response_class": Response, "responses": {200: {"content": content}} | error_responses()}
+
+
+def describe_session(method: str, path: str) -> dict[str, Any]:
+    """Arguments of `add_api_route` for what `session_routes` answers."""
+    status = {("GET", "/session"): 200, ("POST", "/tickets"): 201}.get((method, path), 204)
+    shapes = {"/session": SessionReply, "/tickets": TicketReply}
+    content = {} if status == 204 else {"content": {JSON: {"schema": reference(shapes[path].__name__)}}}
+    body = {JSON: {"schema": reference(TicketRequest.__name__)}}
+    asks = {"openapi_extra": {"requestBody": {"required": True, "content": body}}} if path == "/tickets" else {}
+    responses = {status: {"description": "OK", **content}} | error_responses()
+    return {"response_class": Response, "status_code": status, "responses": responses, **asks}
 
 
 def document(app: FastAPI, settings: BridgeSettings) -> dict[str, Any]:
@@ -81,12 +102,14 @@ def document(app: FastAPI, settings: BridgeSettings) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _reference(name: str) -> dict[str, Any]:
+def reference(name: str) -> dict[str, Any]:
+    """A reference to one of the document's schemas."""
     return {"$ref": f"{REFERENCE}{name}"}
 
 
-def _error_responses() -> dict[int | str, dict[str, Any]]:
-    content = {JSON: {"schema": _reference(ErrorReply.__name__)}}
+def error_responses() -> dict[int | str, dict[str, Any]]:
+    """What every path may answer instead of a success."""
+    content = {JSON: {"schema": reference(ErrorReply.__name__)}}
     return {
         status: {"description": ", ".join(a.code for a in ANSWERS.values() if a.status == status), "content": content}
         for status in sorted({answer.status for answer in ANSWERS.values()})
@@ -97,7 +120,7 @@ def _schemas(settings: BridgeSettings) -> dict[str, Any]:
     """JSON schemas of all bodies, with this server's limits in them."""
     requests = [endpoint.request for endpoint in ENDPOINTS]
     replies = {endpoint.reply for endpoint in ENDPOINTS} | {reply for reply in PROBES.values() if reply}
-    models: list[type[BaseModel]] = [*requests, *sorted(replies, key=lambda reply: reply.__name__), ErrorReply]
+    models: list[type[BaseModel]] = [*requests, *sorted(replies, key=lambda reply: reply.__name__), *OTHERS]
     _, top = models_json_schema([(model, "validation") for model in models], ref_template=f"{REFERENCE}{{model}}")
     schemas: dict[str, Any] = top["$defs"]
     size = {"type": "integer", "minimum": settings.min_input_size, "maximum": settings.max_input_size}

@@ -28,6 +28,7 @@ class DeadlineProtocol(H11Protocol):
 
     header_timeout_s: float
     answer_timeout_s: float
+    _is_upgraded = False
     _header_timer: asyncio.TimerHandle | None = None
     _answer_timer: asyncio.TimerHandle | None = None
 
@@ -44,6 +45,11 @@ class DeadlineProtocol(H11Protocol):
         self._stop_watching()
         self._stop_watching_answer()
         super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        super().handle_websocket_upgrade(event)
+        self._is_upgraded = True  # the connection belongs to another protocol now
+        self._stop_watching()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -68,7 +74,7 @@ class DeadlineProtocol(H11Protocol):
 
     def _watch_headers(self) -> None:
         is_waiting = self.cycle is None or self.cycle.response_complete
-        if not is_waiting or self.transport.is_closing():
+        if not is_waiting or self._is_upgraded or self.transport.is_closing():
             self._stop_watching()
         elif self._header_timer is None:
             self._header_timer = self.loop.call_later(self.header_timeout_s, self._give_up)

@@ -31,6 +31,11 @@ EXPOSED_HEADERS = (
     "X-Request-Id",
     "Server-Timing",
     "Retry-After",
+    "X-Stamp",
+    "X-Frame-Id",
+    "X-Width",
+    "X-Height",
+    "ETag",
 )
 # Bytes of a body for each pixel, at most; an image with depth and, for a cloud, points are held beside it.
 DEPTH_BYTES = {JSON: 6, RAW: 4, NPY: 4, PNG: 3}
@@ -172,10 +177,10 @@ def _json(result: Result, said: dict[str, Any]) -> bytes:
     if result.depth.focal_px is not None:
         fields["focal_px"] = result.depth.focal_px
     lowest, highest = _range(result.depth)
-    return _with_arrays({**fields, "min": lowest, "max": highest, **said}, arrays)
+    return with_arrays({**fields, "min": lowest, "max": highest, **said}, arrays)
 
 
-def _with_arrays(fields: dict[str, Any], arrays: dict[str, bytes]) -> bytes:
+def with_arrays(fields: dict[str, Any], arrays: dict[str, bytes]) -> bytes:
     """A JSON object of fields and arrays in base64; a serialiser would copy the arrays, which are most of the body."""
     parts = [b"{"]
     for name, array in arrays.items():

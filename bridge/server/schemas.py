@@ -132,6 +132,8 @@ class HealthReply(BaseModel):
     status: Literal["healthy", "draining"]
     device: Literal["cpu", "cuda"]
     worker_id: int
+    replica: str | None = Field(None, description="which replica this is, on Ray Serve")
+    node: str | None = Field(None, description="address of its machine, on Ray Serve")
     gpu_id: int | None
     gpu_count: int
     models_loaded: list[str]
@@ -171,6 +173,57 @@ class ModelsReply(BaseModel):
 
     default: str
     models: list[ModelEntry]
+
+
+class SessionReply(BaseModel):
+    """Whether a key is needed, and whose this browser's session is. `robot`: whether the server shows cameras."""
+
+    needs_key: bool
+    signed_in: bool
+    name: str | None
+    robot: bool
+
+
+class TicketRequest(BaseModel):
+    """The path that a ticket is wanted for."""
+
+    path: Annotated[str, Field(pattern=r"^/cameras/[A-Za-z0-9_.]{1,255}/stream(\.mjpeg)?$")]
+
+
+class TicketReply(BaseModel):
+    """A ticket: append `?ticket=` to the path, once."""
+
+    ticket: str
+    path: str
+    expires_in_s: float
+
+
+class CameraEntry(BaseModel):
+    """One camera of the robot; null is unknown."""
+
+    name: str
+    node: str
+    state: Literal["active", "disabled", "inactive", "gone"]
+    level: str
+    message: str
+    topics: dict[str, str]
+    width: int | None
+    height: int | None
+    model: str | None
+    kind: str | None
+    calibrated: bool | None
+    rate_in_hz: float | None
+    rate_out_hz: float | None
+    latency_ms: float | None
+    age_ms: float | None
+    subscribed: list[str]
+    streams: int
+
+
+class CamerasReply(BaseModel):
+    """The robot's cameras by name."""
+
+    cameras: list[CameraEntry]
 
 
 class ErrorDetail(BaseModel):

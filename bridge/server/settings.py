@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -63,7 +65,7 @@ class BridgeSettings(BaseSettings):
     api_keys_file: Path | None = None
     """File of `name sha256` lines, read again on SIGHUP; see `depth_anything_bridge make-key`."""
     rate_limit_per_s: Annotated[float, Field(gt=0)] | None = None
-    """Requests for depth a second for each key, shared out among the workers; none by default."""
+    """Requests for depth a second for each key, of all workers together; no limit by default."""
     rate_burst: Count = 20
     """Requests a key may make at once before its rate counts."""
 
@@ -135,6 +137,23 @@ class BridgeSettings(BaseSettings):
     body_timeout_s: Seconds = 30.0
     """Time in which the body of a request has to arrive, and half of what is left of its answer has to be taken."""
 
+    ros: bool = False
+    """Show the cameras of the depth nodes in this ROS domain at /cameras; needs rclpy, and one worker."""
+    ros_node: Names = ()
+    """Depth nodes to show, such as /front/depth_anything; all by default."""
+    ros_args: Annotated[tuple[str, ...], NoDecode] = ()
+    """Arguments for ROS: on the command line everything after --ros-args, such as -r __ns:=/robot."""
+    max_streams: Count = 128
+    """Streams of cameras, and requests that wait for a frame, at once."""
+    max_streams_per_key: Count = 32
+    """The same for each key; without keys all clients are one."""
+    max_stream_bytes_per_s: Count | None = None
+    """Bytes of frames a second for each key; a stream beyond it skips frames; no limit by default."""
+    session_lifetime_s: Seconds = 12 * 3600.0
+    """Time for which a browser stays signed in."""
+    session_secret: SecretStr | None = None
+    """What sessions are signed with, the same on all servers that share them; drawn at each start by default."""
+
     image_url: bool = ImageUrlSettings.enabled
     """Fetch images from the URLs that clients give."""
     image_url_allow: Names = ()
@@ -148,10 +167,15 @@ class BridgeSettings(BaseSettings):
     image_url_max_redirects: Annotated[int, Field(ge=0)] = ImageUrlSettings.max_redirects
     """Redirects that are followed."""
 
-    @field_validator("preload", "image_url_allow", "cors_allow_origins", mode="before")
+    @field_validator("preload", "image_url_allow", "cors_allow_origins", "ros_node", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("ros_args", mode="before")
+    @classmethod
+    def _split_words(cls, value: Any) -> Any:
+        return tuple(shlex.split(value)) if isinstance(value, str) else value
 
     @field_validator(*CHOICES)
     @classmethod
@@ -160,6 +184,14 @@ class BridgeSettings(BaseSettings):
         if value not in known:
             raise ValueError(f"unknown {value!r}; known: {', '.join(known)}")
         return value
+
+    @model_validator(mode="after")
+    def _be_one_participant(self) -> BridgeSettings:
+        if self.ros and self.workers > 1:
+            raise ValueError(
+                f"ros needs 1 worker, got {self.workers}: each would receive every frame of the robot once more"
+            )
+        return self
 
     @model_validator(mode="after")
     def _order_sizes(self) -> BridgeSettings:
@@ -191,6 +223,12 @@ class BridgeSettings(BaseSettings):
     def has_keys(self) -> bool:
         """Whether clients need a key."""
         return self.api_key is not None or self.api_keys_file is not None
+
+    @property
+    def session_secret_bytes(self) -> bytes:
+        """What sessions are signed with; another at each call where none is set."""
+        secret = self.session_secret
+        return secrets.token_bytes(32) if secret is None else secret.get_secret_value().encode()
 
     @property
     def warnings(self) -> list[str]:

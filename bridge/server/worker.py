@@ -15,13 +15,14 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from bridge.server.app import create_app
+from bridge.server.app import Robot, create_app
 from bridge.server.auth import KeyRing
 from bridge.server.exit_status import WORKER_FAILED, WORKER_UNABLE
 from bridge.server.image_url import ImageFetcher
 from bridge.server.logs import configure_logging
 from bridge.server.protocol import protocol_with_deadlines
 from bridge.server.settings import BridgeSettings
+from bridge.server.sockets import QuietWebSocket
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.estimator import DepthEstimator
@@ -33,8 +34,9 @@ from depth_anything_ros.settings import CacheSettings, ModelSettings
 
 logger = logging.getLogger(__name__)
 
-CLOSE_S = 2  # of the time to drain, for connections to close
+CLOSE_S = 1  # of the time to drain, for connections to close
 END_S = 1.5  # and for the process to end
+MAX_MESSAGE_BYTES = 4096  # from clients of streams, who have nothing to say
 
 
 class WorkerServer(uvicorn.Server):
@@ -93,7 +95,15 @@ def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
     signal.signal(signal.SIGHUP, lambda *_: keys.reload())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor held it back
     fetcher = ImageFetcher(settings.image_url_settings)
-    return create_app(create_cache(settings, devices), settings, fetcher, keys, worker_id)
+    robot = create_robot(settings) if settings.ros else None
+    return create_app(create_cache(settings, devices), settings, fetcher, keys, worker_id, robot)
+
+
+def create_robot(settings: BridgeSettings) -> Robot:
+    """What shows the robot's cameras; imports rclpy. Raises SettingsError: ROS takes no such arguments."""
+    from bridge.server.robot.robot import RobotCameras
+
+    return RobotCameras(settings)
 
 
 def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
@@ -101,7 +111,9 @@ def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
     config = uvicorn.Config(
         app,
         http=protocol_with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
-        ws="none",
+        ws=QuietWebSocket if settings.ros else "none",
+        ws_per_message_deflate=False,  # numbers hardly shrink, and each client would cost its own compression
+        ws_max_size=MAX_MESSAGE_BYTES,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -116,7 +128,7 @@ def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
     """A model cache whose estimators hold to this server's limits."""
 
     def load(model: ModelSettings) -> DepthEstimator:
-        estimator = DepthEstimator.from_settings(model)
+        estimator = DepthEstimator.from_settings(model, background=True)
         estimator.limits = settings.input_limits
         return estimator
 

@@ -123,29 +123,39 @@ def cloud_points(msg: PointCloud2) -> FloatArray:
     """
     if msg.width * msg.height == 0:
         return np.empty((0, 3), np.float32)
-    row_step = row_bytes(msg.row_step, msg.width * msg.point_step, msg.height, len(msg.data))
-    if row_step is None:  # before a type is made of numbers that NumPy may not take
-        raise RangeError(
-            f"a cloud of {msg.width}x{msg.height} points of {msg.point_step} bytes does not fit into rows of "
-            f"{msg.row_step} and {len(msg.data)} bytes"
-        )
-    dtype, strides = _point_dtype(msg), (row_step, msg.point_step)
-    cloud: NDArray[Any] = np.ndarray((msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=strides)
+    cloud = cloud_view(msg)
     with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, and is dropped
         points = np.stack([cloud[name].astype(np.float32).ravel() for name in "xyz"], axis=-1)
         distances = np.sqrt(np.einsum("ni,ni->n", points, points))  # NaN and infinity stay so
     return np.asarray(points[(distances > MIN_RANGE_M) & (distances < np.inf)], np.float32)
 
 
-def _point_dtype(msg: PointCloud2) -> np.dtype[Any]:
+def cloud_view(msg: PointCloud2, names: str | Sequence[str] = "xyz") -> NDArray[Any]:
+    """Return a view of a cloud's data: structured (H, W) with these fields, every point as it is.
+
+    Raises:
+        RangeError: sizes, steps or fields that contradict each other, or a field that is not there.
+    """
+    row_step = row_bytes(msg.row_step, msg.width * msg.point_step, msg.height, len(msg.data))
+    if row_step is None:  # before a type is made of numbers that NumPy may not take
+        raise RangeError(
+            f"a cloud of {msg.width}x{msg.height} points of {msg.point_step} bytes does not fit into rows of "
+            f"{msg.row_step} and {len(msg.data)} bytes"
+        )
+    dtype, strides = _point_dtype(msg, names), (row_step, msg.point_step)
+    view: NDArray[Any] = np.ndarray((msg.height, msg.width), dtype, buffer=memoryview(msg.data), strides=strides)
+    return view
+
+
+def _point_dtype(msg: PointCloud2, names: Sequence[str]) -> np.dtype[Any]:
     fields = {field.name: field for field in msg.fields}
-    missing = [name for name in "xyz" if name not in fields]
+    missing = [name for name in names if name not in fields]
     if missing:
         there = ", ".join(quoted(name) for name in list(fields)[:MAX_NAMED]) or "no fields"
         raise RangeError(f"a cloud without {', '.join(missing)}; it has {there}")
     order = ">" if msg.is_bigendian else "<"
     formats, offsets = [], []
-    for name in "xyz":
+    for name in names:
         field = fields[name]
         kind = DATATYPES.get(field.datatype)
         if kind is None or field.count > 1:
@@ -154,7 +164,7 @@ def _point_dtype(msg: PointCloud2) -> np.dtype[Any]:
             raise RangeError(f"field {name} at byte {field.offset} does not fit into points of {msg.point_step} bytes")
         formats.append(order + kind)
         offsets.append(field.offset)
-    return np.dtype({"names": list("xyz"), "formats": formats, "offsets": offsets, "itemsize": msg.point_step})
+    return np.dtype({"names": list(names), "formats": formats, "offsets": offsets, "itemsize": msg.point_step})
 
 
 # Encoding -> type of a pixel (REP 118; TYPE_ names are OpenCV's).
@@ -164,7 +174,18 @@ DEPTH_ENCODINGS = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 def depth_of(msg: DepthImage) -> FloatArray:
     """Read the image of a depth camera: float32 (H, W), metres along its optical axis, NaN where it has none.
 
-    16UC1 is millimetres with 0 for none, 32FC1 is metres (REP 118).
+    Raises:
+        ImageError: as `depth_values`.
+    """
+    depth = depth_values(msg)
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth
+
+
+def depth_values(msg: DepthImage) -> FloatArray:
+    """Read a depth image as it is, infinite depth and all: a new float32 (H, W).
+
+    16UC1 is millimetres with 0 for none, which becomes NaN; 32FC1 is metres, or has no unit (REP 118).
 
     Raises:
         ImageError: another encoding, zero size, or a step or data too short for the size.
@@ -186,5 +207,5 @@ def depth_of(msg: DepthImage) -> FloatArray:
     depth: FloatArray = raw.astype(np.float32)
     if kind == "u2":
         depth /= np.float32(MILLIMETRES_PER_METRE)
-    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+        depth[raw == 0] = np.nan
     return depth

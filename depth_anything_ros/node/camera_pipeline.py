@@ -6,6 +6,7 @@ What happens to a frame is in `inference_worker`; this file only says which stag
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rclpy.lifecycle import LifecycleNode
 
@@ -13,14 +14,29 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.node.camera_stage import CameraStage
-from depth_anything_ros.node.frame import Frame, WaitingFrame
-from depth_anything_ros.node.frame_input import FrameInput, InputTopics
+from depth_anything_ros.node.frame import Frame, FrameDepth, WaitingFrame
+from depth_anything_ros.node.frame_input import FrameInput
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.node.input_topics import InputTopics
 from depth_anything_ros.node.outputs import Outputs
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Scaling
 from depth_anything_ros.settings import CameraSettings
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was last published: its kind, and whether a CameraInfo fits; None where none was looked for."""
+
+    kind: Kind
+    has_camera: bool | None
+
+    @classmethod
+    def of(cls, depth: FrameDepth, model_kind: Kind) -> Made:
+        """Of a frame's depth; a metric model always needs the camera."""
+        is_looked_for = model_kind == "metric" or depth.metres is not None
+        return cls(depth.kind, depth.camera is not None if is_looked_for else None)
 
 
 class CameraPipeline:
@@ -35,6 +51,7 @@ class CameraPipeline:
 
     Attributes:
         image_size: (H, W) of the last image that was estimated; None before the first.
+        made: the depth that was last published; None before the first.
     """
 
     def __init__(
@@ -49,11 +66,12 @@ class CameraPipeline:
         self.name = name
         self.settings = settings
         self.image_size: tuple[int, int] | None = None
+        self.made: Made | None = None
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._kind = kind
-        topics = InputTopics.resolve(node, self._prefix)
-        self.health = CameraHealth(node, topics.image, topics.camera_info)
+        self._topics = topics = InputTopics.resolve(node, self._prefix)
+        self.health = CameraHealth(node, topics)
         self._camera_infos = CameraInfos(topics.camera_info, remark=self.health.remark)
         self.input = FrameInput(node, topics, queue, place, self._camera_infos, self.health, self._is_wanted)
         self.stage = CameraStage(self._camera_infos, self.health)
@@ -85,6 +103,21 @@ class CameraPipeline:
         expected = self.settings.warm_up_height, self.settings.warm_up_width
         return self.image_size or (expected if all(expected) else None)
 
+    def facts(self) -> dict[str, object]:
+        """What the camera is, for diagnostics; what is not known yet is left out."""
+        outputs, settings = self.outputs, self.settings
+        topics = self._topics.subscribed(settings.image_transport) | ({} if outputs is None else outputs.topic_names)
+        facts: dict[str, object] = {"camera": self.name, "alignment": settings.alignment}
+        facts["rectified"] = settings.rectified or settings.undistort
+        facts["topics"] = " ".join(f"{name}={topic}" for name, topic in topics.items())
+        if size := self.image_size or self.input.image_size:
+            facts["height"], facts["width"] = size
+        if self.made is not None:
+            facts["kind"] = self.made.kind
+        if self.made is not None and self.made.has_camera is not None:
+            facts["calibrated"] = self.made.has_camera
+        return facts
+
     def decode(self, waiting: WaitingFrame) -> Frame:
         """Read the image of a frame whose turn has come; rectify it if that is wanted. Raises InputError."""
         frame = self.input.decode(waiting)
@@ -93,15 +126,20 @@ class CameraPipeline:
     def open(self) -> None:
         """Offer the topics."""
         qos = self.health.qos
-        self.outputs = Outputs(self._node, self.name, self._prefix, qos)
+        self.outputs = Outputs(self._node, self.name, self._prefix, qos, self.health.warn)
         has_range = self.settings.range_type is not None
-        range_input = RangeInput(self._node, self._prefix, self.settings, qos) if has_range else None
+        range_input = RangeInput(self._node, self._topics.range, self.settings, qos) if has_range else None
         self.stage = CameraStage(self._camera_infos, self.health, range_input)
 
     def start(self) -> None:
-        """Start taking images."""
+        """Start taking images, and say from where, and where what is made of them goes."""
         self.health.activated()
         self.input.start(self.settings)
+        kind = self._kind()
+        if kind is not None and self.outputs is not None:
+            topics = self.outputs.topics(kind, is_aligned=self._is_aligned)
+            log = self._node.get_logger()
+            log.info(f"publishes, each while somebody listens: {', '.join(topics)}")
 
     def stop_publishing(self) -> None:
         """Publish nothing any more, not even a frame that is being worked on."""
@@ -126,5 +164,8 @@ class CameraPipeline:
         kind, outputs = self._kind(), self.outputs
         if kind is None or outputs is None:
             return False
-        is_aligned = self.settings.alignment != "none"
-        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=is_aligned)
+        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=self._is_aligned)
+
+    @property
+    def _is_aligned(self) -> bool:
+        return self.settings.alignment != "none"

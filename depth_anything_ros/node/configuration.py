@@ -123,6 +123,14 @@ def _check_together(prefix: str, camera: CameraSettings) -> None:
         raise SettingsError(
             f"parameter {prefix}min_range_m is {nearest}; it must be less than {prefix}max_range_m, {farthest}"
         )
+    lowest, highest = camera.scan_min_height_m, camera.scan_max_height_m
+    if highest is not None and lowest >= highest:
+        raise SettingsError(
+            f"parameter {prefix}scan_min_height_m is {lowest}; it must be less than {prefix}scan_max_height_m, "
+            f"{highest}"
+        )
+    if highest is not None and camera.camera_height_m is None:
+        raise SettingsError(f"parameter {prefix}scan_max_height_m is {highest}; it needs {prefix}camera_height_m")
     if 0 < camera.white_level <= camera.black_level:
         raise SettingsError(
             f"parameter {prefix}white_level is {camera.white_level}; it must be more than {prefix}black_level, "

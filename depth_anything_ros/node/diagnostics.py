@@ -21,6 +21,8 @@ from depth_anything_ros.node.model_holder import ModelHolder
 from depth_anything_ros.runtime.hardware import device_bytes, hardware_name, resident_bytes
 
 PERIOD_S = 1.0
+# How the name of a value ends -> its unit, as people write it.
+UNITS = {"_hz": "Hz", "_ms": "ms", "_s": "s", "_per_m": "1/m", "_m": "m", "_mib": "MiB"}
 REPEAT_S = 10.0  # between two log lines about diagnostics that cannot be published
 
 
@@ -82,7 +84,7 @@ class Diagnostics:
         try:
             for camera in self._cameras:
                 camera.scaling.check_time()
-                camera.health.check_publishers(camera.settings.stale_after_s)
+                camera.health.check_publishers(camera.settings)
             self._publisher.publish(self._report())
         except Exception as error:
             self._node.get_logger().error(f"no diagnostics: {describe(error)}", throttle_duration_sec=REPEAT_S)
@@ -94,7 +96,8 @@ class Diagnostics:
         for camera in self._cameras:
             name = f"{self._node.get_fully_qualified_name()}: {camera.name or 'depth'}"
             own = status.with_warnings(camera.health.problems(camera.settings))
-            array.status.append(status_message(name, own, {**camera.health.values(camera.settings), **values}))
+            about = {"state": own.state, **camera.facts(), **camera.health.values(camera.settings)}
+            array.status.append(status_message(name, own, {**about, **values}))
         return array
 
     def _model_values(self) -> dict[str, object]:
@@ -127,5 +130,11 @@ def status_message(name: str, status: Status, values: Mapping[str, object]) -> D
     """Return the message of a status; the value `hardware` is its hardware id."""
     message = DiagnosticStatus(name=name, message=status.message, hardware_id=str(values.get("hardware", "")))
     message.level = bytes([status.level])
-    message.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    message.values = [KeyValue(key=key, value=with_unit(key, value)) for key, value in values.items()]
     return message
+
+
+def with_unit(name: str, value: object) -> str:
+    """Return a value as people write it, with the unit that its name ends with: `14.9 Hz`, `23 ms`."""
+    unit = next((unit for ending, unit in UNITS.items() if name.endswith(ending)), "")
+    return f"{value} {unit}".rstrip()

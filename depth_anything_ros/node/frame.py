@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 from torch import Tensor
 
 from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 
 ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
@@ -78,3 +79,10 @@ class FrameDepth:
     camera: MatchedCamera | None = None
     full_scale_m: float = 1.0
     residual_m: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What it is published as; where there are metres, they are the depth."""
+        if self.metres is not None:
+            return "metric"
+        return "scale_invariant" if self.relative is None else "relative"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from rclpy.node import Node
@@ -18,35 +17,11 @@ from depth_anything_ros.node.conversions import image_to_bgr
 from depth_anything_ros.node.frame import Frame, ImageMessage, WaitingFrame
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
+from depth_anything_ros.node.input_topics import InputTopics
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.settings import CameraSettings
 
 CAMERA_INFO_QUEUE = 10
-
-
-@dataclass(frozen=True)
-class InputTopics:
-    """Full names of one camera's topics in; `image` without a transport's suffix."""
-
-    image: str
-    camera_info: str
-
-    @classmethod
-    def resolve(cls, node: Node, prefix: str) -> InputTopics:
-        """Resolve and remap them.
-
-        Where only `image` is remapped, camera_info is beside it, as image_transport's CameraSubscriber has it.
-
-        Args:
-            prefix: what the names begin with: empty, or the camera's name and a slash.
-        """
-        image, info = (node.resolve_topic_name(prefix + name) for name in ("image", "camera_info"))
-        own_image, own_info = (
-            node.resolve_topic_name(prefix + name, only_expand=True) for name in ("image", "camera_info")
-        )
-        if image != own_image and info == own_info:
-            info = node.resolve_topic_name(f"{image.rpartition('/')[0]}/camera_info")
-        return cls(image, info)
 
 
 class FrameInput:
@@ -59,6 +34,9 @@ class FrameInput:
         camera_infos: gets every CameraInfo that comes.
         health: gets the counts.
         is_wanted: whether anything would be done with a frame.
+
+    Attributes:
+        image_size: (H, W) of the last image that states it; None before the first.
     """
 
     def __init__(
@@ -80,12 +58,13 @@ class FrameInput:
         self._is_wanted = is_wanted
         self._subscriptions: list[Any] = []
         self._levels = LevelFinder()
+        self.image_size: tuple[int, int] | None = None
 
     def start(self, settings: CameraSettings) -> None:
         """Subscribe."""
         self._levels = LevelFinder(settings.black_level, settings.white_level, self._health.remark)
         compressed = settings.image_transport == "compressed"
-        image = f"{self._topics.image}/compressed" if compressed else self._topics.image
+        image = self._topics.subscribed_image(settings.image_transport)
         self._subscribe(CompressedImage if compressed else Image, image, self._on_image, queue_size(settings))
         self._subscribe(CameraInfo, self._topics.camera_info, self._on_camera_info, CAMERA_INFO_QUEUE)
         self._subscribe_latched(CameraInfo, self._topics.camera_info, self._on_camera_info)
@@ -129,10 +108,11 @@ class FrameInput:
     def _on_image(self, msg: ImageMessage) -> None:
         received_s = time.perf_counter()
         self._health.image_received()
+        frame = WaitingFrame(msg, received_s)
+        self.image_size = frame.size or self.image_size
         if not self._is_wanted():
             self._health.counts.ignored += 1
             return
-        frame = WaitingFrame(msg, received_s)
         frame.watch.add("transport", self._health.seconds_since(msg.header))
         if self._queue.put(self._place, frame):
             self._health.counts.dropped += 1

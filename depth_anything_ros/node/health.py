@@ -19,6 +19,8 @@ from depth_anything_ros.errors import describe, plain_line, readable
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.node.frame_statistics import FrameStatistics
+from depth_anything_ros.node.input_topics import InputTopics
+from depth_anything_ros.node.missing_input import missing, missing_image
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.scale.alignment import AlignmentState
@@ -26,8 +28,6 @@ from depth_anything_ros.settings import CameraSettings
 
 # A stamp further from now than this is of another clock: recorded data, or the camera's own clock.
 MAX_LATENCY_S = 60.0
-IMAGE_TYPES = {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"}
-MAX_TOPICS_NAMED = 10
 
 
 class Level(IntEnum):
@@ -57,7 +57,7 @@ class CameraHealth:
 
     Args:
         node: whose clock, log and topics the camera uses.
-        image_topic, camera_info_topic: full names, for messages to people.
+        topics: the camera's topics in, for messages to people.
 
     Attributes:
         remark: logs what is odd and does no harm, each text once.
@@ -65,9 +65,7 @@ class CameraHealth:
         active_since_s: by the clock below; None while no images are taken.
     """
 
-    def __init__(
-        self, node: Node, image_topic: str, camera_info_topic: str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, node: Node, topics: InputTopics, clock: Callable[[], float] = time.monotonic) -> None:
         self.counts = FrameCounts()
         self.statistics = FrameStatistics()
         self.qos = QosWatch(node, self._log)
@@ -75,8 +73,7 @@ class CameraHealth:
         self.alignment: AlignmentState | None = None
         self.active_since_s: float | None = None
         self._node = node
-        self._image_topic = image_topic
-        self._camera_info_topic = camera_info_topic
+        self._topics = topics
         self._clock = clock
         self._camera_info_s: float | None = None
         self._problem = ""  # what was wrong with the last frame
@@ -135,46 +132,44 @@ class CameraHealth:
         seconds = (self._node.get_clock().now().nanoseconds - stamp_ns(header)) / 1e9
         return seconds if 0 <= seconds <= MAX_LATENCY_S else math.nan
 
-    def check_publishers(self, limit_s: float) -> None:
-        """Log once which topic in nobody publishes, when the camera has been active for so long."""
-        if self.active_since_s is None or self._clock() - self.active_since_s < limit_s:
+    def check_publishers(self, settings: CameraSettings) -> None:
+        """Log once which topic in nobody publishes, when the camera has been active for `stale_after_s`."""
+        if self.active_since_s is None or self._clock() - self.active_since_s < settings.stale_after_s:
             return
-        if self.statistics.age_s() is None and not self._node.count_publishers(self._image_topic):
-            self.remark(f"no image yet: nobody publishes {self._image_topic}; {self._topics_with_images()}")
-        if self._camera_info_s is None and not self._node.count_publishers(self._camera_info_topic):
-            self.remark(f"no CameraInfo yet: nobody publishes {self._camera_info_topic}, and clouds need it")
-
-    def _topics_with_images(self) -> str:
-        found = [
-            name
-            for name, types in self._node.get_topic_names_and_types()
-            if set(types) & IMAGE_TYPES and not name.startswith(f"{self._node.get_fully_qualified_name()}/")
-        ]
-        others = [name for name in found if self._node.count_publishers(name)][:MAX_TOPICS_NAMED]
-        return f"images are on {', '.join(others)}" if others else "no other topic has images"
+        node, topics, found = self._node, self._topics, list[str]()
+        if self.statistics.age_s() is None:
+            transport = settings.image_transport
+            found.append(missing_image(node, topics.name("image"), topics.subscribed_image(transport), transport))
+        if self._camera_info_s is None:
+            found.append(missing(node, "CameraInfo", topics.name("camera_info"), topics.camera_info))
+        if settings.range_type is not None:
+            found.append(missing(node, settings.range_type, topics.name("range"), topics.range))
+        for text in filter(None, found):
+            self.remark(text)
 
     # What diagnostics read
 
     def problems(self, settings: CameraSettings) -> list[str]:
         """Return all problems."""
-        found = (self._problem, self._missing_input(settings.stale_after_s), self._unaligned(), *self.qos.problems())
+        found = (self._problem, self._missing_input(settings), self._unaligned(), *self.qos.problems())
         return [text for text in found if text]
 
     def _unaligned(self) -> str:
         state = self.alignment
         return "" if state is None or state.name == "aligned" else f"alignment is {state.name}: {state.reason}"
 
-    def _missing_input(self, limit_s: float) -> str:
+    def _missing_input(self, settings: CameraSettings) -> str:
         if self.active_since_s is None:
             return ""
         active_s = self._clock() - self.active_since_s
         image_s, info_s = self.statistics.age_s(), self._camera_info_age_s()
         silent_s = active_s if image_s is None else min(image_s, active_s)
-        if silent_s > limit_s:
-            nobody = "" if self._node.count_publishers(self._image_topic) else ": nobody publishes it"
-            return f"no image on {self._image_topic} for {silent_s:.0f} s{nobody}"
-        if info_s is not None and min(info_s, active_s) > limit_s:
-            return f"no CameraInfo on {self._camera_info_topic} for {min(info_s, active_s):.0f} s"
+        if silent_s > settings.stale_after_s:
+            topic = self._topics.subscribed_image(settings.image_transport)
+            nobody = "" if self._node.count_publishers(topic) else ": nobody publishes it"
+            return f"no image on {topic} for {silent_s:.0f} s{nobody}"
+        if info_s is not None and min(info_s, active_s) > settings.stale_after_s:
+            return f"no CameraInfo on {self._topics.camera_info} for {min(info_s, active_s):.0f} s"
         return ""
 
     def values(self, settings: CameraSettings) -> dict[str, object]:

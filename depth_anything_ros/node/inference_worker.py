@@ -13,7 +13,7 @@ from typing import TypeAlias
 from depth_anything_ros.errors import InputError, describe
 from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.model.registry import encoder_spec
-from depth_anything_ros.node.camera_pipeline import CameraPipeline
+from depth_anything_ros.node.camera_pipeline import CameraPipeline, Made
 from depth_anything_ros.node.frame import Frame, WaitingFrame
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import Level, Problem
@@ -140,7 +140,9 @@ class InferenceWorker:
         outputs = camera.outputs if camera.is_active else None
         try:
             if outputs is not None:
-                outputs.publish(frame, camera.stage.process(frame, found, estimator, settings), settings)
+                depth = camera.stage.process(frame, found, estimator, settings)
+                camera.made = Made.of(depth, estimator.kind)
+                outputs.publish(frame, depth, settings)
             camera.health.frame_done(frame.header, frame.watch, is_published=outputs is not None)
         except Exception as error:
             camera.health.frame_failed(error)

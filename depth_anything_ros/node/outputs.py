@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, LaserScan, PointCloud2
 from std_msgs.msg import Float32, Header
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from depth_anything_ros.node.conversions import (
 from depth_anything_ros.node.frame import Frame, FrameDepth
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.node.scan_output import ScanOutput
 from depth_anything_ros.settings import CameraSettings
 
 OUTPUT_QUEUE = 2
@@ -44,47 +46,58 @@ class Outputs:
         camera: its name, empty for the only one of a node.
         prefix: what the topics begin with after `~/`: empty, or the camera's name and a slash.
         qos_watch: looks after listeners whose quality of service does not fit.
+        warn: told why an output is missing.
 
     Attributes:
         latest: the last frame that was published with metric depth.
+        topic_names: full names of the topics, by the names they have in docs/node.md.
     """
 
-    def __init__(self, node: LifecycleNode, camera: str, prefix: str, qos_watch: QosWatch) -> None:
+    def __init__(
+        self, node: LifecycleNode, camera: str, prefix: str, qos_watch: QosWatch, warn: Callable[[str], None]
+    ) -> None:
         self.latest: Snapshot | None = None
+        self.topic_names: dict[str, str] = {}
         self._node = node
         self._camera = camera
+        self._prefix = prefix
         self._qos_watch = qos_watch
         self._next_cloud_s = 0.0
         self._cloud = CloudMessage()
-        self._depth = self._publisher(Image, f"~/{prefix}depth/image")
-        self._camera_info = self._publisher(CameraInfo, f"~/{prefix}depth/camera_info")
-        self._points = self._publisher(PointCloud2, f"~/{prefix}points")
-        self._color = self._publisher(Image, f"~/{prefix}depth/color")
-        self._relative = self._publisher(Image, f"~/{prefix}relative/image")
-        self._scale_invariant = self._publisher(Image, f"~/{prefix}scale_invariant/image")
-        self._sky = self._publisher(Image, f"~/{prefix}sky/image")
-        self._confidence = self._publisher(Image, f"~/{prefix}confidence/image")
+        self._depth = self._publisher(Image, "depth/image")
+        self._camera_info = self._publisher(CameraInfo, "depth/camera_info")
+        self._points = self._publisher(PointCloud2, "points")
+        self._scan = ScanOutput(self._publisher(LaserScan, "scan"), warn)
+        self._color = self._publisher(Image, "depth/color")
+        self._relative = self._publisher(Image, "relative/image")
+        self._scale_invariant = self._publisher(Image, "scale_invariant/image")
+        self._sky = self._publisher(Image, "sky/image")
+        self._confidence = self._publisher(Image, "confidence/image")
         # Topics of image_transport: the base topic's name and the transport's.
-        self._compressed_depth = self._publisher(CompressedImage, f"~/{prefix}depth/image/compressedDepth")
-        self._compressed_color = self._publisher(CompressedImage, f"~/{prefix}depth/color/compressed")
-        self._residual = self._publisher(Float32, f"~/{prefix}alignment/residual")
+        self._compressed_depth = self._publisher(CompressedImage, "depth/image/compressedDepth")
+        self._compressed_color = self._publisher(CompressedImage, "depth/color/compressed")
+        self._residual = self._publisher(Float32, "alignment/residual")
         self._metric = (
             self._depth,
             self._camera_info,
             self._points,
+            self._scan.publisher,
             self._color,
             self._compressed_depth,
             self._compressed_color,
         )
 
-    def _publisher(self, kind: type, topic: str) -> Any:
-        return self._node.create_lifecycle_publisher(
+    def _publisher(self, kind: type, name: str) -> Any:
+        topic = f"~/{self._prefix}{name}"
+        publisher: Any = self._node.create_lifecycle_publisher(
             kind,
             topic,
             OUTPUT_QUEUE,
             qos_overriding_options=overridable(),
             event_callbacks=self._qos_watch.of_publisher(topic),
         )
+        self.topic_names[name] = publisher.topic_name
+        return publisher
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
@@ -93,12 +106,19 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def someone_listens(self, kind: Kind, *, is_aligned: bool) -> bool:
-        """Whether anything that such depth is published on has a subscriber; what is aligned is metric."""
+        """Whether anything that such depth is published on has a subscriber."""
+        return any(_listened_to(publisher) for publisher in self._fed(kind, is_aligned=is_aligned))
+
+    def topics(self, kind: Kind, *, is_aligned: bool) -> list[str]:
+        """Return the names of the topics that such depth is published on."""
+        return [str(publisher.topic_name) for publisher in self._fed(kind, is_aligned=is_aligned)]
+
+    def _fed(self, kind: Kind, *, is_aligned: bool) -> list[Any]:
+        """The publishers that such depth goes to; what is aligned is metric."""
         # A metric model that needs a focal length is scale-invariant without one.
-        topics = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
-        topics += self._metric if kind == "metric" or is_aligned else ()
-        topics += [self._residual] if is_aligned else []
-        return any(_listened_to(topic) for topic in topics)
+        unitless = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
+        metric = self._metric if kind == "metric" or is_aligned else ()
+        return [*metric, *unitless, *([self._residual] if is_aligned else [])]
 
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
         """Publish the results of a frame: depth first, then what is derived from it."""
@@ -117,6 +137,7 @@ class Outputs:
             self._publish_residual(depth.residual_m)
         if depth.camera is not None:
             self._publish_camera_info(*depth.camera, header)
+            self._publish_scan(frame, depth, depth.camera[1], settings)
             self._publish_cloud(frame, depth, depth.camera[1], settings)
         with watch.time("publish"):
             self._publish_compressed_depth(metres, header, settings)
@@ -167,14 +188,19 @@ class Outputs:
         if _listened_to(self._camera_info):
             self._camera_info.publish(camera_info_for(info, camera, header))
 
+    def _publish_scan(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
+        if depth.metres is None or not _listened_to(self._scan.publisher):
+            return
+        with frame.watch.time("back_projection"):
+            metres = _surfaces(depth.metres, depth.confidence, settings).cpu().numpy()
+            self._scan.publish(metres, camera, frame.header, settings, depth.full_scale_m)
+
     def _publish_cloud(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
         if depth.metres is None or not _listened_to(self._points) or not self._cloud_is_due(settings):
             return
         with frame.watch.time("back_projection"):
-            metres = mark_flying(depth.metres) if settings.edge_filter else depth.metres
+            metres = _surfaces(depth.metres, depth.confidence, settings)
             metres = _without_infinite(metres, settings, has_sky=depth.sky is not None)
-            if settings.min_confidence is not None and depth.confidence is not None:
-                metres = torch.where(depth.confidence < settings.min_confidence, torch.nan, metres)
             message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
         with frame.watch.time("publish"):
             self._points.publish(message)
@@ -190,6 +216,14 @@ class Outputs:
         steady = now_s - self._next_cloud_s < period_s
         self._next_cloud_s = (self._next_cloud_s if steady else now_s) + period_s
         return True
+
+
+def _surfaces(metres: Tensor, confidence: Tensor | None, settings: CameraSettings) -> Tensor:
+    """Depth (H, W) with NaN where no surface is, or not surely."""
+    metres = mark_flying(metres) if settings.edge_filter else metres
+    if settings.min_confidence is not None and confidence is not None:
+        metres = torch.where(confidence < settings.min_confidence, torch.nan, metres)
+    return metres
 
 
 def _without_infinite(metres: Tensor, settings: CameraSettings, *, has_sky: bool) -> Tensor:

@@ -13,6 +13,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
 from depth_anything_ros.errors import SettingsError, quoted
+from depth_anything_ros.node.distributions import before_parameters_are_checked
 from depth_anything_ros.settings import check_camera_name
 
 OTHER_PARAMETERS = ("qos_overrides.",)  # declared with their topics
@@ -73,7 +74,7 @@ def overrides_of(node: Node) -> dict[str, Any]:
 
 
 def _accept_whole_numbers(node: Node, names: Collection[str]) -> None:
-    """Let `ros2 param set NODE max_range_m 8` pass. Humble has no hook before the check of types."""
+    """Let `ros2 param set NODE max_range_m 8` pass."""
 
     def convert(changes: list[RosParameter[Any]]) -> list[RosParameter[Any]]:
         return [
@@ -83,8 +84,7 @@ def _accept_whole_numbers(node: Node, names: Collection[str]) -> None:
             for change in changes
         ]
 
-    if hasattr(node, "add_pre_set_parameters_callback"):
-        node.add_pre_set_parameters_callback(convert)
+    before_parameters_are_checked(node, convert)
 
 
 def declare_unset(node: Node, name: str, parameter: Parameter, default: Any) -> None:

@@ -15,16 +15,13 @@ from depth_anything_ros.settings import RESIZE_RULES
 MODEL_PARAMETERS: dict[str, Parameter] = {
     "encoder": Parameter("Size of the network; vitt is for demonstrations only.", choices=tuple(ENCODERS)),
     "dataset": Parameter(
-        "What the weights were trained on: hypersim (indoor, metric), vkitti (outdoor, metric), "
-        "relative (inverse depth without a unit, published on ~/relative/image only), synthetic (vitt only). "
-        "Depth Anything 3: da3metric (vitl; metres by the focal length of the CameraInfo), da3mono (vitl) and da3 "
-        "(vits, vitb), both depth up to a factor.",
+        "What the weights were trained on. Metres: hypersim (indoors), vkitti (outdoors), synthetic (vitt), da3metric "
+        "(vitl, needs a CameraInfo). No unit: relative, da3mono (vitl), da3 (vits, vitb).",
         choices=tuple(DATASETS),
     ),
     "checkpoint": Parameter(
-        "File with the weights (.pth or .safetensors). Empty: search DEPTH_ANYTHING_CHECKPOINTS and the cache, "
-        "then download. A .onnx file of `depth_anything export` runs in ONNX Runtime. "
-        "'untrained': random weights, for trials of everything but the depth.",
+        "File with the weights (.pth, .safetensors, or .onnx of `depth_anything export`). Empty: search "
+        "DEPTH_ANYTHING_CHECKPOINTS and the cache, then download. untrained: random weights, for trials.",
         unset="",
     ),
     "input_size": Parameter(
@@ -168,6 +165,21 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "Time constant of the smoothing of depth over time. 0: none.", bounds=(0.0, 60.0), unset=0.0
     ),
     "edge_filter": Parameter("Leave out the points that hang between a foreground and its background."),
+    "scan_rows": Parameter("Rows of pixels around the horizon that ~/scan is made of.", bounds=(1, 16384)),
+    "scan_min_height_m": Parameter(
+        "~/scan leaves out what is lower, with scan_max_height_m: above the noise of the floor.", bounds=(0.0, 100.0)
+    ),
+    "scan_max_height_m": Parameter(
+        "Make ~/scan of everything between scan_min_height_m and this height above the ground; needs camera_height_m. "
+        "0: of scan_rows.",
+        bounds=(0.0, 100.0),
+        unset=0.0,
+    ),
+    "scan_frame": Parameter(
+        "Frame of ~/scan: at the optical centre, x forward, z up, level. Empty: the images' frame without _optical, "
+        "for a level camera.",
+        unset="",
+    ),
 }
 
 NODE_PARAMETERS: dict[str, Parameter] = {

@@ -9,10 +9,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-except ModuleNotFoundError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+from depth_anything_ros.node.distributions import PublisherEventCallbacks, SubscriptionEventCallbacks
 
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # rmw_dds_common
 POLICIES = ("reliability", "durability", "liveliness", "deadline")

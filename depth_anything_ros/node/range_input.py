@@ -36,13 +36,13 @@ class RangeInput:
 
     Args:
         node: owner of the subscription.
-        prefix: start of the topic: empty, or the camera's name and a slash.
+        topic: its full name.
         settings: the type of message, a name in `MESSAGES`, and where the sensor is.
         qos_watch: reports publishers whose quality of service does not fit.
     """
 
-    def __init__(self, node: Node, prefix: str, settings: CameraSettings, qos_watch: QosWatch) -> None:
-        self.topic = node.resolve_topic_name(f"{prefix}range")
+    def __init__(self, node: Node, topic: str, settings: CameraSettings, qos_watch: QosWatch) -> None:
+        self.topic = topic
         self._node = node
         waiting = settings.queue_size if settings.process_every_frame else 0
         self._recent: deque[Any] = deque(maxlen=max(KEPT, waiting))

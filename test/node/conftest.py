@@ -18,8 +18,6 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
 # As the launch file does: with the default profile large messages go over UDP, and some of them nowhere.
 PROFILE = Path(__file__).parents[2] / "config" / "fastdds.xml"
-IS_OLD = os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
-os.environ["FASTRTPS_DEFAULT_PROFILES_FILE" if IS_OLD else "FASTDDS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
 
 if find_spec("rclpy") is None:  # without the extra [ros], and without a ROS installation
     collect_ignore_glob = ["test_*.py"]
@@ -28,6 +26,10 @@ else:
         warnings.simplefilter("ignore", DeprecationWarning)  # of its parser library, about a module of Python's
         import rosidl_generator_py  # noqa: F401
     from harness import FakeBackend, HostedNode, NodeProcess, Peer, unique
+
+    from depth_anything_ros.node.distributions import fast_dds_variable
+
+    os.environ[fast_dds_variable(os.environ)] = str(PROFILE)
 
 
 @pytest.fixture(scope="session", autouse=True)

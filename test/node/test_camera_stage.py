@@ -42,7 +42,7 @@ class Bench:
         self.header = Header(frame_id="camera", stamp=Time(sec=1))
         if has_info:
             infos.add(camera_info(header=self.header))
-        self.health = CameraHealth(Mock(), "image", "camera_info")
+        self.health = CameraHealth(Mock(), Mock())
         self.stage = CameraStage(infos, self.health)
 
     def process(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from depth_anything_ros.node.distributions import FAST_DDS_VARIABLES
 from depth_anything_ros.node.parameters import PARAMETERS
 from depth_anything_ros.scale.transform import Transform
 from depth_anything_ros.settings import SyntheticCameraSettings
@@ -20,13 +21,12 @@ pytest.importorskip("launch_ros", reason="launch_ros is not installed; it comes 
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CONFIG = LAUNCH.with_name("config")
-PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
 
 @pytest.fixture
 def no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shell without Fast DDS settings of its own, in which the package is found."""
-    for name in PROFILE_VARIABLES:
+    for name in FAST_DDS_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     try:
         from ament_index_python.packages import get_package_share_directory
@@ -81,7 +81,7 @@ class Started:
         if isinstance(entity, launch.actions.ExecuteProcess):
             entity._perform_substitutions(self.context)  # as launch_ros's own tests do: nothing public says it
             self.nodes[entity.node_name] = entity
-            self.profiles[entity.node_name] = [name for name in PROFILE_VARIABLES if name in self.context.environment]
+            self.profiles[entity.node_name] = [name for name in FAST_DDS_VARIABLES if name in self.context.environment]
             return
         for child in entity.visit(self.context) or []:
             self._visit(child)
@@ -178,6 +178,13 @@ def test_the_profile_for_one_machine_is_the_other_one_without_udp() -> None:
     text = (CONFIG / "fastdds_localhost.xml").read_text()
     assert "UDPv4" not in text
     assert "<type>SHM</type>" in text
+
+
+def test_another_middleware_gets_no_settings_of_fast_dds(
+    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_zenoh_cpp")
+    assert Started(launch_file).profiles["/depth_anything"] == []
 
 
 @pytest.mark.parametrize("name", ["y", "off", "null"])

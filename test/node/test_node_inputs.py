@@ -14,7 +14,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from depth_anything_ros.errors import CheckpointNotFound
-from depth_anything_ros.node.frame_input import InputTopics
+from depth_anything_ros.node.input_topics import InputTopics
+from depth_anything_ros.node.missing_input import missing_image
 
 Host = Callable[..., HostedNode]
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -79,31 +80,39 @@ def test_durability_of_a_topic_can_be_overridden(host: Host, peer: Peer) -> None
 def test_camera_info_is_beside_the_image_unless_it_is_remapped_itself(
     peer: Peer, rules: tuple[str, ...], image: str, info: str
 ) -> None:
-    assert topics_of(peer, "", *rules) == InputTopics(image, info)
+    assert topics_of(peer, "", *rules)[:2] == (image, info)
 
 
 def test_camera_info_of_one_of_several_cameras_is_beside_its_image(peer: Peer) -> None:
     rule = "front/image:=/f/image_raw"
-    assert topics_of(peer, "front/", rule) == InputTopics("/f/image_raw", "/f/camera_info")
-    assert topics_of(peer, "left/", rule) == InputTopics("/robot/left/image", "/robot/left/camera_info")
+    assert topics_of(peer, "front/", rule) == ("/f/image_raw", "/f/camera_info", "/robot/front/range")
+    assert topics_of(peer, "left/", rule)[:2] == ("/robot/left/image", "/robot/left/camera_info")
+    own = "front/camera_info:=/calibrated/info"
+    assert topics_of(peer, "front/", rule, own)[:2] == ("/f/image_raw", "/calibrated/info")
 
 
-def topics_of(peer: Peer, prefix: str, *rules: str) -> InputTopics:
+def topics_of(peer: Peer, prefix: str, *rules: str) -> tuple[str, str, str]:
     """What a node in the namespace /robot with these remappings listens to."""
     arguments = ["--ros-args", *(part for rule in rules for part in ("-r", rule))]
     node = Node("depth_anything", context=peer.context, namespace="/robot", cli_args=arguments)
     try:
-        return InputTopics.resolve(node, prefix)
+        topics = InputTopics.resolve(node, prefix)
+        return topics.image, topics.camera_info, topics.range
     finally:
         node.destroy_node()
 
 
-def test_the_log_says_which_topics_are_listened_to(host: Host, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_log_says_which_topics_are_listened_to_and_which_are_published(
+    host: Host, capfd: pytest.CaptureFixture[str]
+) -> None:
     namespace = unique("listening")
     host(namespace=namespace, image_transport="compressed")
-    assert (
-        f"images from {namespace}/image/compressed, CameraInfo from {namespace}/camera_info" in capfd.readouterr().err
-    )
+    log = capfd.readouterr().err
+    assert f"images from {namespace}/image/compressed, CameraInfo from {namespace}/camera_info" in log
+    [published] = [line for line in log.splitlines() if "publishes, each while somebody listens: " in line]
+    assert f"{namespace}/depth_anything/depth/image, " in published
+    assert f"{namespace}/depth_anything/points, " in published
+    assert "relative" not in published  # the model is metric
 
 
 # Nothing comes
@@ -112,16 +121,44 @@ def test_the_log_says_which_topics_are_listened_to(host: Host, capfd: pytest.Cap
 def test_a_topic_that_nobody_publishes_is_named_once_with_those_that_have_images(
     host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    elsewhere = unique("elsewhere") + "/image_raw"
-    with peer.publisher(CompressedImage, elsewhere):
-        node = host(stale_after_s=0.5)
+    elsewhere = unique("elsewhere")
+    with (
+        peer.publisher(Image, f"{elsewhere}/image_raw"),
+        peer.publisher(Image, f"{elsewhere}/depth/image"),
+        peer.publisher(CameraInfo, f"{elsewhere}/camera_info"),
+    ):
+        node = host(stale_after_s=0.5, range_type="LaserScan", range_extrinsics=[0.0] * 6)
         with node.diagnostics(peer) as report:
             eventually(lambda: report()[1].endswith("s: nobody publishes it"), "a word about it")
             time.sleep(0.3)
     log = capfd.readouterr().err
-    assert log.count(f"no image yet: nobody publishes {node.namespace}/image; images are on ") == 1
-    assert elsewhere in log
-    assert log.count(f"no CameraInfo yet: nobody publishes {node.namespace}/camera_info, and clouds need it") == 1
+    others = f"images are on {elsewhere}/image_raw, {elsewhere}/depth/image: start with -r image:={elsewhere}/image_raw"
+    assert log.count(f"no image yet: nobody publishes {node.namespace}/image; {others}\n") == 1
+    other = f"it is on {elsewhere}/camera_info: start with -r camera_info:={elsewhere}/camera_info"
+    assert log.count(f"no CameraInfo yet: nobody publishes {node.namespace}/camera_info; {other}\n") == 1
+    assert log.count(f"no LaserScan yet: nobody publishes {node.namespace}/range; no other topic has one\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("published", "transport", "mend"),
+    [
+        ((CompressedImage, "image/compressed"), "raw", "-p image_transport:=compressed"),
+        ((Image, "image"), "compressed", "-p image_transport:=raw"),
+        ((CompressedImage, "cam/compressed"), "raw", "-r front/image:={namespace}/cam -p image_transport:=compressed"),
+        ((CompressedImage, "cam/compressed"), "compressed", "-r front/image:={namespace}/cam"),
+    ],
+)
+def test_images_of_the_other_transport_are_found_with_what_to_write(
+    peer: Peer, published: tuple[type, str], transport: str, mend: str
+) -> None:
+    namespace = unique("transport")
+    kind, name = published
+    topic = f"{namespace}/image/compressed" if transport == "compressed" else f"{namespace}/image"
+    with peer.publisher(kind, f"{namespace}/{name}"):
+        eventually(lambda: peer.node.count_publishers(f"{namespace}/{name}"), "the publisher")
+        said = missing_image(peer.node, "front/image", topic, transport)
+        assert missing_image(peer.node, "front/image", f"{namespace}/{name}", transport) == ""
+    assert said.endswith(f": start with {mend.format(namespace=namespace)}")
 
 
 def test_a_camera_that_publishes_is_not_said_to_be_missing(

@@ -257,7 +257,7 @@ def test_the_configured_scale_and_shift_are_applied_and_reported(rig: Rigs, peer
     assert error_of(it.depth(header), RAMP) < 1e-5
     with it.node.diagnostics(peer) as report:
         values = report()[2]
-        assert (values["scale"], values["shift_m"]) == (str(SCALE), str(SHIFT_M))
+        assert (values["scale"], values["shift_m"]) == (str(SCALE), f"{SHIFT_M} m")
         assert it.node.set(peer, scale=1.0)[0].successful
         header = it.show(RAMP)
         assert error_of(it.depth(header), predicted_of(RAMP) + SHIFT_M) < 1e-5
@@ -286,10 +286,12 @@ def test_alignment_makes_depth_and_clouds_true_among_outliers(
         level, message, values = report()
     assert (level, message) == (OK, "active"), message
     assert float(values["alignment_scale"]) == pytest.approx(SCALE, rel=TOLERANCE)
-    assert float(values["alignment_shift_m"]) == pytest.approx(SHIFT_M, abs=0.1)
+    assert float(values["alignment_shift_m"].removesuffix(" m")) == pytest.approx(SHIFT_M, abs=0.1)
     assert 0.5 < float(values["alignment_inlier_share"]) < 0.8
     assert float(values["alignment_samples"]) >= 20
-    assert float(values["alignment_residual_m"]) == pytest.approx(it.residuals.messages[-1].data, rel=0.5, abs=0.01)
+    assert float(values["alignment_residual_m"].removesuffix(" m")) == pytest.approx(
+        it.residuals.messages[-1].data, rel=0.5, abs=0.01
+    )
 
 
 def test_single_readings_of_a_range_sensor_align_when_they_are_collected(rig: Rigs, states: States) -> None:

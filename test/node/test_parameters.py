@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields, replace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.node.configuration import Configuration, changed, to_ros
+from depth_anything_ros.node.parameter_table import Parameter
 from depth_anything_ros.node.parameters import CAMERA_PARAMETERS, MODEL_PARAMETERS, NODE_PARAMETERS, PARAMETERS
+from depth_anything_ros.node.synthetic_camera import PARAMETERS as SYNTHETIC_PARAMETERS
 from depth_anything_ros.settings import CameraSettings, ModelSettings, NodeSettings
 
 DEFAULT = changed(Configuration(), {})
@@ -35,6 +38,17 @@ def test_every_default_is_allowed_and_stays_the_default() -> None:
     assert None not in defaults.values()
     assert changed(DEFAULT, defaults) == DEFAULT
     assert DEFAULT.of_camera("") == CameraSettings()
+
+
+@pytest.mark.parametrize("table", [PARAMETERS, SYNTHETIC_PARAMETERS], ids=["depth", "synthetic camera"])
+def test_descriptions_are_short_and_whole(table: dict[str, Parameter]) -> None:
+    for name, parameter in table.items():
+        text = parameter.description
+        assert 10 < len(text) <= 200, name
+        assert text.endswith("."), name
+        assert "  " not in text, name
+        if parameter.unset in ("", 0, 0.0):  # what stands for "not set" is said
+            assert re.search(r"\b0: |[Ee]mpty: |Empty ", text), name
 
 
 def test_what_is_not_changed_stays() -> None:

@@ -62,7 +62,7 @@ main(["--help"])
     assert "--server" in done.stdout
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, 502, 503])
 def test_a_request_that_was_turned_away_is_sent_again(ask: Ask, status: int) -> None:
     answers = Answers(refusal(status), httpx.ConnectError("refused"), httpx.ReadError("reset"), good())
     depth = ask("metric_depth", as_png(np.zeros((2, 2, 3), np.uint8)), max_depth=5.0, client=answers.client())
@@ -70,6 +70,15 @@ def test_a_request_that_was_turned_away_is_sent_again(ask: Ask, status: int) -> 
     assert (depth.kind, depth.model_key) == ("metric", "toy_hypersim_56")
     assert len(answers.requests) == 4
     assert len({request.content for request in answers.requests}) == 1
+
+
+def test_a_500_is_sent_again_if_it_is_a_proxys_and_not_if_it_is_the_bridges(ask: Ask) -> None:
+    lost = httpx.Response(500, text="Internal Server Error")  # what Ray's proxy says where a replica died
+    ask("metric_depth", JPEG, client=Answers(lost, good()).client())
+    answers = Answers(refusal(500), good())
+    with pytest.raises(BridgeError, match="500"):
+        ask("metric_depth", JPEG, client=answers.client())
+    assert len(answers.requests) == 1
 
 
 def test_the_wait_the_server_asks_for_is_kept(ask: Ask) -> None:

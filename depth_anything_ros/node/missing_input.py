@@ -1,0 +1,55 @@
+"""What is said of a topic in that nobody publishes: where such messages are, and the remapping that takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from rclpy.node import Node
+
+MAX_TOPICS_NAMED = 10
+RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+IMAGE_TYPES = (RAW, COMPRESSED)
+
+
+def missing_image(node: Node, name: str, topic: str, transport: str) -> str:
+    """Say where images are, and how to take them; empty while somebody publishes the topic.
+
+    Args:
+        name: of the topic as the node calls it, `image` or `front/image`.
+        topic: full name, with the transport's suffix.
+        transport: `raw` or `compressed`, as the parameter image_transport has it.
+    """
+    if node.count_publishers(topic):
+        return ""
+    found = _elsewhere(node, IMAGE_TYPES)
+    if not found:
+        return f"no image yet: nobody publishes {topic}; no other topic has images"
+    base, is_compressed = found[0].removesuffix("/compressed"), found[0].endswith("/compressed")
+    wanted = "compressed" if is_compressed else "raw"
+    rules = [] if topic.removesuffix("/compressed") == base else [f"-r {name}:={base}"]
+    rules += [] if wanted == transport else [f"-p image_transport:={wanted}"]
+    return f"no image yet: nobody publishes {topic}; images are on {_listed(found)}: start with {' '.join(rules)}"
+
+
+def missing(node: Node, what: str, name: str, topic: str) -> str:
+    """Say where messages of a type of sensor_msgs are, such as `CameraInfo`; otherwise as `missing_image`."""
+    if node.count_publishers(topic):
+        return ""
+    found = _elsewhere(node, (f"sensor_msgs/msg/{what}",))
+    mend = f"it is on {_listed(found)}: start with -r {name}:={found[0]}" if found else "no other topic has one"
+    return f"no {what} yet: nobody publishes {topic}; {mend}"
+
+
+def _listed(topics: list[str]) -> str:
+    return ", ".join(topics[:MAX_TOPICS_NAMED])
+
+
+def _elsewhere(node: Node, types: Collection[str]) -> list[str]:
+    """Topics of these types that another node publishes; those of depth, which is seldom meant, last."""
+    own = f"{node.get_fully_qualified_name()}/"
+    found = [
+        topic
+        for topic, published in node.get_topic_names_and_types()
+        if set(published) & set(types) and not topic.startswith(own) and node.count_publishers(topic)
+    ]
+    return sorted(found, key=lambda topic: ("depth" in topic.lower(), topic))
