@@ -19,7 +19,7 @@ from torch import Tensor
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache
 from depth_anything_ros.backends.network_source import NetworkSource
-from depth_anything_ros.backends.openvino_conversion import at_size, convert, import_openvino, with_single_ends
+from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, with_single_ends
 from depth_anything_ros.backends.per_shape import MAX_SHAPES, PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
 from depth_anything_ros.model.depth_network import Outputs
@@ -155,11 +155,8 @@ class OpenVinoBackend:
 
     def _compile(self, key: Size, x: Tensor) -> Built:
         try:
-            model = convert(self.source, key)
+            model = convert(self.source, None if key == ANY_SIZE else key)
             compiled = self._compiled(model, key)
-            if self._keeps and self.source.any_size and key != ANY_SIZE:
-                self._compiled(model, ANY_SIZE)  # kept, for the day when many sizes come
-                parity.cached_reference(self.source, parity.probe_image(*CHECK_SIZE), self._parity, *self._identity())
         except BackendError:
             raise
         except Exception as error:  # two libraries raise many kinds
@@ -171,13 +168,9 @@ class OpenVinoBackend:
 
     def _compiled(self, model: Any, key: Size) -> Any:
         config = self._config()
-        shaped = model
-        if self.source.any_size:
-            shaped = at_size(model, None if key == ANY_SIZE else key, self.source.embed_dim)
-        if self.precision != "fp32":
-            shaped = with_single_ends(shaped)
-        compiled = self._core.compile_model(shaped, self._target, config)
-        if self._keeps:
+        model = model if self.precision == "fp32" else with_single_ends(model)
+        compiled = self._core.compile_model(model, self._target, config)
+        if self._keeps:  # exporting takes a copy of the weights
             self._cache.store(compiled.export_model().getvalue(), *self._identity(), key, config)
         return compiled
 

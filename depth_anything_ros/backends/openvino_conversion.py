@@ -69,44 +69,34 @@ class AnySize(nn.Module):
         return self.network(x)
 
 
-def convert(source: NetworkSource, size: Size) -> Any:
-    """Return an OpenVINO model: image and position embedding -> outputs.
+def convert(source: NetworkSource, size: Size | None) -> Any:
+    """Return an OpenVINO model for one size, or with None for every size: image and position embedding -> outputs.
 
-    It holds for every size if `source.any_size`, else for `size` alone. It shares memory with the network, and
-    is kept while that is held: every precision is compiled from one.
+    It shares memory with the network, and is kept while that is held: every precision is compiled from one. A
+    model for every size takes four times as long to convert.
     """
-    return source.derived(None if source.any_size else size, lambda: _convert(source, size))
+    return source.derived(size, lambda: _convert(source, size))
 
 
-def _convert(source: NetworkSource, size: Size) -> Any:
+def _convert(source: NetworkSource, size: Size | None) -> Any:
     openvino = import_openvino()
     network = twin(source.get())
     for module in network.modules():
         if isinstance(module, Attention):
             module.split = SplitAttention.split.__get__(module)  # type: ignore[method-assign]
-    height, width = EXAMPLE if source.any_size else size
+    height, width = size or EXAMPLE
     example = (torch.zeros(1, 3, height, width), source.pos_embed(height // PATCH_SIZE, width // PATCH_SIZE))
     shapes = None
-    if source.any_size:
+    if size is None:
         rows, columns = (torch.export.Dim(name, min=2, max=MAX_PATCHES) for name in ("rows", "columns"))
         shapes = ({2: PATCH_SIZE * rows, 3: PATCH_SIZE * columns}, {1: torch.export.Dim.AUTO})
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # both libraries warn about their own code
         exported = torch.export.export(AnySize(network), example, dynamic_shapes=shapes)
-        return openvino.convert_model(exported)
-
-
-def at_size(model: Any, size: Size | None, width: int) -> Any:
-    """Return a copy of a model of `convert` whose inputs have the shapes of one size, or of every size.
-
-    Args:
-        width: of the position embedding.
-    """
-    sides = (-1, -1) if size is None else size
-    tokens = -1 if size is None else 1 + (size[0] // PATCH_SIZE) * (size[1] // PATCH_SIZE)
-    shaped = model.clone()
-    shaped.reshape({shaped.inputs[0]: [1, 3, *sides], shaped.inputs[1]: [1, tokens, width]})
-    return shaped
+        model = openvino.convert_model(exported)
+    if size is None:
+        model.reshape({model.inputs[0]: [1, 3, -1, -1], model.inputs[1]: [1, -1, source.embed_dim]})
+    return model
 
 
 def with_single_ends(model: Any) -> Any:
