@@ -285,7 +285,7 @@ def test_the_second_start_obeys_the_plan_and_measures_nothing(
     source = NetworkSource(network(toy_weights))
     rows = (Row(FAST, 1.0, True, "fine"), Row(SLOW, 9.0, True, "fine"))
 
-    def taken(candidates: object, make: Callable[[Candidate], object], *_: object) -> tuple[Row, ...]:
+    def taken(candidates: object, make: Callable[[Candidate], object], *_: object, **__: object) -> tuple[Row, ...]:
         make(FAST)
         return rows
 
@@ -378,7 +378,7 @@ def test_in_the_background_torch_answers_while_a_plan_is_made(
     source = NetworkSource(network(toy_weights))
     rows = (Row(FAST, 1.0, True, "fine"),)
 
-    def taken(candidates: object, make: Callable[[Candidate], object], *_: object) -> tuple[Row, ...]:
+    def taken(candidates: object, make: Callable[[Candidate], object], *_: object, **__: object) -> tuple[Row, ...]:
         assert go.wait(60)
         make(FAST)
         return rows
