@@ -17,6 +17,7 @@ PACKAGES = [
     "bridge.server.robot",
     "depth_anything_ros",
     "depth_anything_ros.backends",
+    "depth_anything_ros.camera",
     "depth_anything_ros.cli",
     "depth_anything_ros.files",
     "depth_anything_ros.filters",

@@ -209,6 +209,9 @@ class CameraSettings:
         cloud_stride: the cloud takes every n-th row and column.
         cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
+        cloud_voxel_m: the cloud has one point for each voxel of this side, the centroid; None: one for each pixel.
+        cloud_min_height_m, cloud_max_height_m: no points lower or higher above the ground; None does not limit.
+        cloud_height_frame: frame in TF whose z is the height; None: by `camera_height_m`, pitch and roll.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
         stale_after_s: input that stays away for longer is reported.
         jpeg_quality: of the compressed colour picture, 1 to 100.
@@ -250,6 +253,10 @@ class CameraSettings:
     cloud_stride: int = 1
     cloud_keeps_far: bool = False
     cloud_rate_hz: float | None = None
+    cloud_voxel_m: float | None = None
+    cloud_min_height_m: float | None = None
+    cloud_max_height_m: float | None = None
+    cloud_height_frame: str | None = None
     color_max_m: float | None = None
     stale_after_s: float = 3.0
     jpeg_quality: int = 95
