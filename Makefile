@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 MINUTES ?= 60
-# Many tests wait for processes that start: two at a time take two thirds of the time, on two cores too.
-WORKERS ?= 2
+# Many tests wait for processes that start: three at a time keep two cores busy.
+WORKERS ?= 3
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
-.PHONY: help setup demo test test-fast coverage check docs pins bench soak clean
+.PHONY: help setup demo test test-fast coverage check docs pins bench soak fuzz clean
 
 help:
 	@echo "make setup      .venv with the tested versions"
@@ -21,7 +21,8 @@ help:
 	@echo "make docs       the documentation as a site, in build/site"
 	@echo "make pins       whether the pins install on every supported Python"
 	@echo "make bench      measure; ARGS='node' for one benchmark"
-	@echo "make soak       the node under disturbance; MINUTES=5"
+	@echo "make soak       the node and the bridge under disturbance; MINUTES=5"
+	@echo "make fuzz       the node is sent nonsense: messages, parameters, transitions"
 	@echo "make clean      remove everything that these made"
 
 setup: $(READY)
@@ -41,11 +42,11 @@ test-fast: $(READY)
 		--ignore=test/test_floors.py --ignore=test/test_examples.py --ignore=test/test_gpu.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # The same, and which lines no test reaches; takes a fifth longer.
 coverage: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -67,6 +68,10 @@ bench: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m soak --minutes $(MINUTES) $(ARGS)
+
+# Some minutes; ARGS='--messages 10000 --parameter-sets 2000 --walks 200', which is what it does anyway.
+fuzz: $(READY)
+	$(BIN)/python -m soak.fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) build install log demo_out .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -10,15 +10,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from bridge.client.calls import Call, T
-from bridge.client.robot_calls import RobotFrame, camera_info_call, file_call, frame_call, path_of
+from bridge.client.robot_calls import RobotFrame, camera_info_call, file_call, frame_call, stream_call
 from bridge.client.servers import Server
-from bridge.client.streams import DEFAULT_RETRY_FOR_S, StreamCall, frames, frames_async
-from depth_anything_ros.errors import SettingsError
+
+DEFAULT_RETRY_FOR_S = 30.0
 
 
 class Run(Protocol):
@@ -83,7 +82,10 @@ class RobotCamera:
 
         Raises:
             BridgeError: the stream is refused, or was down for too long.
+            SettingsError: an argument cannot be used, or websockets is missing.
         """
+        from bridge.client.streams import frames  # loads websockets
+
         return frames(stream_call(self._server, self.name, what, format, max_rate_hz, retry_for_s))
 
 
@@ -130,21 +132,10 @@ class AsyncRobotCamera:
         retry_for_s: float = DEFAULT_RETRY_FOR_S,
     ) -> AsyncIterator[RobotFrame]:
         """See `RobotCamera.stream`; for `async for`."""
+        from bridge.client.streams import frames_async
+
         return frames_async(stream_call(self._server, self.name, what, format, max_rate_hz, retry_for_s))
 
     async def _frame(self, what: str, max_age_ms: int | None, wait_ms: int | None) -> RobotFrame:
         frame: RobotFrame = await self._run(frame_call(self.name, what, max_age_ms, wait_ms))
         return frame
-
-
-def stream_call(
-    server: Server, name: str, what: str, format_: str | None, max_rate_hz: float | None, retry_for_s: float
-) -> StreamCall:
-    """A stream as the arguments of `RobotCamera.stream` describe it. Raises SettingsError."""
-    if format_ in ("ply", "pcd"):
-        raise SettingsError(f"format {format_} is a file, not an array: use raw or npy, or `file` for one frame")
-    if not 0 <= retry_for_s <= math.inf:
-        raise SettingsError(f"retry_for_s must be a number of seconds, 0 or more, got {retry_for_s}")
-    given = {"what": what, "format": format_, "max_rate_hz": None if max_rate_hz is None else f"{max_rate_hz:g}"}
-    query = {option: value for option, value in given.items() if value is not None}
-    return StreamCall(server, path_of(name, "stream"), query, retry_for_s)

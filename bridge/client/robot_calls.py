@@ -6,6 +6,7 @@ The server's side is in docs/robot_cameras.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -15,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.client.calls import Call, read_json
+from bridge.client.servers import Server
 from bridge.codec import FLOAT32, decode_depth_png16, decode_image, decode_npy
 from bridge.frame_header import FrameHeader, UndecodableFrame, unpack
+from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.settings import ImageLimits
 
 OCTETS = "application/octet-stream"
@@ -44,6 +47,35 @@ class RobotFrame:
         return self.header.stamp_ns / NANOSECONDS
 
 
+@dataclass(frozen=True)
+class StreamCall:
+    """A stream to open.
+
+    Attributes:
+        path, query: below the server's address.
+        retry_for_s: a stream that broke is opened again until it has been down for so long.
+    """
+
+    server: Server
+    path: str
+    query: Mapping[str, str]
+    retry_for_s: float
+
+    @property
+    def url(self) -> str:
+        """The address, `ws` for `http` and `wss` for `https`."""
+        base = httpx.URL(self.server.base_url)
+        scheme = "wss" if base.scheme == "https" else "ws"
+        path = base.raw_path.rstrip(b"/").decode() + self.path
+        return str(base.copy_with(scheme=scheme, raw_path=path.encode()).copy_merge_params(dict(self.query)))
+
+    @property
+    def where(self) -> str:
+        """The address for messages: neither password nor query."""
+        base = httpx.URL(self.server.base_url)
+        return f"{base.scheme}://{base.netloc.decode('ascii')}{self.path}"
+
+
 def path_of(name: str, what: str) -> str:
     """The path of what a camera shows."""
     return f"/cameras/{quote(name, safe='')}/{what}"
@@ -67,6 +99,19 @@ def frame_call(name: str, what: str, max_age_ms: int | None, wait_ms: int | None
 def file_call(name: str, what: str, media_type: str) -> Call[bytes]:
     """Ask for the latest frame as a file of some format."""
     return Call(_request(name, what, media_type, None, None), lambda response: response.content)
+
+
+def stream_call(
+    server: Server, name: str, what: str, format_: str | None, max_rate_hz: float | None, retry_for_s: float
+) -> StreamCall:
+    """Ask for each newer frame. Raises SettingsError."""
+    if format_ in ("ply", "pcd"):
+        raise SettingsError(f"format {format_} is a file, not an array: use raw or npy, or `file` for one frame")
+    if not retry_for_s >= 0:
+        raise SettingsError(f"retry_for_s must be a number of seconds, 0 or more, got {retry_for_s}")
+    given = {"what": what, "format": format_, "max_rate_hz": None if max_rate_hz is None else f"{max_rate_hz:g}"}
+    query = {option: value for option, value in given.items() if value is not None}
+    return StreamCall(server, path_of(name, "stream"), query, retry_for_s)
 
 
 def read_message(message: str | bytes) -> RobotFrame:

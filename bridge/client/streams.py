@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
-
-import httpx
-from websockets.asyncio.client import connect as connect_async
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
-from websockets.sync.client import connect
 
 from bridge.client.calls import error_of_body, plain
 from bridge.client.errors import BridgeError
-from bridge.client.robot_calls import RobotFrame, read_message
-from bridge.client.servers import Server
-from depth_anything_ros.errors import InputError
+from bridge.client.robot_calls import RobotFrame, StreamCall, read_message
+from depth_anything_ros.errors import InputError, SettingsError
+
+try:
+    from websockets.asyncio.client import connect as connect_async
+    from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+    from websockets.sync.client import connect
+except ImportError as error:  # systems ship older ones, with which everything else works
+    raise SettingsError("streams need websockets 15 or newer: pip install 'websockets>=15'") from error
 
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
@@ -28,51 +28,21 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.25, 5.0
 PASSING_CODES = (1001, 1006, 1011, 1012, 1013, 4503)
 PASSING_STATUSES = (429, 502, 503, 504)
 APPLICATION_CODES = 4000  # added to the HTTP status that the same error has
-DEFAULT_RETRY_FOR_S = 30.0
 
 _FAILURES = (WebSocketException, OSError, TimeoutError, InputError)
 
 
-@dataclass(frozen=True)
-class StreamCall:
-    """A stream to open.
-
-    Attributes:
-        path, query: below the server's address.
-        retry_for_s: a stream that broke is opened again until it has been down for so long.
-    """
-
-    server: Server
-    path: str
-    query: Mapping[str, str]
-    retry_for_s: float = DEFAULT_RETRY_FOR_S
-
-    @property
-    def url(self) -> str:
-        """The address, `ws` for `http` and `wss` for `https`."""
-        base = httpx.URL(self.server.base_url)
-        scheme = "wss" if base.scheme == "https" else "ws"
-        path = base.raw_path.rstrip(b"/").decode() + self.path
-        return str(base.copy_with(scheme=scheme, raw_path=path.encode()).copy_merge_params(dict(self.query)))
-
-    @property
-    def where(self) -> str:
-        """The address for messages: neither password nor query."""
-        base = httpx.URL(self.server.base_url)
-        return f"{base.scheme}://{base.netloc.decode('ascii')}{self.path}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Arguments of websockets' `connect`. It holds one message at most: the server skips what is not taken."""
-        key = self.server.api_key
-        return {
-            "additional_headers": {"Authorization": f"Bearer {key}"} if key else {},
-            "open_timeout": CONNECT_TIMEOUT_S,
-            "close_timeout": CLOSE_TIMEOUT_S,
-            "max_size": MAX_MESSAGE_BYTES,
-            "max_queue": 1,
-            "compression": None,
-        }
+def _options(call: StreamCall) -> dict[str, Any]:
+    """Arguments of `connect`. It holds one message at most, so the server skips what is not taken."""
+    key = call.server.api_key
+    return {
+        "additional_headers": {"Authorization": f"Bearer {key}"} if key else {},
+        "open_timeout": CONNECT_TIMEOUT_S,
+        "close_timeout": CLOSE_TIMEOUT_S,
+        "max_size": MAX_MESSAGE_BYTES,
+        "max_queue": 1,
+        "compression": None,
+    }
 
 
 def frames(call: StreamCall) -> Iterator[RobotFrame]:
@@ -80,7 +50,7 @@ def frames(call: StreamCall) -> Iterator[RobotFrame]:
     patience = Patience(call)
     while True:
         try:
-            with connect(call.url, **call.options) as socket:
+            with connect(call.url, **_options(call)) as socket:
                 while True:
                     frame = read_message(socket.recv())
                     patience.renew()
@@ -94,7 +64,7 @@ async def frames_async(call: StreamCall) -> AsyncIterator[RobotFrame]:
     patience = Patience(call)
     while True:
         try:
-            async with connect_async(call.url, **call.options) as socket:
+            async with connect_async(call.url, **_options(call)) as socket:
                 while True:
                     frame = read_message(await socket.recv())
                     patience.renew()
