@@ -170,7 +170,7 @@ def test_a_portrait_picture_has_the_focal_length_of_the_same_camera_in_landscape
 
 def test_predict_and_the_client_guess_the_same_camera_of_a_portrait_picture() -> None:
     guessed = CameraModel.from_fov(60.0, 480, 640)
-    assert GivenCamera(fov_deg=60.0).of_picture(480, 640) == Cameras(None, None).of(480, 640) == guessed
+    assert GivenCamera(fov_deg=60.0).of_picture(480, 640).model == Cameras(None, None).of(480, 640) == guessed
 
 
 @pytest.mark.parametrize("fov_deg", [0.0, -1.0, 5e-324, 180.0, math.nan, math.inf])

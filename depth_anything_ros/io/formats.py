@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ from depth_anything_ros.errors import InputError
 
 MILLIMETRES_PER_METRE = 1000.0
 UINT16_MAX = 65535
+UNITLESS = "no unit: the points are known up to a factor"  # comment in a file of such points
 
 
 def depth_to_uint16(depth_m: NDArray[np.floating[Any]], scale: float = MILLIMETRES_PER_METRE) -> NDArray[np.uint16]:
@@ -64,26 +66,35 @@ def colorize(values: NDArray[np.floating[Any]], lowest: float, highest: float) -
     return picture
 
 
-def encode_ply(points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None) -> bytes:
-    """Finite points of (..., 3), metres, as binary little-endian PLY; with colours (..., 3) where given."""
+def encode_ply(
+    points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None, *, comments: Sequence[str] = ()
+) -> bytes:
+    """Finite points of (..., 3) as binary little-endian PLY; with colours (..., 3) where given.
+
+    Points are in metres, unless a comment says something else; each is a line of ASCII.
+    """
     vertices = _vertices(points, colors_bgr)
     kinds = {"f": "float", "u": "uchar"}
     assert vertices.dtype.fields is not None
     properties = "".join(f"property {kinds[t.kind]} {n}\n" for n, (t, *_) in vertices.dtype.fields.items())
-    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{properties}end_header\n"
+    said = "".join(f"comment {text}\n" for text in comments)
+    header = f"ply\nformat binary_little_endian 1.0\n{said}element vertex {len(vertices)}\n{properties}end_header\n"
     return header.encode("ascii") + vertices.tobytes()
 
 
-def encode_pcd(points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None) -> bytes:
-    """Finite points of (..., 3), metres, as binary PCD 0.7; colours as PCL's packed float `rgb`."""
+def encode_pcd(
+    points: NDArray[np.floating[Any]], colors_bgr: NDArray[np.uint8] | None = None, *, comments: Sequence[str] = ()
+) -> bytes:
+    """Finite points of (..., 3) as binary PCD 0.7; colours as PCL's packed float `rgb`. Comments as in `encode_ply`."""
     vertices = _vertices(points, colors_bgr)
     fields, columns = "x y z", [vertices["x"], vertices["y"], vertices["z"]]
     if colors_bgr is not None:
         red, green, blue = (vertices[name].astype(np.uint32) for name in ("red", "green", "blue"))
         fields, columns = "x y z rgb", [*columns, (red << 16 | green << 8 | blue).view("<f4")]
     count = len(columns)
+    said = "".join(f"# {text}\n" for text in comments)
     header = (
-        f"# .PCD v0.7 - Point Cloud Data file format\nVERSION 0.7\nFIELDS {fields}\nSIZE{' 4' * count}\n"
+        f"# .PCD v0.7 - Point Cloud Data file format\n{said}VERSION 0.7\nFIELDS {fields}\nSIZE{' 4' * count}\n"
         f"TYPE{' F' * count}\nCOUNT{' 1' * count}\nWIDTH {len(vertices)}\nHEIGHT 1\n"
         f"VIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(vertices)}\nDATA binary\n"
     )

@@ -18,7 +18,7 @@ from std_msgs.msg import Header
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import ImageError, quoted
 from depth_anything_ros.messages import images
-from depth_anything_ros.messages.camera_infos import fields_for
+from depth_anything_ros.messages.camera_infos import fields_for, pinhole_fields
 from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
 from depth_anything_ros.messages.compressed import JPEG_QUALITY, bgr_to_jpeg, encode
 from depth_anything_ros.messages.images import (
@@ -176,11 +176,7 @@ def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
 
 def pinhole_info(camera: CameraModel, header: Header) -> CameraInfo:
     """Make the CameraInfo of a camera without distortion: K and P are the same."""
-    k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
-    p = [camera.fx, 0.0, camera.cx, 0.0, 0.0, camera.fy, camera.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-    info = CameraInfo(header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob")
-    info.d, info.k, info.r, info.p = [0.0] * 5, k, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], p
-    return info
+    return CameraInfo(header=header, **pinhole_fields(camera))
 
 
 def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:

@@ -29,9 +29,10 @@ from depth_anything_ros.node.conversions import (
     depth_to_image,
     mask_to_image,
 )
-from depth_anything_ros.node.frame import Frame, FrameDepth
+from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.node.scaling import configured_scale
 from depth_anything_ros.node.scan_output import ScanOutput
 from depth_anything_ros.settings import CameraSettings
 
@@ -105,20 +106,22 @@ class Outputs:
         for publisher in (*self._metric, *unitless, self._residual):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def someone_listens(self, kind: Kind, *, is_aligned: bool) -> bool:
-        """Whether anything that such depth is published on has a subscriber."""
-        return any(_listened_to(publisher) for publisher in self._fed(kind, is_aligned=is_aligned))
+    def someone_listens(self, kind: Kind, settings: CameraSettings) -> bool:
+        """Whether anything that depth of this kind is published on has a subscriber."""
+        return any(_listened_to(publisher) for publisher in self._fed(kind, settings))
 
-    def topics(self, kind: Kind, *, is_aligned: bool) -> list[str]:
-        """Return the names of the topics that such depth is published on."""
-        return [str(publisher.topic_name) for publisher in self._fed(kind, is_aligned=is_aligned)]
+    def topics(self, kind: Kind, settings: CameraSettings) -> list[str]:
+        """Return the names of the topics that depth of this kind is published on."""
+        return [str(publisher.topic_name) for publisher in self._fed(kind, settings)]
 
-    def _fed(self, kind: Kind, *, is_aligned: bool) -> list[Any]:
-        """The publishers that such depth goes to; what is aligned is metric."""
+    def _fed(self, kind: Kind, settings: CameraSettings) -> list[Any]:
+        """The publishers that depth of this kind goes to: the metric ones, too, where something makes metres of it."""
+        is_aligned = settings.alignment != "none"
         # A metric model that needs a focal length is scale-invariant without one.
         unitless = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
-        metric = self._metric if kind == "metric" or is_aligned else ()
-        return [*metric, *unitless, *([self._residual] if is_aligned else [])]
+        has_metres = is_aligned or configured_scale(kind, settings) is not None
+        rectified = [self._camera_info] if settings.undistort else []
+        return [*(self._metric if has_metres else rectified), *unitless, *([self._residual] if is_aligned else [])]
 
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
         """Publish the results of a frame: depth first, then what is derived from it."""
@@ -129,20 +132,22 @@ class Outputs:
             self._publish_map(self._confidence, depth.confidence, header)
             self._publish_sky(depth.sky, header)
         if depth.metres is None:
+            self._publish_camera_info(depth.camera, header)
             return
         with watch.time("network"):  # a GPU is done when its result is here
             metres: NDArray[np.float32] = depth.metres.cpu().numpy()
         with watch.time("publish"):
             self._publish_depth(metres, header, settings)
             self._publish_residual(depth.residual_m)
+        self._publish_camera_info(depth.camera, header)
         if depth.camera is not None:
-            self._publish_camera_info(*depth.camera, header)
-            self._publish_scan(frame, depth, depth.camera[1], settings)
-            self._publish_cloud(frame, depth, depth.camera[1], settings)
+            if depth.camera.info is not None:  # angles of a scan follow from the focal length, no estimate will do
+                self._publish_scan(frame, depth, depth.camera.model, settings)
+            self._publish_cloud(frame, depth, depth.camera.model, settings)
         with watch.time("publish"):
             self._publish_compressed_depth(metres, header, settings)
             self._publish_color(metres, header, settings, depth.full_scale_m)
-        info, model = depth.camera or (None, None)
+        info, model = (None, None) if depth.camera is None else (depth.camera.info, depth.camera.model)
         self.latest = Snapshot(self._camera, stamp_ns(header), frame.image_bgr, metres, info, model)
 
     def _publish_map(self, publisher: Any, values: Tensor | None, header: Header) -> None:
@@ -183,10 +188,10 @@ class Outputs:
         if residual_m is not None and _listened_to(self._residual):
             self._residual.publish(Float32(data=residual_m))
 
-    def _publish_camera_info(self, info: CameraInfo, camera: CameraModel, header: Header) -> None:
-        """The CameraInfo that is true for the depth."""
-        if _listened_to(self._camera_info):
-            self._camera_info.publish(camera_info_for(info, camera, header))
+    def _publish_camera_info(self, camera: CameraOfImage | None, header: Header) -> None:
+        """The CameraInfo that is true for the depth; none of a camera that is an estimate."""
+        if camera is not None and camera.info is not None and _listened_to(self._camera_info):
+            self._camera_info.publish(camera_info_for(camera.info, camera.model, header))
 
     def _publish_scan(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
         if depth.metres is None or not _listened_to(self._scan.publisher):

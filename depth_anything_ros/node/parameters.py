@@ -72,7 +72,12 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     ),
     "undistort": Parameter(
         "Rectify raw images with K and D of their CameraInfo before the network: depth, CameraInfo and cloud are those "
-        "of the largest pinhole view without holes. Images without a CameraInfo are dropped."
+        "of a pinhole camera. Images without a CameraInfo are dropped."
+    ),
+    "undistort_focal_px": Parameter(
+        "With undistort: focal length of the rectified images, in pixels. 0: that of the largest view without holes.",
+        bounds=(1.0, 1e5),
+        unset=0.0,
     ),
     "rectified": Parameter("The images are rectified, so P of the CameraInfo describes them. Otherwise K and D do."),
     "camera_info_any_frame": Parameter(
@@ -123,6 +128,12 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "jpeg_quality": Parameter("Quality of the compressed colour picture.", bounds=(1, 100)),
     "scale": Parameter("Factor of metric depth.", bounds=(0.01, 100.0)),
     "shift_m": Parameter("Added to metric depth after scale, in metres.", bounds=(-100.0, 100.0)),
+    "metres_per_unit": Parameter(
+        "Factor of depth that is known up to a factor (da3, da3mono), as ~/calibrate finds it. It makes metres, "
+        "which are right while the camera's view stays the same. 0: no metres.",
+        bounds=(1e-4, 1e4),
+        unset=0.0,
+    ),
     "alignment": Parameter(
         "Fit scale and shift to every frame: none does not; range uses the range sensor on the topic range; "
         "ground_plane uses the ground below a camera of known height.",
