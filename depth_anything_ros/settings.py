@@ -76,10 +76,9 @@ class ModelSettings:
             the short one, for Depth Anything 3 the long one.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA, or bf16 where these weights
-            overflow it; on a CPU fp32, or bf16 where OpenVINO runs the network, the processor has it and it departs by
-            1 % of the range at most.
-        backend: `auto` (torch on CUDA; on a CPU OpenVINO where it is installed and agrees with torch,
-            else torch), `torch`, `openvino`, `onnxruntime`.
+            overflow it; on a CPU what is fastest here and true enough (docs/backends.md).
+        backend: `auto` (torch on CUDA; on a CPU what is fastest here), `torch`, `openvino`, `onnxruntime`;
+            `openvino:GPU`, `openvino:NPU`.
         compile: let torch.compile rewrite the network for each batch and size: minutes, a C++ compiler, backend torch.
         download: fetch a missing official checkpoint from the Hugging Face Hub.
         accept_license: agree to the non-commercial licence of Base and Large beforehand.
@@ -210,6 +209,9 @@ class CameraSettings:
         cloud_stride: the cloud takes every n-th row and column.
         cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
+        cloud_voxel_m: the cloud has one point for each voxel of this side, the centroid; None: one for each pixel.
+        cloud_min_height_m, cloud_max_height_m: no points lower or higher above the ground; None does not limit.
+        cloud_height_frame: frame in TF whose z is the height; None: by `camera_height_m`, pitch and roll.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
         stale_after_s: input that stays away for longer is reported.
         jpeg_quality: of the compressed colour picture, 1 to 100.
@@ -251,6 +253,10 @@ class CameraSettings:
     cloud_stride: int = 1
     cloud_keeps_far: bool = False
     cloud_rate_hz: float | None = None
+    cloud_voxel_m: float | None = None
+    cloud_min_height_m: float | None = None
+    cloud_max_height_m: float | None = None
+    cloud_height_frame: str | None = None
     color_max_m: float | None = None
     stale_after_s: float = 3.0
     jpeg_quality: int = 95

@@ -90,8 +90,9 @@ def run(counts: dict[str, int], seed: int, log: Path) -> tuple[dict[str, Any], l
         name = "end"
         node.stop()
     except (Wrong, Silence) as error:
-        node.kill()
         return found, [f"{name}: {error}"]
+    finally:
+        node.close()
     return found, []
 
 

@@ -63,7 +63,7 @@ class Wrong(Exception):
 
 
 class FuzzedNode:
-    """The node, and the peer that talks to it. Both end with `stop`.
+    """The node, and the peer that talks to it. Both end with `close`.
 
     Every method raises Wrong or `peer.Silence` where the node does not do what it has to.
     """
@@ -94,15 +94,14 @@ class FuzzedNode:
         return [sys.executable, "-m", "depth_anything_ros.node", "--ros-args", "-r", f"__ns:={namespace}", *words]
 
     def stop(self) -> None:
-        """End the node as a user does, then the peer."""
+        """End the node as a user does."""
         self._process.terminate()
         eventually(lambda: self._process.poll() is not None, "end of the node", END_S)
-        self._peer.stop()
         if self._process.returncode != 0:
             raise Wrong(f"after SIGTERM the node ended with status {self._process.returncode}")
 
-    def kill(self) -> None:
-        """End everything, whatever it does."""
+    def close(self) -> None:
+        """End everything that still runs."""
         self._process.kill()
         self._process.wait()
         self._peer.stop()

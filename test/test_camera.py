@@ -103,8 +103,12 @@ def test_stride_takes_every_nth_row_and_column(lens: str, stride: int) -> None:
     camera = with_lens(lens) if lens else PINHOLE
     depth = slanted_plane(camera)
     expected = camera.back_project(depth)[::stride, ::stride]
-    np.testing.assert_array_equal(camera.back_project(depth, stride=stride), expected)
-    assert expected.shape == (math.ceil(48 / stride), math.ceil(64 / stride), 3)
+    points = camera.back_project(depth, stride=stride)
+    if lens:  # inverted for these pixels alone
+        np.testing.assert_allclose(points, expected, rtol=0, atol=3e-4)
+    else:
+        np.testing.assert_array_equal(points, expected)
+    assert points.shape == (math.ceil(48 / stride), math.ceil(64 / stride), 3)
 
 
 @pytest.mark.parametrize("lens", ["", *LENSES])
@@ -251,7 +255,7 @@ def test_rays_are_the_same_however_many_pixels_are_computed_at_a_time(
 ) -> None:
     camera = with_lens("tilted")
     expected = camera.rays()
-    monkeypatch.setattr("depth_anything_ros.camera.STRIP_PIXELS", strip)
+    monkeypatch.setattr("depth_anything_ros.camera.rays.CHUNK_PIXELS", strip)
     cut = replace(camera, cx=camera.cx + 1e-9).rays()  # another camera, which was not worked out yet
     np.testing.assert_allclose(cut, expected, atol=1e-6)
 

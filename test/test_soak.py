@@ -151,6 +151,7 @@ def test_answers_are_counted_from_what_the_server_says_of_all_workers() -> None:
 # ---- the node is sent nonsense
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_sample_of_malformed_messages_parameters_and_transitions_leaves_the_node_as_it_was() -> None:
     pytest.importorskip("rclpy")

@@ -94,7 +94,7 @@ class FrontDoor:
         exchange.deadline_s = min(exchange.deadline_s, _deadline_s(exchange))
         if is_work:
             await self._check_rate(exchange)
-        with self._admission.admit() if is_work else nullcontext() as place:
+        with self._admission.admit(exchange.left_s) if is_work else nullcontext() as place:
             async with self._bodies.read(exchange, place) as body:
                 shared = exchange.scope.setdefault("state", {})
                 shared |= {"place": place, "request_id": exchange.request_id, "charge": partial(self._charge, exchange)}

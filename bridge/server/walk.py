@@ -106,7 +106,7 @@ class Walk:
         with watch.time("encode"):
             body, headers = await self._scheduler.in_thread(partial(finish, job, picture, ask.media))
         reservation.resize(len(body))
-        ask.place.give_back()  # sending the answer may take the client long
+        ask.place.finish()  # sending the answer may take the client long
         self._record(watch)
         return Response(body, headers={**headers, "Server-Timing": server_timing(watch)}, media_type=ask.media)
 
@@ -120,7 +120,7 @@ class Walk:
         items = await gather(self._item(ask, job) for job in jobs)
         answer = join_items([item if isinstance(item, bytes) else error_item(item, ask.request_id) for item in items])
         reservation.resize(len(answer))
-        ask.place.give_back()
+        ask.place.finish(len(body.parts))
         return Response(answer, media_type=JSON)
 
     async def _item(self, ask: Ask, job: Job | Exception) -> bytes:

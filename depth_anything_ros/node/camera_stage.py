@@ -106,7 +106,7 @@ class CameraStage:
             return replace(said, scale_invariant=depth)
         model, is_estimated = (None, False) if camera is None else (camera.model, camera.is_estimated)
         self._health.focal_estimate_px = model.fx if model is not None and is_estimated else None
-        depth = depth * _unit(estimator, depth, model, settings)
+        depth = _times(depth, _unit(estimator, depth, model, settings), is_shared=estimator.kind != "metric")
         version = estimator.key, estimator.sha256
         estimate = Estimate(depth, version, estimator.kind, frame.header, model, is_estimated)
         with frame.watch.time("scale"):
@@ -181,6 +181,12 @@ def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, 
     height, width = depth.shape
     focal_px = None if camera is None else (camera.fx, camera.fy)
     return estimator.scale(height, width, settings.max_depth, focal_px)
+
+
+def _times(depth: Tensor, factor: float, *, is_shared: bool) -> Tensor:
+    """Multiply depth in its own memory, unless something else of the frame is in it, too."""
+    with torch.inference_mode():  # the estimator's tensors are of this mode
+        return depth * factor if is_shared else depth.mul_(factor)
 
 
 def _full_scale_m(estimator: DepthEstimator) -> float:

@@ -119,6 +119,27 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "there. Otherwise they are missing."
     ),
     "cloud_rate_hz": Parameter("At most this many clouds a second. 0: no limit.", bounds=(0.0, 1000.0), unset=0.0),
+    "cloud_voxel_m": Parameter(
+        "The cloud has one point for each voxel of this side in metres, the centroid, and none that is NaN. 0: one for "
+        "each pixel.",
+        bounds=(0.001, 100.0),
+        unset=0.0,
+    ),
+    "cloud_min_height_m": Parameter(
+        "The cloud has no points lower above the ground; needs camera_height_m or cloud_height_frame. 0: no limit.",
+        bounds=(-100.0, 100.0),
+        unset=0.0,
+    ),
+    "cloud_max_height_m": Parameter(
+        "The cloud has no points higher above the ground, see cloud_min_height_m. 0: no limit.",
+        bounds=(-100.0, 100.0),
+        unset=0.0,
+    ),
+    "cloud_height_frame": Parameter(
+        "Frame whose z is the height of points, by TF, such as base_footprint. Empty: by camera_height_m, "
+        "camera_pitch_rad and camera_roll_rad.",
+        unset="",
+    ),
     "color_max_m": Parameter(
         "Depth at the far end of the colour picture. 0: max_depth.", bounds=(0.0, 1000.0), unset=0.0
     ),

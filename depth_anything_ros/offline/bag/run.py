@@ -19,7 +19,7 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CameraError, DamagedMessage, ImageError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields_for, pinhole_fields
-from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
+from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, cloud_shape, pack_cloud
 from depth_anything_ros.messages.images import BgrImage, compressed_to_bgr, depth_pixels, image_fields, image_to_bgr
 from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.messages.rectification import rectification_of
@@ -286,7 +286,7 @@ class CameraOutput:
         height, width = cloud_shape(rows, columns, stride)
         data = np.empty(height * width * POINT_STEP_BYTES, np.uint8)
         points = np.where(np.isfinite(depth), depth, np.float32(np.nan))  # the sky has none
-        is_dense = CloudBuffer(height, width, data).fill(points, image_bgr, camera, stride)
+        is_dense = pack_cloud(points, image_bgr, camera, data, stride)
         make = self._writer.make
         self._writer.write(
             self._topics["points"],
