@@ -74,6 +74,7 @@ TEST = [
     "transformers>=4.45",
     "pillow>=10",
     "psutil>=5.9",
+    "playwright>=1.48",
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.
@@ -101,7 +102,10 @@ setup(
     maintainer_email="maintainers@example.com",
     python_requires=">=3.10",
     packages=PACKAGES,
-    package_data={"depth_anything_ros": ["py.typed", "bundled/*"], "bridge": ["py.typed"]},
+    package_data={
+        "depth_anything_ros": ["py.typed", "bundled/*"],
+        "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
