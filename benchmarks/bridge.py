@@ -141,8 +141,7 @@ def ways_to_ask(image: NDArray[np.uint8]) -> dict[str, Ask]:
 @contextmanager
 def running_server(encoder: str) -> Iterator[int]:
     """Run a bridge on loopback; yields its port once the model is loaded."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "bridge", "--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
     command += ["--checkpoint", UNTRAINED, "--default-encoder", encoder, "--preload", f"{encoder}:hypersim:518"]
     command += ["--queue-timeout-s", str(PATIENCE_S), "--request-timeout-s", str(PATIENCE_S)]
@@ -153,6 +152,12 @@ def running_server(encoder: str) -> Iterator[int]:
     finally:
         server.terminate()
         server.wait()
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens to now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int, timeout_s: float = 120.0) -> None:

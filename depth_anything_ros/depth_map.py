@@ -27,6 +27,7 @@ class DepthMap:
         confidence: float32 (H, W), 1 or more, larger = surer, without a unit; or None where the model does not tell.
         focal_px: focal length in pixels of the image: what was given, for a model that needs it, or what the
             model estimates. None otherwise.
+        is_focal_estimated: `focal_px` is the model's estimate.
     """
 
     values: NDArray[np.float32]
@@ -35,6 +36,7 @@ class DepthMap:
     sky: NDArray[np.bool_] | None = None
     confidence: NDArray[np.float32] | None = None
     focal_px: float | None = None
+    is_focal_estimated: bool = False
 
     @property
     def unit(self) -> str:

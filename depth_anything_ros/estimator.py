@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.preprocess import Preprocessing, ResizeOnce, preprocessing_for
 from depth_anything_ros.model.registry import PATCH_SIZE, SKY_THRESHOLD, dataset_spec, encoder_for
-from depth_anything_ros.model.sky import fill_sky, sky_depth
+from depth_anything_ros.model.sky import fill_sky, resized_without_sky, sky_depth
 from depth_anything_ros.model.weights import load_model
 from depth_anything_ros.runtime.device import memory_errors, select_device
 from depth_anything_ros.runtime.transfer import to_host, upload
@@ -270,17 +271,18 @@ class DepthEstimator:
 
     def _at_image_size(self, outputs: Outputs, height: int, width: int) -> DepthTensors:
         """Bring maps to the images' size, tell and fill the sky, turn the field of view into a focal length."""
-        back, size = self._preprocessing.back, (height, width)
+        back = partial(self._preprocessing.back, size=(height, width))
         depth, sky, confidence = (outputs.get(name) for name in ("depth", "sky", "confidence"))
         assert depth is not None
-        values = back(depth, size)
-        is_sky = None if sky is None else back(sky, size) >= SKY_THRESHOLD
-        if sky is not None and is_sky is not None:
-            values = fill_sky(values, is_sky, sky_depth(depth, sky))
+        is_sky = None if sky is None else back(sky) >= SKY_THRESHOLD
+        if sky is None or is_sky is None:
+            values = back(depth)
+        else:
+            values = fill_sky(resized_without_sky(depth, sky, back), is_sky, sky_depth(depth, sky))
         return DepthTensors(
             values,
             is_sky,
-            None if confidence is None else back(confidence, size),
+            None if confidence is None else back(confidence),
             focal_of(outputs["field_of_view"], height, width) if "field_of_view" in outputs else None,
         )
 
@@ -289,8 +291,10 @@ class DepthEstimator:
         sky, confidence = (_none_or_host(maps, len(depth)) for maps in (found.sky, found.confidence))
         focals = self._focals(found, len(depth), focals_px)
         maps = zip(depth, sky, confidence, focals, strict=True)
+        is_estimated = found.focal_px is not None
         return [
-            DepthMap(values, self.kind, self.key, is_sky, sure, focal_px) for values, is_sky, sure, focal_px in maps
+            DepthMap(values, self.kind, self.key, is_sky, sure, focal_px, is_estimated)
+            for values, is_sky, sure, focal_px in maps
         ]
 
     def _focals(self, found: DepthTensors, count: int, focals_px: Sequence[Focal | None] | None) -> list[float | None]:

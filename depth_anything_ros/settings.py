@@ -196,6 +196,7 @@ class CameraSettings:
         max_depth: metres at the network's full output; None is the dataset's own.
         image_transport: `raw` or `compressed`.
         undistort: rectify raw images before the network, see `messages.rectification`.
+        undistort_focal_px: focal length of the rectified images; None is that of the largest view without holes.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
         camera_info_any_frame: use CameraInfo of another frame_id where there is none of the image's.
         black_level, white_level: counts that are black and white in 16-bit images; 0 finds them (`LevelFinder`).
@@ -209,10 +210,15 @@ class CameraSettings:
         cloud_stride: the cloud takes every n-th row and column.
         cloud_keeps_far: points beyond `max_range_m` stay in the cloud, at that depth.
         cloud_rate_hz: at most this many clouds a second; None does not limit.
+        cloud_voxel_m: the cloud has one point for each voxel of this side, the centroid; None: one for each pixel.
+        cloud_min_height_m, cloud_max_height_m: no points lower or higher above the ground; None does not limit.
+        cloud_height_frame: frame in TF whose z is the height; None: by `camera_height_m`, pitch and roll.
         color_max_m: depth at the far end of the colour picture's range; None is `max_depth`.
         stale_after_s: input that stays away for longer is reported.
         jpeg_quality: of the compressed colour picture, 1 to 100.
         scale, shift_m: a metric model's depth is published as `scale * depth + shift_m`.
+        metres_per_unit: a scale-invariant model's depth is published in metres as `metres_per_unit * depth`; None: it
+            has no metres.
         alignment: source of scale and shift for each frame: `none`, `range` or `ground_plane`.
         alignment_time_constant_s, alignment_hold_s: as in `AlignmentSettings`.
         alignment_window_s: readings of a range sensor are used together over this time.
@@ -233,6 +239,7 @@ class CameraSettings:
     max_depth: float | None = None
     image_transport: str = "raw"
     undistort: bool = False
+    undistort_focal_px: float | None = None
     rectified: bool = False
     camera_info_any_frame: bool = False
     black_level: int = 0
@@ -247,11 +254,16 @@ class CameraSettings:
     cloud_stride: int = 1
     cloud_keeps_far: bool = False
     cloud_rate_hz: float | None = None
+    cloud_voxel_m: float | None = None
+    cloud_min_height_m: float | None = None
+    cloud_max_height_m: float | None = None
+    cloud_height_frame: str | None = None
     color_max_m: float | None = None
     stale_after_s: float = 3.0
     jpeg_quality: int = 95
     scale: float = 1.0
     shift_m: float = 0.0
+    metres_per_unit: float | None = None
     alignment: str = "none"
     alignment_time_constant_s: float = AlignmentSettings.time_constant_s
     alignment_hold_s: float = AlignmentSettings.hold_s
@@ -302,6 +314,7 @@ class BagSettings:
         cloud: write clouds, too.
         cloud_stride: the cloud takes every n-th row and column.
         rectified: the images are rectified, so P describes them; otherwise K and D do.
+        undistort, undistort_focal_px: as in `CameraSettings`.
         camera_info_any_frame, black_level, white_level: as in `CameraSettings`.
         depth_encoding: `32FC1` (metres) or `16UC1` (millimetres, 0 invalid).
         storage: `mcap` or `sqlite3`; None is the input's own.
@@ -311,6 +324,8 @@ class BagSettings:
     cloud: bool = False
     cloud_stride: int = 1
     rectified: bool = False
+    undistort: bool = CameraSettings.undistort
+    undistort_focal_px: float | None = CameraSettings.undistort_focal_px
     camera_info_any_frame: bool = CameraSettings.camera_info_any_frame
     depth_encoding: str = "32FC1"
     black_level: int = CameraSettings.black_level

@@ -10,7 +10,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
-from std_srvs.srv import SetBool
+from std_srvs.srv import SetBool, Trigger
 
 NODE = "/soak/depth_anything"
 LISTENED_TO: dict[str, type] = {
@@ -41,6 +41,7 @@ class Observer(Node):
         self._listening: list[Any] = []
         self._images = self.create_publisher(Image, "image", qos_profile_sensor_data)
         self._enable: Any = self.create_client(SetBool, f"{NODE}/enable")
+        self._reload: Any = self.create_client(Trigger, f"{NODE}/reload")
         self._set: Any = self.create_client(SetParameters, f"{NODE}/set_parameters")
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
 
@@ -67,6 +68,10 @@ class Observer(Node):
     def enable(self, wanted: bool) -> None:
         """Enable or disable the node."""
         self._enable.call_async(SetBool.Request(data=wanted))
+
+    def reload(self) -> None:
+        """Let the node load its model again."""
+        self._reload.call_async(Trigger.Request())
 
     def configure(self, values: dict[str, Any]) -> None:
         """Set parameters of the node."""

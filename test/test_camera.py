@@ -103,8 +103,12 @@ def test_stride_takes_every_nth_row_and_column(lens: str, stride: int) -> None:
     camera = with_lens(lens) if lens else PINHOLE
     depth = slanted_plane(camera)
     expected = camera.back_project(depth)[::stride, ::stride]
-    np.testing.assert_array_equal(camera.back_project(depth, stride=stride), expected)
-    assert expected.shape == (math.ceil(48 / stride), math.ceil(64 / stride), 3)
+    points = camera.back_project(depth, stride=stride)
+    if lens:  # inverted for these pixels alone
+        np.testing.assert_allclose(points, expected, rtol=0, atol=3e-4)
+    else:
+        np.testing.assert_array_equal(points, expected)
+    assert points.shape == (math.ceil(48 / stride), math.ceil(64 / stride), 3)
 
 
 @pytest.mark.parametrize("lens", ["", *LENSES])
@@ -170,7 +174,7 @@ def test_a_portrait_picture_has_the_focal_length_of_the_same_camera_in_landscape
 
 def test_predict_and_the_client_guess_the_same_camera_of_a_portrait_picture() -> None:
     guessed = CameraModel.from_fov(60.0, 480, 640)
-    assert GivenCamera(fov_deg=60.0).of_picture(480, 640) == Cameras(None, None).of(480, 640) == guessed
+    assert GivenCamera(fov_deg=60.0).of_picture(480, 640).model == Cameras(None, None).of(480, 640) == guessed
 
 
 @pytest.mark.parametrize("fov_deg", [0.0, -1.0, 5e-324, 180.0, math.nan, math.inf])
@@ -251,7 +255,7 @@ def test_rays_are_the_same_however_many_pixels_are_computed_at_a_time(
 ) -> None:
     camera = with_lens("tilted")
     expected = camera.rays()
-    monkeypatch.setattr("depth_anything_ros.camera.STRIP_PIXELS", strip)
+    monkeypatch.setattr("depth_anything_ros.camera.rays.CHUNK_PIXELS", strip)
     cut = replace(camera, cx=camera.cx + 1e-9).rays()  # another camera, which was not worked out yet
     np.testing.assert_allclose(cut, expected, atol=1e-6)
 

@@ -3,7 +3,7 @@
 Needs neither torch nor ROS nor a web server (extra `[client]`).
 """
 
-from bridge.client.calls import ServedDepth
+from bridge.client.calls import ServedDepth, Undistort
 from bridge.client.client import AsyncDepthClient, DepthClient
 from bridge.client.errors import BridgeError
 from bridge.client.functions import (
@@ -25,6 +25,7 @@ __all__ = [
     "RetryPolicy",
     "ServedDepth",
     "Server",
+    "Undistort",
     "decode_depth_map",
     "decode_pointcloud",
     "encode_image",

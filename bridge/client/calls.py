@@ -21,7 +21,7 @@ from bridge.client.servers import MODEL_KEY
 from bridge.codec import decode_array_base64, decode_base64, decode_depth_png16, decode_npy, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap, Kind
-from depth_anything_ros.errors import CameraError
+from depth_anything_ros.errors import CameraError, SettingsError
 from depth_anything_ros.io.image_header import read_header
 
 Camera = CameraModel | Mapping[str, float]
@@ -31,6 +31,8 @@ NPY, PNG, JSON = "application/x-npy", "image/png", "application/json"
 # Datasets of /rel_depth. Their kind is in the answer: relative, or scale_invariant.
 DATASETS_WITHOUT_METRES = ("relative", "da3mono", "da3")
 DATASETS_WITH_MORE = "da3"  # how datasets begin that tell sky or confidence, too; only JSON carries those
+INTRINSICS = ("fx", "fy", "cx", "cy")
+ESTIMATE = "estimate"  # what the server says of a focal length that the model found
 MAX_MESSAGE_CHARACTERS = 500  # of a text from a server
 
 
@@ -69,19 +71,45 @@ class ServedDepth(DepthMap):
     Attributes:
         max_depth: metres at the network's full output, as the server used them; None where there are none, or an
             older server does not say.
+        camera: the pinhole camera of an image that the server rectified; None for images as they were sent.
     """
 
     max_depth: float | None = None
+    camera: CameraModel | None = None
+
+
+@dataclass(frozen=True)
+class Undistort:
+    """The lens that the server takes out of an image before it estimates depth.
+
+    Attributes:
+        camera: of the image as it is sent, with its lens.
+        focal_px: focal length of the rectified image in pixels; None is that of the largest view without holes.
+    """
+
+    camera: CameraModel
+    focal_px: float | None = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a request says of it."""
+        camera = self.camera
+        intrinsics: dict[str, Any] = {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+        intrinsics |= {"distortion_model": camera.distortion_model, "d": list(camera.distortion)}
+        return {"camera_intrinsics": intrinsics, "undistort": True, **_given(undistort_focal_px=self.focal_px)}
 
 
 # ---- the calls
 
 
 def metric_depth_call(
-    image: Image, max_depth: float | None, focal_px: float | None, model: str | None
+    image: Image, max_depth: float | None, focal_px: float | None, model: str | None, undistort: Undistort | None = None
 ) -> Call[ServedDepth]:
-    """Ask for metric depth."""
+    """Ask for metric depth. Raises SettingsError: the focal length is given twice."""
+    if undistort is not None and focal_px is not None:
+        raise SettingsError("undistort has the focal length: leave focal_px out")
     fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
+    fields |= {} if undistort is None else undistort.fields
     return Call(_image_request("/metric_depth", image, _depth_format(fields), fields), _depth_map)
 
 
@@ -103,15 +131,17 @@ def relative_depth_call(image: Image, model: str | None) -> Call[ServedDepth]:
 
 
 def point_cloud_call(
-    image: Image, camera: Camera, max_depth: float | None, model: str | None
+    image: Image, camera: Camera | Undistort, max_depth: float | None, model: str | None
 ) -> Call[NDArray[np.float32]]:
     """Ask for depth, and make the cloud here.
 
     Depth travels as a 16-bit PNG, a sixth of the cloud's bytes at most, where `max_depth` tells its scale.
     """
-    known = (
-        camera if isinstance(camera, CameraModel) else pinhole(camera)
-    )  # a bad one is refused before anything is sent
+    if isinstance(camera, Undistort):
+        depth_call = metric_depth_call(image, max_depth, None, model, camera)
+        return Call(depth_call.request, lambda response: _rectified_points(_depth_map(response)))
+    # A bad camera is refused before anything is sent.
+    known = camera if isinstance(camera, CameraModel) else pinhole(camera)
     focal_px = (known.fx + known.fy) / 2  # for models whose metres depend on it
     fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
     if max_depth is None:
@@ -120,6 +150,13 @@ def point_cloud_call(
     scale = fitting_png_scale(max_depth)
     request = _image_request("/metric_depth", image, PNG, fields | {"png_scale": scale})
     return Call(request, lambda response: back_project(decode_depth_png16(response.content, scale), camera))
+
+
+def _rectified_points(depth: ServedDepth) -> NDArray[np.float32]:
+    """Points of a rectified image. Raises KeyError: an older server, which does not rectify."""
+    if depth.camera is None:
+        raise KeyError("x-intrinsics")
+    return depth.camera.back_project(depth.values)
 
 
 def models_call() -> Call[dict[str, Any]]:
@@ -137,7 +174,7 @@ def health_call() -> Call[dict[str, Any]]:
 
 def pinhole(intrinsics: Mapping[str, float], shape: tuple[int, ...] = (1, 1)) -> CameraModel:
     """Camera of images of shape (H, W) from fx, fy, cx, cy. Raises KeyError or CameraError."""
-    fx, fy, cx, cy = (intrinsics[name] for name in ("fx", "fy", "cx", "cy"))
+    fx, fy, cx, cy = (intrinsics[name] for name in INTRINSICS)
     return CameraModel(fx, fy, cx, cy, width=shape[1], height=shape[0])
 
 
@@ -172,7 +209,16 @@ def _image_request(path: str, image: Image, accept: str, fields: dict[str, Any])
         return request | {"json": _json_image(image) | fields}
     data = encoded(image)
     request["headers"]["Content-Type"] = f"image/{read_header(data).format}"
-    return request | {"content": data, "params": fields}
+    return request | {"content": data, "params": _flat(fields)}
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as a query has them: intrinsics stand by themselves."""
+    flat = {name: value for name, value in fields.items() if name != "camera_intrinsics"}
+    intrinsics = dict(fields.get("camera_intrinsics", {}))
+    if "d" in intrinsics:
+        intrinsics["d"] = ",".join(repr(number) for number in intrinsics["d"])
+    return flat | {name: value for name, value in intrinsics.items() if value != ""}
 
 
 def _json_image(image: Image) -> dict[str, Any]:
@@ -199,7 +245,19 @@ def _depth_map(response: httpx.Response) -> ServedDepth:
     if said.get("content-type", "").startswith(JSON):
         return _depth_of_json(response.json() | {"model_key": said["x-model-key"]}, kind)
     max_depth, focal_px = (float(said[name]) if name in said else None for name in ("x-max-depth", "x-focal-px"))
-    return ServedDepth(decode_npy(response.content), kind, said["x-model-key"], focal_px=focal_px, max_depth=max_depth)
+    values = decode_npy(response.content)
+    camera = None
+    if "x-intrinsics" in said:
+        camera = pinhole(dict(zip(INTRINSICS, map(float, said["x-intrinsics"].split(",")), strict=True)), values.shape)
+    return ServedDepth(
+        values,
+        kind,
+        said["x-model-key"],
+        focal_px=focal_px,
+        is_focal_estimated=said.get("x-focal-source") == ESTIMATE,
+        max_depth=max_depth,
+        camera=camera,
+    )
 
 
 def _item(item: Mapping[str, Any], kind: Kind) -> ServedDepth | BridgeError:
@@ -220,6 +278,8 @@ def _depth_of_json(item: Mapping[str, Any], kind: Kind) -> ServedDepth:
         sky=None if sky is None else np.frombuffer(decode_base64(sky), np.uint8).reshape(shape) != 0,
         confidence=None if confidence is None else decode_array_base64(confidence, shape),
         focal_px=item.get("focal_px"),
+        is_focal_estimated=item.get("focal_source") == ESTIMATE,
+        camera=pinhole(item["camera_intrinsics"], shape) if "camera_intrinsics" in item else None,
         max_depth=item.get("max_depth"),
     )
 

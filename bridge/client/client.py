@@ -29,6 +29,7 @@ from bridge.client.calls import (
     Camera,
     ServedDepth,
     T,
+    Undistort,
     health_call,
     metric_depth_call,
     metric_depths_call,
@@ -131,7 +132,12 @@ class DepthClient(_Client):
         self._connections = ProcessConnections(open_client)
 
     def metric_depth(
-        self, image: Image, *, max_depth: float | None = None, focal_px: float | None = None
+        self,
+        image: Image,
+        *,
+        max_depth: float | None = None,
+        focal_px: float | None = None,
+        undistort: Undistort | None = None,
     ) -> ServedDepth:
         """Depth in metres.
 
@@ -139,8 +145,9 @@ class DepthClient(_Client):
             image: see `images.Image`.
             max_depth: metres at the network's full output; None is the dataset's own.
             focal_px: focal length of the image in pixels, for models whose metres depend on it (`da3metric`).
+            undistort: rectify the image first; `ServedDepth.camera` is the camera of the depth then.
         """
-        return self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
+        return self.run(metric_depth_call(image, max_depth, focal_px, self._server.model, undistort))
 
     def metric_depths(
         self, images: Sequence[Image], *, max_depth: float | None = None, focal_px: float | None = None
@@ -159,12 +166,15 @@ class DepthClient(_Client):
         """
         return self.run(relative_depth_call(image, self._server.model))
 
-    def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:
+    def point_cloud(
+        self, image: Image, camera: Camera | Undistort, *, max_depth: float | None = None
+    ) -> NDArray[np.float32]:
         """Points, float32 (H, W, 3), metres, optical frame; NaN where there is no depth.
 
         `camera` is a CameraModel, lens distortion included, or a mapping with fx, fy, cx, cy; an unusable one
-        raises CameraError or KeyError. With `max_depth`, depth comes as a 16-bit PNG, so it is rounded to
-        millimetres (`codec.fitting_png_scale` beyond 65 m); without, it comes as floats, which are larger.
+        raises CameraError or KeyError. `Undistort` makes points of the rectified image. With `max_depth` (and without
+        `Undistort`), depth comes as a 16-bit PNG, so it is rounded to millimetres (`codec.fitting_png_scale` beyond
+        65 m); without, it comes as floats, which are larger.
         """
         return self.run(point_cloud_call(image, camera, max_depth, self._server.model))
 
@@ -226,10 +236,15 @@ class AsyncDepthClient(_Client):
         self._connections = LoopConnections(open_client)
 
     async def metric_depth(
-        self, image: Image, *, max_depth: float | None = None, focal_px: float | None = None
+        self,
+        image: Image,
+        *,
+        max_depth: float | None = None,
+        focal_px: float | None = None,
+        undistort: Undistort | None = None,
     ) -> ServedDepth:
         """See `DepthClient.metric_depth`."""
-        return await self.run(metric_depth_call(image, max_depth, focal_px, self._server.model))
+        return await self.run(metric_depth_call(image, max_depth, focal_px, self._server.model, undistort))
 
     async def metric_depths(
         self, images: Sequence[Image], *, max_depth: float | None = None, focal_px: float | None = None
@@ -241,7 +256,9 @@ class AsyncDepthClient(_Client):
         """See `DepthClient.relative_depth`."""
         return await self.run(relative_depth_call(image, self._server.model))
 
-    async def point_cloud(self, image: Image, camera: Camera, *, max_depth: float | None = None) -> NDArray[np.float32]:
+    async def point_cloud(
+        self, image: Image, camera: Camera | Undistort, *, max_depth: float | None = None
+    ) -> NDArray[np.float32]:
         """See `DepthClient.point_cloud`."""
         return await self.run(point_cloud_call(image, camera, max_depth, self._server.model))
 

@@ -29,7 +29,7 @@ def encode_image(image: Image) -> str:
 def predict_pointcloud(
     image: str | None = None,
     image_url: str | None = None,
-    camera_intrinsics: Mapping[str, float] | None = None,
+    camera_intrinsics: Mapping[str, Any] | None = None,
     base_url: str = DEFAULT_URL,
     encoder: str | None = None,
     dataset: str | None = None,
@@ -37,14 +37,18 @@ def predict_pointcloud(
     max_depth: float | None = None,
     api_key: str | None = None,
     *,
+    undistort: bool | None = None,
+    undistort_focal_px: float | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, Any]:
     """`POST /pc`: a dict with pointcloud, pointcloud_shape, depth_map, depth_shape, min and max.
 
-    `image` is base64 (`encode_image`); `camera_intrinsics` has fx, fy, cx and cy.
+    `image` is base64 (`encode_image`); `camera_intrinsics` has fx, fy, cx, cy, and may have distortion_model and d.
+    With `undistort` the image is rectified first, and the answer's `camera_intrinsics` are those of its depth.
     """
     fields: dict[str, Any] = {"encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
     fields |= {"max_depth": max_depth, "camera_intrinsics": camera_intrinsics}
+    fields |= {"undistort": undistort, "undistort_focal_px": undistort_focal_px}
     return _post_json("/pc", image, image_url, fields, base_url, api_key, timeout_s)
 
 

@@ -16,7 +16,8 @@ Outcome = httpx.Response | httpx.RequestError
 class RetryPolicy:
     """How often to send a request again, and how long to wait before that.
 
-    Every request to a bridge only computes something and changes nothing, so it is safe to repeat.
+    Every request to a bridge, POSTs included, only computes something and changes nothing: sent twice, it gives the
+    same answer twice and costs the time of a second inference. So it is safe to repeat.
 
     Attributes:
         attempts: requests in all; 1 never repeats.
@@ -56,10 +57,15 @@ class Attempts:
 
 
 def _may_pass(outcome: Outcome) -> bool:
-    """Whether the same request may succeed later: turned away, or broken off without an answer."""
+    """Whether the same request may succeed later: turned away, or broken off without an answer of the bridge."""
     if isinstance(outcome, httpx.Response):
-        return outcome.status_code in (429, 503)
+        return outcome.status_code in (429, 502, 503) or _is_of_a_proxy(outcome)
     return isinstance(outcome, (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError))
+
+
+def _is_of_a_proxy(answer: httpx.Response) -> bool:
+    """Whether a 500 comes from a proxy that has lost the bridge behind it: a bridge's own is JSON."""
+    return answer.status_code == 500 and not answer.headers.get("content-type", "").startswith("application/json")
 
 
 def _retry_after_s(outcome: Outcome) -> float:

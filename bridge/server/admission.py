@@ -5,23 +5,42 @@ Places are counted here. The order of work and its threads are in `scheduling`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from statistics import median
 
 from bridge.server.errors import QueueFull
 from bridge.server.metrics import Metrics
 from bridge.server.state import WorkerState
 
+REMEMBERED = 9  # requests whose time tells how long the next one takes
+
 
 class Admission:
     """Gives each accepted request a place.
 
+    A request that would be answered after its deadline is turned away at once. Kept until then, it would cost its
+    client the time to ask elsewhere, and make those behind it late, too.
+
     Args:
         at_once: inferences that run at once.
         max_waiting: requests that may wait beyond those.
+        clock: seconds.
     """
 
-    def __init__(self, state: WorkerState, at_once: int, max_waiting: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        state: WorkerState,
+        at_once: int,
+        max_waiting: int,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self._turn_s: deque[float] = deque(maxlen=REMEMBERED)
         self._state = state
         self._at_once = at_once
         self._capacity = at_once + max_waiting
@@ -29,14 +48,18 @@ class Admission:
         self._taken = 0
 
     @contextmanager
-    def admit(self) -> Iterator[Place]:
+    def admit(self, left_s: float = math.inf) -> Iterator[Place]:
         """Accept a request, and give it a place until its answer is sent.
+
+        Args:
+            left_s: seconds until its deadline.
 
         Raises:
             Draining, Loading, QueueFull: it cannot be taken now.
         """
         self._state.check_open()
-        place = Place(self)
+        self._check_deadline(left_s)
+        place = Place(self, self.turns_ahead)
         place.take()
         self._state.in_work += 1
         try:
@@ -45,6 +68,20 @@ class Admission:
         finally:
             self._state.in_work -= 1
             place.give_back()
+
+    @property
+    def turns_ahead(self) -> int:
+        """Turns on the devices until a request that comes now would be done."""
+        return self._taken // self._at_once + 1
+
+    def _check_deadline(self, left_s: float) -> None:
+        """Raise QueueFull if the answer would come too late. An idle server always tries."""
+        if self._taken and self._turn_s and self.turns_ahead * median(self._turn_s) > left_s:
+            raise QueueFull("so many requests are waiting that the answer would come after the deadline")
+
+    def learn(self, turn_s: float) -> None:
+        """Note how long a turn of an answered request took."""
+        self._turn_s.append(turn_s)
 
     def change_taken(self, change: int) -> None:
         """Count places that are taken. Raises QueueFull beyond the capacity."""
@@ -62,8 +99,10 @@ class Place:
         until_answered: what else the request holds until its answer is sent.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, turns: int) -> None:
         self._admission = admission
+        self._turns = turns
+        self._began_s = admission.clock()
         self.until_answered = ExitStack()
         self.is_held = False
 
@@ -72,6 +111,11 @@ class Place:
         if not self.is_held:
             self._admission.change_taken(1)
             self.is_held = True
+
+    def finish(self, images: int = 1) -> None:
+        """The answer is made: learn from its time, and leave the place to another request."""
+        self._admission.learn((self._admission.clock() - self._began_s) / (self._turns + images - 1))
+        self.give_back()
 
     def give_back(self) -> None:
         """Leave the place to another request."""

@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from bridge.server import openapi
 from bridge.server.admission import Admission
 from bridge.server.answers import AnswerMemory
-from bridge.server.auth import KeyRing, create_rate_limiter
+from bridge.server.auth import KeyRing, Limiter, create_limiter
 from bridge.server.endpoints import CAMERAS_PATH, ENDPOINTS, PREFIXES, Endpoint
 from bridge.server.errors import BadRequest, MethodNotAllowed, NoRobot, NotFound
 from bridge.server.fetching import Fetcher, Fetches
@@ -59,8 +59,10 @@ def create_app(
     keys: KeyRing | None = None,
     worker_id: int = 0,
     robot: Robot | None = None,
+    limiter: Limiter | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> FastAPI:
-    """Build the application; its `state.worker` is the WorkerState behind it.
+    """Build the application; its `state` holds the WorkerState and the Metrics behind it.
 
     Args:
         cache: where the models come from; its devices are the ones that work.
@@ -68,12 +70,14 @@ def create_app(
         keys: None reads them from the settings.
         worker_id: which of the server's processes this is.
         robot: shows a robot's cameras; None where there is none.
+        limiter: holds keys to their rate; None makes one of the settings.
+        labels: what else tells this process from others, in `/health` and in the metrics.
 
     Raises:
         SettingsError: an unusable key file, or an unknown model among the settings.
     """
     at_once = len(cache.devices) * cache.max_batch
-    state, metrics = WorkerState(worker_id, models_at_start(settings)), Metrics()
+    state, metrics = WorkerState(worker_id, models_at_start(settings), labels or {}), Metrics(labels or {})
     admission = Admission(state, at_once, settings.max_waiting, metrics)
     scheduler, fetches = Scheduler(at_once, settings.queue_timeout_s, settings.decode_timeout_s), Fetches(fetcher)
     gate = Gate(settings, KeyRing(settings) if keys is None else keys)
@@ -98,7 +102,7 @@ def create_app(
         redirect_slashes=False,
         redoc_url=None,
     )
-    app.state.worker = state
+    app.state.worker, app.state.metrics = state, metrics
     _add_routes(app, walk, probes(settings, state, cache, metrics), settings)
     _add_session_routes(app, session_routes(gate, settings))
     if robot is None:
@@ -114,7 +118,7 @@ def create_app(
         admission=admission,
         metrics=metrics,
         gate=gate,
-        limiter=create_rate_limiter(settings),
+        limiter=limiter or create_limiter(settings),
     )
     if settings.cors_allow_origins:  # outside the front door: errors are for pages too, and a preflight has no key
         _allow_pages_of(app, settings.cors_allow_origins)

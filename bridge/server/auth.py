@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from bridge.server.errors import RateLimited, Unauthorized, retry_after
 from bridge.server.settings import BridgeSettings
@@ -124,7 +125,17 @@ class KeyRing:
         return found[0]
 
 
-class RateLimiter:
+class Limiter(Protocol):
+    """Holds each key to its rate."""
+
+    async def take(self, name: str) -> None:
+        """Count a request of a key. Raises RateLimited where the key has to wait."""
+
+    def owe(self, name: str, count: int) -> None:
+        """Count further work of a request that was let in: the key's next requests wait for it."""
+
+
+class Buckets:
     """A token bucket for each key: `burst` requests at once, `rate_per_s` in the long run."""
 
     def __init__(self, rate_per_s: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -133,23 +144,45 @@ class RateLimiter:
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, and when that was counted
 
-    def take(self, name: str) -> None:
-        """Take a token from a key's bucket. Raises RateLimited where there is none."""
+    def take(self, name: str) -> float:
+        """Take a token from a key's bucket; returns 0, or the seconds until there is one."""
         now = self._clock()
         left, since = self._buckets.get(name, (self._burst, now))
         left = min(self._burst, left + (now - since) * self._rate)
         if left < 1:
-            raise RateLimited("too many requests with this key", None, retry_after((1 - left) / self._rate))
+            return (1 - left) / self._rate
         self._buckets[name] = (left - 1, now)
+        return 0.0
 
     def owe(self, name: str, count: int) -> None:
-        """Take more tokens for a request that was let in; where too few are left, the key's next requests wait."""
-        left, since = self._buckets[name]
+        """Take more tokens than are there, if need be."""
+        left, since = self._buckets.get(name, (self._burst, self._clock()))
         self._buckets[name] = (left - count, since)
 
 
-def create_rate_limiter(settings: BridgeSettings) -> RateLimiter | None:
+class OwnLimiter:
+    """The limiter of one process: a `Limiter` with the buckets in it."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+
+    async def take(self, name: str) -> None:
+        """See `Limiter`."""
+        check_wait(self._buckets.take(name))
+
+    def owe(self, name: str, count: int) -> None:
+        """See `Limiter`."""
+        self._buckets.owe(name, count)
+
+
+def check_wait(wait_s: float) -> None:
+    """Raise RateLimited unless there is nothing to wait for."""
+    if wait_s > 0:
+        raise RateLimited("too many requests with this key", None, retry_after(wait_s))
+
+
+def create_limiter(settings: BridgeSettings) -> Limiter | None:
     """Build one worker's limiter. The workers share the rate, so together they never exceed it."""
     if settings.rate_limit_per_s is None:
         return None
-    return RateLimiter(settings.rate_limit_per_s / settings.workers, settings.rate_burst / settings.workers)
+    return OwnLimiter(Buckets(settings.rate_limit_per_s / settings.workers, settings.rate_burst / settings.workers))

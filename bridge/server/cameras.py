@@ -9,6 +9,7 @@ from bridge.server.errors import BadRequest, InvalidValue
 from bridge.server.schemas import CameraIntrinsics, MetricOptions
 from depth_anything_ros.camera import CameraModel, image_center, read_lens
 from depth_anything_ros.errors import CameraError
+from depth_anything_ros.messages.rectification import pinhole_of
 
 WAYS = ("camera_intrinsics", "fov_deg", "focal_px")  # and `MAKERS` makes a camera of each
 
@@ -17,11 +18,15 @@ def check_one_camera(options: MetricOptions, *, is_required: bool) -> None:
     """Refuse a request that describes its camera in several ways, or not at all where it has to.
 
     Raises:
-        BadRequest: no camera. InvalidValue: several.
+        BadRequest: no camera. InvalidValue: several, or none that could be rectified.
     """
     given = [name for name in WAYS if getattr(options, name) is not None]
     if len(given) > 1:
         raise InvalidValue(f"give one of {', '.join(WAYS)}, not {' and '.join(given)}", given[1])
+    if options.undistort and given != ["camera_intrinsics"]:
+        raise InvalidValue("undistort needs the lens: give camera_intrinsics with distortion_model and d", "undistort")
+    if options.undistort_focal_px is not None and not options.undistort:
+        raise InvalidValue("undistort_focal_px needs undistort", "undistort_focal_px")
     if is_required and not given:
         raise BadRequest("camera_intrinsics is required, or else fov_deg or focal_px", "camera_intrinsics")
 
@@ -39,6 +44,22 @@ def camera_of(options: MetricOptions, width: int, height: int) -> CameraModel | 
         return MAKERS[given](getattr(options, given), width, height)
     except CameraError as error:
         raise InvalidValue(f"{given}: {error}", given) from None
+
+
+def seen_camera(options: MetricOptions, width: int, height: int) -> CameraModel | None:
+    """The camera of what the network is given: `camera_of`, or the pinhole camera of the image that is rectified.
+
+    Raises:
+        InvalidValue: as `camera_of`; no lens to rectify, or one that cannot be rectified.
+    """
+    camera = camera_of(options, width, height)
+    if not options.undistort:
+        return camera
+    assert camera is not None
+    try:
+        return pinhole_of(camera, options.undistort_focal_px)
+    except CameraError as error:
+        raise InvalidValue(f"undistort: {error}", "undistort") from None
 
 
 def _with_intrinsics(given: CameraIntrinsics, width: int, height: int) -> CameraModel:

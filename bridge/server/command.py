@@ -1,4 +1,4 @@
-"""`depth_anything_bridge`: start the server, or make a key for it."""
+"""`depth_anything_bridge`: start the server, make a key for it, or write a config file for Ray Serve."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from bridge.server.auth import KeyRing, make_key
 from bridge.server.logs import configure_logging
+from bridge.server.ray_settings import config_file
 from bridge.server.settings import BridgeSettings
 from bridge.server.settings_sources import load_settings
 from bridge.server.supervisor import Supervisor, open_listener
@@ -20,6 +21,7 @@ from depth_anything_ros.errors import DepthAnythingError
 logger = logging.getLogger("bridge")
 
 USAGE = "usage: depth_anything_bridge make-key NAME"
+RAY_USAGE = "usage: depth_anything_bridge ray-config [NAME=VALUE ...] > serve.yaml"
 CANNOT_USE_ROS = 2  # exit status
 ROS_PACKAGES = ("rclpy", "sensor_msgs", "diagnostic_msgs")
 GET_ROS = "source the setup.bash of a ROS 2, or pip install '.[bridge,ros]'"
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if arguments[:1] == ["make-key"]:
             return print_key(arguments[1:])
+        if arguments[:1] == ["ray-config"]:
+            return print_ray_config(arguments[1:])
         return serve(load_settings(arguments))
     except DepthAnythingError as error:
         raise SystemExit(f"depth_anything_bridge: {error}") from None
@@ -43,6 +47,14 @@ def print_key(arguments: Sequence[str]) -> int:
     key, line = make_key(arguments[0])
     print(f"The key, shown only now:\n\n{key}\n\nThe line for the key file:\n", file=sys.stderr, flush=True)
     print(line)
+    return 0
+
+
+def print_ray_config(arguments: Sequence[str]) -> int:
+    """Write a config file for Ray Serve to standard output. The arguments are those of `serve run`: NAME=VALUE."""
+    if any("=" not in argument or argument.startswith("-") for argument in arguments):
+        raise SystemExit(RAY_USAGE)
+    print(config_file(dict(argument.split("=", 1) for argument in arguments)), end="")
     return 0
 
 

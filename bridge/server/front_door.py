@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.server.admission import Admission
 from bridge.server.answers import SlowReader, send_body
-from bridge.server.auth import RateLimiter
+from bridge.server.auth import Limiter
 from bridge.server.bodies import POLL_S, Bodies, ClientGone, discard_rest, hold_end, replay, wait_for_disconnect
 from bridge.server.endpoints import WORK_PATHS
 from bridge.server.errors import DeadlineExceeded, Draining, InvalidValue, answer_for, error_response, log_failure
@@ -44,7 +44,7 @@ class FrontDoor:
         admission: Admission,
         metrics: Metrics,
         gate: Gate,
-        limiter: RateLimiter | None,
+        limiter: Limiter | None,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -93,8 +93,8 @@ class FrontDoor:
         self._check_key(exchange)
         exchange.deadline_s = min(exchange.deadline_s, _deadline_s(exchange))
         if is_work:
-            self._check_rate(exchange)
-        with self._admission.admit() if is_work else nullcontext() as place:
+            await self._check_rate(exchange)
+        with self._admission.admit(exchange.left_s) if is_work else nullcontext() as place:
             async with self._bodies.read(exchange, place) as body:
                 shared = exchange.scope.setdefault("state", {})
                 shared |= {"place": place, "request_id": exchange.request_id, "charge": partial(self._charge, exchange)}
@@ -104,9 +104,9 @@ class FrontDoor:
     def _check_key(self, exchange: Exchange) -> None:
         exchange.key_name = self._gate.identify(exchange.scope, exchange.path)
 
-    def _check_rate(self, exchange: Exchange) -> None:
+    async def _check_rate(self, exchange: Exchange) -> None:
         if self._limiter and exchange.key_name:
-            self._limiter.take(exchange.key_name)
+            await self._limiter.take(exchange.key_name)
 
     def _charge(self, exchange: Exchange, images: int) -> None:
         """Count the further images of a request against the key's rate."""

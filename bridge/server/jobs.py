@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.codec import check_png_scale
-from bridge.server.cameras import camera_of
+from bridge.server.cameras import camera_of, seen_camera
 from bridge.server.errors import InvalidValue, NotAcceptable
 from bridge.server.media import PNG
 from bridge.server.models import max_depth_of
 from bridge.server.replies import Result, answer_bytes, encode
 from bridge.server.schemas import CloudOptions, MetricOptions, Options
+from depth_anything_ros.camera import CameraModel, image_center
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.io.image_header import ImageHeader
+from depth_anything_ros.messages.rectification import Rectification
 from depth_anything_ros.model.preprocess import preprocessing_for
 from depth_anything_ros.model.registry import dataset_spec, network_spec
 from depth_anything_ros.settings import InputLimits, ModelSettings
@@ -54,9 +56,17 @@ class Job:
 
     @property
     def has_lens(self) -> bool:
-        """Whether the points need a ray for each pixel."""
-        intrinsics = self.options.camera_intrinsics if isinstance(self.options, CloudOptions) else None
-        return intrinsics is not None and bool(intrinsics.d)
+        """Whether a ray is needed for each pixel, for points or to rectify the image."""
+        if not isinstance(self.options, MetricOptions) or not (self.is_cloud or self.options.undistort):
+            return False
+        return self.options.camera_intrinsics is not None and bool(self.options.camera_intrinsics.d)
+
+    @property
+    def camera(self) -> CameraModel | None:
+        """Of what the network is given, where the request describes it. Raises InvalidValue, see `seen_camera`."""
+        if not isinstance(self.options, MetricOptions):
+            return None
+        return seen_camera(self.options, self.header.width, self.header.height)
 
 
 @dataclass(frozen=True)
@@ -103,9 +113,7 @@ def focal_of(job: Job) -> tuple[float, float] | None:
     Raises:
         InvalidValue: it does not, and the model's metres follow from them; or the lens is not known.
     """
-    camera = None
-    if isinstance(job.options, MetricOptions):
-        camera = camera_of(job.options, job.header.width, job.header.height)
+    camera = job.camera
     if camera is None and dataset_spec(job.model.dataset).needs_focal:
         raise InvalidValue(
             f"the metres of dataset {job.model.dataset} follow from the camera's focal length: "
@@ -121,18 +129,41 @@ def result_of(job: Job, picture: Picture) -> Result:
     assert depth is not None
     if depth.sky is not None and job.options.sky == "inf":
         depth = replace(depth, values=np.where(depth.sky, np.float32(np.inf), depth.values))
-    is_metric = isinstance(job.options, MetricOptions)
-    points = back_project(job, depth) if job.is_cloud else None
-    max_depth, unit = (scale_of(job), "m") if is_metric else (None, "none")
-    return Result(depth, picture.image, points, job.options.png_scale, max_depth, unit)
+    png_scale = job.options.png_scale
+    if not isinstance(job.options, MetricOptions):
+        return Result(depth, picture.image, None, png_scale, None, "none")
+    given = job.camera
+    camera = estimated_camera(depth) if given is None and job.is_cloud else given
+    points = back_project(camera, depth) if job.is_cloud and camera is not None else None
+    unit, max_depth = ("m", scale_of(job)) if depth.kind == "metric" else ("none", None)
+    is_new = given is None or job.options.undistort  # the client does not know it
+    return Result(depth, picture.image, points, png_scale, max_depth, unit, camera if is_new else None)
 
 
-def back_project(job: Job, depth: DepthMap) -> NDArray[np.float32]:
-    """Points of every pixel, float32 (H * W, 3), metres, optical frame; not finite in the sky and without a ray."""
-    assert isinstance(job.options, CloudOptions)
-    height, width = depth.values.shape
-    camera = camera_of(job.options, width, height)
+def rectified(job: Job, picture: Picture) -> Picture:
+    """Take the lens's distortion out of a picture, where that is asked for."""
+    if not isinstance(job.options, MetricOptions) or not job.options.undistort:
+        return picture
+    camera = camera_of(job.options, job.header.width, job.header.height)
     assert camera is not None
+    # Made anew each time: its maps take 8 bytes a pixel, and clients have any number of cameras.
+    return Picture(Rectification(camera, job.options.undistort_focal_px)(picture.image))
+
+
+def estimated_camera(depth: DepthMap) -> CameraModel:
+    """The pinhole camera of the focal length that the model estimates.
+
+    Raises:
+        InvalidValue: it found none.
+    """
+    height, width = depth.values.shape
+    if depth.focal_px is None:
+        raise InvalidValue("the model finds no focal length in this image: give fov_deg or focal_px", "fov_deg")
+    return CameraModel(depth.focal_px, depth.focal_px, *image_center(width, height), width, height)
+
+
+def back_project(camera: CameraModel, depth: DepthMap) -> NDArray[np.float32]:
+    """Points of every pixel, float32 (H * W, 3), optical frame; not finite in the sky and without a ray."""
     with np.errstate(over="ignore", invalid="ignore"):  # absurd intrinsics give infinite points
         return camera.back_project(depth.values).reshape(-1, 3)
 

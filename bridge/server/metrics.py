@@ -7,8 +7,9 @@ more than one. So any worker can answer for all of them.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from depth_anything_ros.runtime.stopwatch import Stopwatch
@@ -20,9 +21,14 @@ STAGES = ("queue", "decode", "infer", "encode")
 
 
 class Metrics:
-    """Everything that is counted."""
+    """Everything that is counted.
 
-    def __init__(self) -> None:
+    Args:
+        labels: on every sample, such as which replica tells it.
+    """
+
+    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+        self._labels = dict(labels or {})
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "depth_bridge_requests", "Requests answered", ("path", "method", "status"), registry=registry
@@ -58,4 +64,19 @@ class Metrics:
         if SHARED_FOLDER_VARIABLE in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(_Labelled(registry, self._labels) if self._labels else registry)
+
+
+class _Labelled(CollectorRegistry):
+    """What a registry holds, with more labels on every sample."""
+
+    def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
+        super().__init__()
+        self._registry = registry
+        self._labels = labels
+
+    def collect(self) -> Iterator[Metric]:
+        """See CollectorRegistry."""
+        for metric in self._registry.collect():
+            metric.samples = [sample._replace(labels={**sample.labels, **self._labels}) for sample in metric.samples]
+            yield metric

@@ -10,7 +10,7 @@ import torch
 
 from bridge.server.errors import InvalidValue, RequestError, WeightsMissing, WeightsUnusable
 from bridge.server.metrics import Metrics
-from bridge.server.schemas import MetricOptions, Options
+from bridge.server.schemas import CloudOptions, MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import (
@@ -22,7 +22,15 @@ from depth_anything_ros.errors import (
     SettingsError,
 )
 from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint, hub_repository
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec, encoder_for, encoders_of, license_of
+from depth_anything_ros.model.registry import (
+    DATASETS,
+    ENCODERS,
+    dataset_spec,
+    encoder_for,
+    encoders_of,
+    license_of,
+    network_spec,
+)
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.settings import ModelSettings
@@ -67,13 +75,24 @@ def choose_model(options: Options, settings: BridgeSettings) -> ModelSettings:
         allowed = ", ".join(name for name in encoders_of(model.dataset) if name in known_encoders(settings))
         raise InvalidValue(f"dataset {model.dataset} has no encoder {model.encoder}; it has {allowed}", "encoder")
     if isinstance(options, MetricOptions):
-        if spec.kind != "metric":
+        if spec.kind != "metric" and not is_unitless_cloud(options):
             raise InvalidValue(f"dataset {model.dataset} has no metres; use /rel_depth", "dataset")
-        if spec.needs_focal and options.max_depth is not None:
+        if max_depth_of(model.dataset) is None and options.max_depth is not None:
             raise InvalidValue(f"max_depth does not apply to dataset {model.dataset}: leave it out", "max_depth")
     elif spec.needs_focal:
         raise InvalidValue(f"dataset {model.dataset} has metres only; use /metric_depth", "dataset")
     return model
+
+
+def is_unitless_cloud(options: MetricOptions) -> bool:
+    """Whether points up to a factor are asked for: by name, because /pc is in metres else."""
+    is_named = options.dataset is not None and dataset_spec(options.dataset).kind == "scale_invariant"
+    return isinstance(options, CloudOptions) and is_named
+
+
+def estimates_focal(model: ModelSettings) -> bool:
+    """Whether a model tells a focal length, so that a request for points need not."""
+    return "field_of_view" in network_spec(model.dataset).outputs
 
 
 def known_encoders(settings: BridgeSettings) -> list[str]:

@@ -23,6 +23,7 @@ from bridge.server.schemas import CameraIntrinsics, ImageSource
 INTRINSICS = tuple(CameraIntrinsics.model_fields)
 # A request has a dozen values. More would be built in memory one by one before they are refused.
 MAX_JSON_VALUES = 10_000
+TRUTH_VALUES = {"true": True, "false": False}
 
 Fields = dict[str, Any]
 
@@ -160,8 +161,10 @@ def _flat_fields(items: Iterable[tuple[str, str]]) -> Fields:
     return fields | ({"camera_intrinsics": intrinsics} if intrinsics else {})
 
 
-def _typed(text: str) -> str | int | float:
-    """A number where the text is one. NaN and infinity become numbers too, which no option takes."""
+def _typed(text: str) -> str | int | float | bool:
+    """A number or a truth value where the text is one. NaN and infinity become numbers too, which no option takes."""
+    if text in TRUTH_VALUES:
+        return TRUTH_VALUES[text]
     for kind in (int, float):
         try:
             return kind(text)

@@ -54,6 +54,7 @@ def health_of(state: WorkerState, cache: ModelCache) -> dict[str, Any]:
         "status": "draining" if state.is_draining else "healthy",
         "device": "cuda" if gpus else "cpu",
         "worker_id": state.worker_id,
+        **state.labels,
         "gpu_id": gpus[0] if gpus else None,
         "gpu_count": len(gpus),
         "models_loaded": list(dict.fromkeys(loaded)),

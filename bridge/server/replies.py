@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from bridge.codec import encode_array_base64, encode_depth_png16, encode_raw
 from bridge.server.errors import NotAcceptable
 from bridge.server.media import JSON, NPY, PCD, PLY, PNG, RAW, dump_json
+from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
-from depth_anything_ros.io.formats import encode_npy, encode_pcd, encode_ply
+from depth_anything_ros.io.formats import UNITLESS, encode_npy, encode_pcd, encode_ply
 
 # Headers of answers that a web page may read.
 EXPOSED_HEADERS = (
@@ -28,6 +29,8 @@ EXPOSED_HEADERS = (
     "X-Model-Key",
     "X-Kind",
     "X-Focal-Px",
+    "X-Focal-Source",
+    "X-Intrinsics",
     "X-Request-Id",
     "Server-Timing",
     "Retry-After",
@@ -57,6 +60,7 @@ class Result:
         png_scale: levels of a 16-bit PNG a metre.
         max_depth: metres at the network's full output, that was used; None where there is none.
         unit: of the depth, "m" or "none".
+        camera: of the depth and points, where the client does not know it.
     """
 
     depth: DepthMap
@@ -65,6 +69,15 @@ class Result:
     png_scale: float
     max_depth: float | None
     unit: str
+    camera: CameraModel | None = None
+
+    @property
+    def comments(self) -> list[str]:
+        """What a file of points has to say of itself."""
+        said = [] if self.unit == "m" else [UNITLESS]
+        if self.camera is not None and self.depth.is_focal_estimated:
+            said.append(f"focal length {self.camera.fx:.1f} px is the model's estimate")
+        return said
 
 
 def choose_format(accept: Sequence[str], formats: tuple[str, ...]) -> str:
@@ -113,6 +126,16 @@ def _range(depth: DepthMap) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
 
 
+def focal_source(depth: DepthMap) -> str:
+    """Where a focal length comes from: from the request, or from the model."""
+    return "estimate" if depth.is_focal_estimated else "given"
+
+
+def intrinsics_of(camera: CameraModel) -> dict[str, float]:
+    """A pinhole camera as requests have it."""
+    return {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+
+
 def _text(number: float) -> str:
     """A number for a header, with all its digits: JSON says the same."""
     return repr(float(number)).removesuffix(".0")
@@ -134,6 +157,9 @@ def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
     }
     if result.depth.focal_px is not None:
         headers["X-Focal-Px"] = _text(result.depth.focal_px)
+        headers["X-Focal-Source"] = focal_source(result.depth)
+    if result.camera is not None:
+        headers["X-Intrinsics"] = ",".join(_text(number) for number in intrinsics_of(result.camera).values())
     if result.max_depth is not None:
         headers["X-Max-Depth"] = _text(result.max_depth)
     if media == JSON:
@@ -155,8 +181,8 @@ ENCODERS: dict[str, Callable[[Result, NDArray[np.float32]], bytes]] = {
     RAW: lambda result, array: encode_raw(array),
     NPY: lambda result, array: encode_npy(array),
     PNG: lambda result, array: encode_depth_png16(array, result.png_scale),
-    PLY: lambda result, array: encode_ply(array, result.image),
-    PCD: lambda result, array: encode_pcd(array, result.image),
+    PLY: lambda result, array: encode_ply(array, result.image, comments=result.comments),
+    PCD: lambda result, array: encode_pcd(array, result.image, comments=result.comments),
 }
 
 
@@ -168,6 +194,7 @@ def _json(result: Result, said: dict[str, Any]) -> bytes:
     if result.points is not None:
         arrays["pointcloud"] = encode_array_base64(result.points)
         fields["pointcloud_shape"] = result.points.shape
+        fields |= {} if result.unit == "m" else {"unit": result.unit}
     if result.depth.sky is not None:
         arrays["sky"] = base64.b64encode(result.depth.sky.astype(np.uint8).data)
     if result.depth.confidence is not None:
@@ -175,7 +202,9 @@ def _json(result: Result, said: dict[str, Any]) -> bytes:
     if result.max_depth is not None:
         fields["max_depth"] = result.max_depth
     if result.depth.focal_px is not None:
-        fields["focal_px"] = result.depth.focal_px
+        fields |= {"focal_px": result.depth.focal_px, "focal_source": focal_source(result.depth)}
+    if result.camera is not None:
+        fields["camera_intrinsics"] = intrinsics_of(result.camera)
     lowest, highest = _range(result.depth)
     return with_arrays({**fields, "min": lowest, "max": highest, **said}, arrays)
 

@@ -63,10 +63,17 @@ class MetricOptions(Options):
         float | None, Field(gt=0, lt=180, description="field of view that the longer side of the image spans")
     ] = None
     focal_px: Annotated[Positive | None, Field(description="focal length in pixels of the image as stored")] = None
+    undistort: Annotated[
+        bool,
+        Field(description="rectify the image before the network, by the lens in camera_intrinsics; depth is of that"),
+    ] = False
+    undistort_focal_px: Annotated[
+        Positive | None, Field(description="focal length of the rectified image; that of the largest view when absent")
+    ] = None
 
 
 class CloudOptions(MetricOptions):
-    """Options of /pc, which needs a camera: camera_intrinsics, fov_deg or focal_px."""
+    """Options of /pc, which needs a camera: camera_intrinsics, fov_deg or focal_px. Dataset da3 estimates one."""
 
 
 class ImageSource(BaseModel):
@@ -95,6 +102,14 @@ class DepthFacts(BaseModel):
     max: float | None
     max_depth: float | None = None
     focal_px: float | None = None
+    focal_source: Annotated[
+        Literal["given", "estimate"] | None, Field(description="whether focal_px was given, or is the model's estimate")
+    ] = None
+    camera_intrinsics: Annotated[
+        CameraIntrinsics | None,
+        Field(description="the camera of the depth, where it is not the one that was sent: rectified, or an estimate"),
+    ] = None
+    unit: Annotated[str | None, Field(description="of points that are not in metres: none")] = None
     sky: Annotated[str | None, Field(description="base64 of a byte a pixel, 1 where the sky is")] = None
     confidence: Annotated[str | None, Field(description="base64 of float32, 1 or more, larger = surer")] = None
 
@@ -132,6 +147,8 @@ class HealthReply(BaseModel):
     status: Literal["healthy", "draining"]
     device: Literal["cpu", "cuda"]
     worker_id: int
+    replica: str | None = Field(None, description="which replica this is, on Ray Serve")
+    node: str | None = Field(None, description="address of its machine, on Ray Serve")
     gpu_id: int | None
     gpu_count: int
     models_loaded: list[str]

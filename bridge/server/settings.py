@@ -65,7 +65,7 @@ class BridgeSettings(BaseSettings):
     api_keys_file: Path | None = None
     """File of `name sha256` lines, read again on SIGHUP; see `depth_anything_bridge make-key`."""
     rate_limit_per_s: Annotated[float, Field(gt=0)] | None = None
-    """Requests for depth a second for each key, shared out among the workers; none by default."""
+    """Requests for depth a second for each key, of all workers together; no limit by default."""
     rate_burst: Count = 20
     """Requests a key may make at once before its rate counts."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,39 @@ ROS_ARGS = "--ros-args"
 
 
 def load_settings(arguments: Sequence[str]) -> BridgeSettings:
-    """Read the settings from all their sources.
+    """Read the settings of the program: from its command line and all other sources.
 
     Raises:
         SystemExit: with a message, for an unknown or bad setting or an unreadable file; also `--help`.
     """
     arguments, ros_args = _split_at_ros_args(arguments)
-    if not set(arguments) & set(HELP):
-        _refuse_unknown_arguments(arguments)
-        _refuse_unknown_variables()
-    path = _config_path(arguments)
+    try:
+        if not set(arguments) & set(HELP):
+            _refuse_unknown_arguments(arguments)
+            _refuse_unknown_variables()
+        loaded = _load(_config_path(arguments), lambda kind: CliApp.run(kind, cli_args=list(arguments)))
+    except SettingsError as error:
+        raise SystemExit(str(error)) from None
+    # Worker processes unpickle the settings, and find a class by its name in this module.
+    return BridgeSettings.model_construct(**dict(loaded) | ({"ros_args": ros_args} if ros_args else {}))
+
+
+def settings_from(values: Mapping[str, Any]) -> BridgeSettings:
+    """Read the settings from a table in place of the command line, and from all other sources.
+
+    `model_fields_set` of the result names those that a source gave.
+
+    Raises:
+        SettingsError: an unknown or bad setting, or an unreadable file.
+    """
+    _refuse_unknown_variables()
+    path = values.get("config") or os.environ.get(CONFIG_VARIABLE)
+    loaded = _load(None if path is None else _existing(Path(path)), lambda kind: kind(**values))
+    return BridgeSettings.model_construct(loaded.model_fields_set, **dict(loaded))
+
+
+def _load(path: Path | None, make: Callable[[type[BridgeSettings]], BridgeSettings]) -> BridgeSettings:
+    """Make settings of a class that reads a YAML file below its other sources. Raises SettingsError."""
 
     class Configured(BridgeSettings):
         @classmethod
@@ -42,13 +65,11 @@ def load_settings(arguments: Sequence[str]) -> BridgeSettings:
             return *above_the_file, InitSettingsSource(settings_cls, _file_settings(path))
 
     try:
-        loaded = CliApp.run(Configured, cli_args=list(arguments))
+        return make(Configured)
     except ValidationError as error:
-        raise SystemExit("\n".join(_explain(problem) for problem in error.errors())) from None
+        raise SettingsError("\n".join(_explain(problem) for problem in error.errors())) from None
     except (ValueError, TypeError) as error:  # SettingsError is a ValueError, the library's own as well
-        raise SystemExit(f"the settings cannot be read: {error}") from None
-    # Worker processes unpickle the settings, and find a class by its name in this module.
-    return BridgeSettings.model_construct(**dict(loaded) | ({"ros_args": ros_args} if ros_args else {}))
+        raise SettingsError(f"the settings cannot be read: {error}") from None
 
 
 def _split_at_ros_args(arguments: Sequence[str]) -> tuple[Sequence[str], tuple[str, ...]]:
@@ -75,11 +96,13 @@ def _config_path(arguments: Sequence[str]) -> Path | None:
             path = next(iter(arguments[index + 1 :]), None)
         elif argument.startswith("--config="):
             path = argument.partition("=")[2]
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        raise SystemExit(f"there is no configuration file {path}")
-    return Path(path)
+    return None if path is None else _existing(Path(path))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise SettingsError(f"there is no configuration file {path}")
+    return path
 
 
 def _refuse_unknown_arguments(arguments: Sequence[str]) -> None:
@@ -88,14 +111,14 @@ def _refuse_unknown_arguments(arguments: Sequence[str]) -> None:
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("--") and not any(option.startswith(name) for option in known):  # may be shortened
-            raise SystemExit(f"depth_anything_bridge: unknown option {name}{nearest(name, known)}")
+            raise SettingsError(f"depth_anything_bridge: unknown option {name}{nearest(name, known)}")
 
 
 def _refuse_unknown_variables() -> None:
     known = {f"{PREFIX}{name.upper()}" for name in BridgeSettings.model_fields}
     unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
-        raise SystemExit(f"unknown setting in the environment: {_with_nearest(unknown, known)}")
+        raise SettingsError(f"unknown setting in the environment: {_with_nearest(unknown, known)}")
 
 
 def _with_nearest(names: Iterable[str], known: Iterable[str]) -> str:

@@ -1,12 +1,8 @@
-"""WebSockets: uvicorn's protocol without its log, and how an error closes one."""
+"""WebSockets: what is noted of one, and how an error closes it."""
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 from starlette.types import Message, Send
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from bridge.server.errors import Draining, answer_for
 from bridge.server.exchange import Exchange
@@ -15,15 +11,6 @@ ACCEPTED = 101  # status of a handshake
 GOING_AWAY = 1001
 CODES = 4000  # an error's close code is its status beyond this
 REASON_BYTES = 123  # RFC 6455, 5.5
-
-
-class QuietWebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's protocol; it would log each handshake with its query, and so a ticket."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.logger = logging.getLogger("bridge.websockets")
-        self.logger.setLevel(logging.WARNING)
 
 
 def watched(exchange: Exchange) -> Send:

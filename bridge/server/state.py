@@ -7,7 +7,7 @@ no inference here.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bridge.server.errors import Draining, Loading
 from depth_anything_ros.settings import ModelSettings
@@ -19,6 +19,7 @@ class WorkerState:
     Args:
         worker_id: which of the server's processes this is.
         to_load: models to load before requests are taken.
+        labels: what else tells this process from others.
 
     Attributes:
         is_draining: the process is to end: accepted requests are finished, new ones are refused.
@@ -29,8 +30,11 @@ class WorkerState:
         served: requests for depth that were answered.
     """
 
-    def __init__(self, worker_id: int = 0, to_load: Sequence[ModelSettings] = ()) -> None:
+    def __init__(
+        self, worker_id: int = 0, to_load: Sequence[ModelSettings] = (), labels: Mapping[str, str] | None = None
+    ) -> None:
         self.worker_id = worker_id
+        self.labels = dict(labels or {})
         self.to_load = list(to_load)
         self.is_draining = self.is_over = self.has_failed = self.preload_failed = False
         self._draining_since_s = 0.0

@@ -22,10 +22,10 @@ from bridge.server.cameras import check_one_camera
 from bridge.server.endpoints import Endpoint
 from bridge.server.errors import DeviceFailed, NotAcceptable, error_item
 from bridge.server.fetching import Fetches
-from bridge.server.jobs import Job, Picture, check_job, finish, focal_of, memory_of, result_of, scale_of
+from bridge.server.jobs import Job, Picture, check_job, finish, focal_of, memory_of, rectified, result_of, scale_of
 from bridge.server.media import JSON
 from bridge.server.metrics import Metrics
-from bridge.server.models import choose_model, record_models, without_weights
+from bridge.server.models import choose_model, estimates_focal, record_models, without_weights
 from bridge.server.options import validate
 from bridge.server.parsing import Body, Fields, read_body, read_source
 from bridge.server.replies import choose_format, encode_item, join_items
@@ -106,7 +106,7 @@ class Walk:
         with watch.time("encode"):
             body, headers = await self._scheduler.in_thread(partial(finish, job, picture, ask.media))
         reservation.resize(len(body))
-        ask.place.give_back()  # sending the answer may take the client long
+        ask.place.finish()  # sending the answer may take the client long
         self._record(watch)
         return Response(body, headers={**headers, "Server-Timing": server_timing(watch)}, media_type=ask.media)
 
@@ -120,7 +120,7 @@ class Walk:
         items = await gather(self._item(ask, job) for job in jobs)
         answer = join_items([item if isinstance(item, bytes) else error_item(item, ask.request_id) for item in items])
         reservation.resize(len(answer))
-        ask.place.give_back()
+        ask.place.finish(len(body.parts))
         return Response(answer, media_type=JSON)
 
     async def _item(self, ask: Ask, job: Job | Exception) -> bytes:
@@ -147,9 +147,9 @@ class Walk:
         size = len(image) if isinstance(image, (bytes, str)) else 0
         source = await self._scheduler.on_bytes(partial(read_source, fields), size)
         options = validate(ask.endpoint.options, source.fields, self._settings)
-        if isinstance(options, MetricOptions):
-            check_one_camera(options, is_required=isinstance(options, CloudOptions))
         model = choose_model(options, self._settings)
+        if isinstance(options, MetricOptions):
+            check_one_camera(options, is_required=isinstance(options, CloudOptions) and not estimates_focal(model))
         encoded = source.image
         if encoded is None:
             encoded = await self._fetches.fetch(source.image_url or "", ask.place)
@@ -170,7 +170,7 @@ class Walk:
         """Decode and infer, each in its turn."""
 
         def decode() -> Picture:
-            return Picture(decode_image(job.image, self._settings.image_limits))
+            return rectified(job, Picture(decode_image(job.image, self._settings.image_limits)))
 
         def infer(picture: Picture) -> Picture:
             pending.append(self._cache.submit(job.model, picture.image, scale_of(job), focal_of(job)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from socket import socket
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,7 +24,6 @@ from bridge.server.image_url import ImageFetcher
 from bridge.server.logs import configure_logging
 from bridge.server.protocol import protocol_with_deadlines
 from bridge.server.settings import BridgeSettings
-from bridge.server.sockets import QuietWebSocket
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.estimator import DepthEstimator
@@ -79,9 +80,11 @@ def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> No
     state: WorkerState = app.state.worker
     threading.Thread(target=_end_with_parent, args=(state,), daemon=True).start()
     create_server(app, settings).run([listener])
-    if state.preload_failed:
-        sys.exit(WORKER_UNABLE)
-    sys.exit(WORKER_FAILED if state.has_failed else 0)
+    status = WORKER_UNABLE if state.preload_failed else WORKER_FAILED if state.has_failed else 0
+    if settings.ros:  # all is closed; taking interpreter, torch and DDS down takes longer than the time to end
+        logging.shutdown()
+        os._exit(status)
+    sys.exit(status)
 
 
 def build_app(settings: BridgeSettings, worker_id: int) -> FastAPI:
@@ -106,12 +109,21 @@ def create_robot(settings: BridgeSettings) -> Robot:
     return RobotCameras(settings)
 
 
+def websocket_protocol(settings: BridgeSettings) -> Any:
+    """What serves WebSockets, which only the robot's cameras have."""
+    if not settings.ros:
+        return "none"
+    from bridge.server.robot.quiet_websocket import QuietWebSocket
+
+    return QuietWebSocket
+
+
 def create_server(app: FastAPI, settings: BridgeSettings) -> WorkerServer:
     """Put uvicorn around an application."""
     config = uvicorn.Config(
         app,
         http=protocol_with_deadlines(settings.header_timeout_s, settings.body_timeout_s),
-        ws=QuietWebSocket if settings.ros else "none",
+        ws=websocket_protocol(settings),
         ws_per_message_deflate=False,  # numbers hardly shrink, and each client would cost its own compression
         ws_max_size=MAX_MESSAGE_BYTES,
         log_config=None,

@@ -15,28 +15,26 @@ from depth_anything_ros.files.presence import exists
 if TYPE_CHECKING:
     from depth_anything_ros.metrics import DepthMetrics
 
-DEFAULT_LEVELS_PER_METRE = 1000.0  # a PNG of millimetres
-
 
 def add_scale_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare how the levels of 16-bit PNGs become metres."""
     scales = parser.add_argument_group(
-        "16-bit PNGs", "A PNG holds whole levels: depth in metres = level / N. Files of .npy and .npz hold metres."
+        "whole numbers",
+        "16-bit PNGs hold levels: depth in metres = level / N. Files of .npy and .npz hold metres; whole numbers in "
+        "them are refused unless N is given.",
     )
     scales.add_argument(
         "--pred-scale",
         "--scale",  # its older name
         metavar="N",
         type=float,
-        default=DEFAULT_LEVELS_PER_METRE,
-        help="levels per metre in PRED; default: %(default)g, which is millimetres",
+        help="levels per metre in PRED; default: 1000, which is millimetres, in a PNG",
     )
     scales.add_argument(
         "--gt-scale",
         metavar="N",
         type=float,
-        default=DEFAULT_LEVELS_PER_METRE,
-        help="the same in GT; KITTI: 256; default: %(default)g",
+        help="the same in GT; KITTI: 256",
     )
 
 

@@ -66,6 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rectified", action="store_true", help="the images are rectified: P describes them, not K and D"
     )
     parser.add_argument(
+        "--undistort",
+        action="store_true",
+        help="rectify raw images before the network: depth is of a pinhole camera, which .../depth/camera_info tells",
+    )
+    parser.add_argument(
+        "--undistort-focal",
+        metavar="PIXELS",
+        type=float,
+        default=defaults.undistort_focal_px,
+        help="focal length of the rectified images; default: the largest view without holes",
+    )
+    parser.add_argument(
         "--camera-info-any-frame",
         action="store_true",
         help="use a CameraInfo of another frame_id where there is none of the image's",
@@ -106,8 +118,10 @@ def run(args: argparse.Namespace) -> int:
         estimator = DepthEstimator.from_settings(model_settings(args))
         say(scale_remark(args, max_depth_m, "that of each image's CameraInfo"))
         run = {"bag": describe_source(args.source), **describe_model(args, estimator, max_depth_m)}
-        if estimator.needs_focal:
-            run["focal"] = [args.rectified, args.camera_info_any_frame]
+        if estimator.needs_focal or args.undistort:
+            run["camera"] = [args.rectified, args.camera_info_any_frame]
+        if args.undistort:
+            run["undistort"] = args.undistort_focal or "largest view"
         with WorkFolder.open(args.out, run, say) as work:
             one = BagRun(estimator, bag, cameras, settings, work, max_depth=max_depth_m)
             return _run(one, work, args.out)
@@ -139,6 +153,8 @@ def _bag_settings(args: argparse.Namespace) -> BagSettings:
         cloud=args.cloud,
         cloud_stride=args.cloud_stride,
         rectified=args.rectified,
+        undistort=args.undistort,
+        undistort_focal_px=args.undistort_focal,
         camera_info_any_frame=args.camera_info_any_frame,
         depth_encoding=args.depth_encoding,
         black_level=args.black_level,

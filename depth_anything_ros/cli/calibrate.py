@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,14 +63,19 @@ def run(args: argparse.Namespace) -> int:
         FitRefused: the fit is bad; nothing is written. SettingsError: options that do not go together.
     """
     from depth_anything_ros.scale.calibrations import Calibration, save_calibration
+    from depth_anything_ros.scale.fit import LASTING_FACTOR
 
     _check(args)
     model = args.model or _model_of(args.predicted)
     if args.out is not None and not model:
         raise SettingsError(f"{args.predicted} does not say which model made it: give --model")
     report = Report()
-    fit = _fit_pairs(args, report) if args.truth is not None else _fit_ground(args, report)
+    is_unitless = _is_unitless(model)
+    fit = _fit_pairs(args, report, is_unitless) if args.truth is not None else _fit_ground(args, report, is_unitless)
     say_what_is_missing(report)
+    if is_unitless:
+        fit = replace(fit, remark=LASTING_FACTOR)
+        print(LASTING_FACTOR, file=sys.stderr)
     if args.out is not None:
         save_calibration(args.out, args.camera, Calibration.of(fit, model, date.today().isoformat()))
     out = {} if args.out is None else {"out": str(args.out), "camera": args.camera}
@@ -105,15 +111,23 @@ def _model_of(predicted: Path) -> str:
     return ""
 
 
-def _fit_pairs(args: argparse.Namespace, report: Report) -> ScaleFit:
+def _is_unitless(model: str) -> bool:
+    """Whether a model, by its key, gives depth up to a factor: then only the factor is fitted, of any size."""
+    from depth_anything_ros.model.registry import DATASETS
+
+    spec = DATASETS.get("_".join(model.split("_")[1:-1]))
+    return spec is not None and spec.kind == "scale_invariant"
+
+
+def _fit_pairs(args: argparse.Namespace, report: Report, is_unitless: bool) -> ScaleFit:
     """Fit to samples of all pairs of files."""
     import numpy as np
 
-    from depth_anything_ros.scale.fit import fit_scale
+    from depth_anything_ros.scale.fit import fit_factor, fit_scale
     from depth_anything_ros.settings import FitSettings
 
     rng = np.random.default_rng(SEED)
-    files = list(pairs(args.predicted, args.truth, report))
+    files = list(pairs(args.predicted, args.truth, report, needs_metres=not is_unitless))
     samples = []
     for name, predicted, truth in files:
         try:
@@ -126,7 +140,7 @@ def _fit_pairs(args: argparse.Namespace, report: Report) -> ScaleFit:
         say_what_is_missing(report)
         raise InputError(f"no pair of files in {args.predicted} and {args.truth} can be used for a fit")
     p, t = np.concatenate(samples, axis=1)
-    return fit_scale(p, t, FitSettings(fit_shift=not args.no_shift))
+    return fit_factor(p, t) if is_unitless else fit_scale(p, t, FitSettings(fit_shift=not args.no_shift))
 
 
 def _sampled(
@@ -148,22 +162,23 @@ def _sampled(
     return np.stack([sample_depth(p, u, v), sample_depth(t, u, v)])
 
 
-def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
+def _fit_ground(args: argparse.Namespace, report: Report, is_unitless: bool) -> ScaleFit:
     """Fit to the ground in every picture; return the fit with the median scale."""
     from depth_anything_ros.errors import FitRefused
     from depth_anything_ros.io.depth_files import read_depth
     from depth_anything_ros.offline.given_camera import GivenCamera
-    from depth_anything_ros.scale.ground_plane import fit_ground_plane
+    from depth_anything_ros.scale.ground_plane import fit_ground_plane, ground_settings
 
     camera = GivenCamera(fx=args.fx, fy=args.fy, cx=args.cx, cy=args.cy)
     pitch, roll = math.radians(args.pitch), math.radians(args.roll)
+    settings = ground_settings("scale_invariant" if is_unitless else "metric")
     fits = []
-    for path in _predictions(args.predicted):
+    for path in _predictions(args.predicted, needs_metres=not is_unitless):
         try:
             depth = read_depth(path, args.pred_scale)
             height, width = depth.shape
-            model = camera.of_picture(width, height)
-            fits.append(fit_ground_plane(depth, model, args.ground_plane, pitch_rad=pitch, roll_rad=roll))
+            model = camera.of_picture(width, height).model
+            fits.append(fit_ground_plane(depth, model, args.ground_plane, settings, pitch_rad=pitch, roll_rad=roll))
         except SettingsError:
             raise
         except InputError as error:
@@ -176,12 +191,12 @@ def _fit_ground(args: argparse.Namespace, report: Report) -> ScaleFit:
     return sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
 
 
-def _predictions(predicted: Path) -> Iterator[Path]:
+def _predictions(predicted: Path, *, needs_metres: bool) -> Iterator[Path]:
     from depth_anything_ros.cli._depth_pairs import refuse_without_metres
     from depth_anything_ros.io.depth_files import DEPTH_SUFFIXES
     from depth_anything_ros.io.media_paths import files_in
 
     if not exists(predicted):
         raise InputError(f"{predicted} does not exist")
-    refuse_without_metres(predicted)
+    refuse_without_metres(predicted, needs_metres=needs_metres)
     yield from files_in(depth_folder(predicted), DEPTH_SUFFIXES) if predicted.is_dir() else [predicted]

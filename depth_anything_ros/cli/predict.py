@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 HELP = "depth for pictures and videos, as files"
 
-DEFAULT_FORMATS = "npy,png,color,ply"
 MAX_PNG_DEPTH_M = 65.535
 
 
@@ -47,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         metavar="LIST",
-        default=DEFAULT_FORMATS,
-        help="of npy, png, color, ply and confidence; default: those of %(default)s that the model gives",
+        help="of npy, png, color, ply, confidence and camera; default: npy, color, and png and ply for metres",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="do finished files again; replace the results of another run"
@@ -86,6 +85,31 @@ def _add_camera_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("cx", "cy"):
         camera.add_argument(f"--{name}", metavar="PIXELS", type=float, help="principal point; default: the middle")
     camera.add_argument(
+        "--distortion",
+        metavar="D",
+        type=float,
+        nargs="+",
+        default=[],
+        help="coefficients of the lens, in OpenCV's order: k1 k2 p1 p2 k3 ...",
+    )
+    camera.add_argument(
+        "--distortion-model",
+        metavar="NAME",
+        default="plumb_bob",
+        help="plumb_bob, rational_polynomial or equidistant (fisheye); default: %(default)s",
+    )
+    camera.add_argument(
+        "--undistort",
+        action="store_true",
+        help="rectify pictures before the network: all results are of a pinhole camera, which camera/NAME.json tells",
+    )
+    camera.add_argument(
+        "--undistort-focal",
+        metavar="PIXELS",
+        type=float,
+        help="focal length of the rectified pictures; default: the largest view without holes",
+    )
+    camera.add_argument(
         "--stride", metavar="N", type=int, default=1, help="clouds take every n-th row and column; default: %(default)s"
     )
 
@@ -100,8 +124,12 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.runtime.threads import share_cores
 
     share_cores(opencv_threads=0)  # here the network waits while files are read and written
-    formats = usable_formats([name.strip() for name in args.formats.split(",")], args.dataset)
-    camera = GivenCamera(args.fov, args.fx, args.fy, args.cx, args.cy)
+    asked = None if args.formats is None else [name.strip() for name in args.formats.split(",")]
+    formats = usable_formats(asked, args.dataset)
+    lens = args.distortion_model if args.distortion else ""
+    camera = GivenCamera(args.fov, args.fx, args.fy, args.cx, args.cy, lens, tuple(args.distortion))
+    if _is_undistorted(args, camera) and "camera" not in formats:
+        formats = (*formats, "camera")
     limits, max_depth_m = _limits(args), max_depth(args)
     check_levels(args)
     files, missing = _inputs(args.paths)
@@ -120,6 +148,8 @@ def run(args: argparse.Namespace) -> int:
             stride=args.stride,
             limits=limits,
             levels=levels,
+            undistort=args.undistort,
+            undistort_focal_px=args.undistort_focal,
         )
         say(*(f"failed: {file}: {reason}" for file, reason in missing.items()))
         one.outcome.failed.update(missing)
@@ -138,6 +168,17 @@ def _run(one: PredictRun, files: dict[str, Path], out: Path) -> int:
         say(f"{len(outcome.failed)} could not be done: {', '.join(outcome.failed)}")
     print(json.dumps({"out": str(out), "max_depth_m": one.max_depth, **asdict(outcome)}))
     return 1 if outcome.failed else 0
+
+
+def _is_undistorted(args: argparse.Namespace, camera: GivenCamera) -> bool:
+    """Whether pictures are rectified. Raises SettingsError: options that do not go together."""
+    if args.undistort and not camera.distortion:
+        raise SettingsError("--undistort needs the lens: give --distortion")
+    if args.undistort_focal is not None and not args.undistort:
+        raise SettingsError("--undistort-focal needs --undistort")
+    if args.undistort_focal is not None and not 0 < args.undistort_focal < math.inf:
+        raise SettingsError(f"--undistort-focal must be a positive number of pixels, got {args.undistort_focal}")
+    return bool(args.undistort)
 
 
 def _inputs(paths: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
@@ -180,16 +221,20 @@ def _manifest(
     from depth_anything_ros.offline.prediction_folder import Manifest
 
     model = describe_model(args, estimator, max_depth_m)
-    if estimator.needs_focal:
+    if estimator.needs_focal or args.undistort:
         model["camera"] = camera.describe()
+    if args.undistort:
+        model["undistort"] = args.undistort_focal or "largest view"
     cloud = {"stride": args.stride, **camera.describe()} if "ply" in formats else None
     return Manifest(model, checkpoint=estimator.source, cloud=cloud)
 
 
 def _remarks(args: argparse.Namespace, formats: tuple[str, ...], max_depth_m: float | None) -> Iterator[str]:
     """Say what the results are where they may surprise."""
+    from depth_anything_ros.model.registry import dataset_spec, network_spec
     from depth_anything_ros.offline.given_camera import ASSUMED_FOV_DEG
 
+    spec, estimates = dataset_spec(args.dataset), "field_of_view" in network_spec(args.dataset).outputs
     given = args.fov is not None or args.fx is not None
     yield scale_remark(args, max_depth_m, "as given" if given else "that of each picture's EXIF data")
     if "color" in formats:
@@ -197,9 +242,13 @@ def _remarks(args: argparse.Namespace, formats: tuple[str, ...], max_depth_m: fl
         yield f"color: red is near, blue is {far}"
     if "png" in formats and (max_depth_m is None or max_depth_m > MAX_PNG_DEPTH_M):
         yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
-    if "ply" in formats and not given and max_depth_m is not None:
+    if "ply" in formats and not given and not spec.needs_focal:
+        instead = (
+            "the model estimates it" if estimates else f"{ASSUMED_FOV_DEG:g} degrees along the longer side are assumed"
+        )
         yield (
-            "ply: the focal length is taken from EXIF data; "
-            f"where there are none, {ASSUMED_FOV_DEG:g} degrees along the longer side are assumed. "
+            f"ply: the focal length is taken from EXIF data; where there are none, {instead}. "
             "Give --fov, or --fx --fy --cx --cy"
         )
+    if "ply" in formats and spec.kind != "metric":
+        yield "ply: the points have no unit: they are known up to a factor in each picture"

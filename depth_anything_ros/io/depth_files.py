@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.errors import ImageError, InputError, SettingsError
 from depth_anything_ros.files.bounded_files import MIB, read_bounded
+from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE
 from depth_anything_ros.io.image_header import check_image
 from depth_anything_ros.settings import ImageLimits
 
@@ -32,30 +33,46 @@ PNG_LIMITS = ImageLimits(
 )
 
 
-def read_depth(path: Path, scale: float) -> NDArray[np.floating[Any]]:
-    """Read depth in metres, (H, W), from a file; NaN where a PNG holds 0.
+def read_depth(path: Path, scale: float | None) -> NDArray[np.floating[Any]]:
+    """Read depth in metres, (H, W), from a file; NaN where whole numbers are 0.
 
     Args:
-        path: `.npy`, or `.npz` with one array: metres. `.png`, 16 bits, grey: levels of 1/scale metres.
-        scale: levels per metre; 1000 for millimetres, 256 for KITTI.
+        path: `.npy`, or `.npz` with one array: metres; whole numbers are levels. `.png`, 16 bits, grey: levels.
+        scale: levels per metre; 1000 for millimetres, 256 for KITTI. None: 1000 in a `.png`; levels in other files are
+            refused then, because whole numbers may be metres or millimetres.
 
     Raises:
         InputError: no such file, another format, not a depth map, or more than 100 million pixels. It names the file.
         SettingsError: a scale that is not a positive number.
     """
-    if not 0 < scale < math.inf:
+    if scale is not None and not 0 < scale < math.inf:
         raise SettingsError(f"the levels per metre of a depth PNG must be a positive number, got {scale}")
     suffix = path.suffix.lower()
     if suffix not in DEPTH_SUFFIXES:
         raise InputError(f"{path} is not a depth file: depth is read from .npy, .npz and 16-bit .png")
     data = read_bounded(path, MAX_DEPTH_BYTES)
     try:
-        return _read_png(data, scale) if suffix == ".png" else _read_array(data, zipped=suffix == ".npz")
+        if suffix == ".png":
+            return _in_metres(_png_levels(data), MILLIMETRES_PER_METRE if scale is None else scale)
+        values = _read_array(data, zipped=suffix == ".npz")
+        return values if values.dtype.kind == "f" else _in_metres(values, scale)
     except (InputError, EOFError, MemoryError) as error:
         raise InputError(f"{path} does not hold depth: {error}") from error
 
 
-def _read_png(data: bytes, scale: float) -> NDArray[np.float32]:
+def _in_metres(levels: NDArray[Any], scale: float | None) -> NDArray[np.float32]:
+    """Levels of 1/scale metres -> metres, NaN where they are 0. Raises InputError: nothing tells the scale."""
+    if scale is None:
+        raise InputError(
+            f"its numbers are whole ({levels.dtype}), which may be millimetres: say how many are a metre with "
+            "--pred-scale or --gt-scale, 1 for metres"
+        )
+    depth: NDArray[np.float32] = (levels / scale).astype(np.float32)
+    depth[levels == 0] = np.nan
+    return depth
+
+
+def _png_levels(data: bytes) -> NDArray[np.uint16]:
     check_image(data, PNG_LIMITS)
     try:
         levels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -63,9 +80,7 @@ def _read_png(data: bytes, scale: float) -> NDArray[np.float32]:
         levels = None
     if levels is None or levels.dtype != np.uint16 or levels.ndim != 2:
         raise ImageError("it is not a 16-bit grey PNG, or a damaged one")
-    depth = (levels / scale).astype(np.float32)
-    depth[levels == 0] = np.nan
-    return depth
+    return levels  # type: ignore[return-value]
 
 
 def _read_array(data: bytes, *, zipped: bool) -> NDArray[Any]:

@@ -38,7 +38,8 @@ class Snapshot:
         stamp_ns: the image's stamp.
         image_bgr: uint8 (H, W, 3).
         depth: float32 (H, W), metres.
-        info, model: CameraInfo and camera model of the image; None if they are not known.
+        info, model: CameraInfo and camera model of the image; None if they are not known. A camera model without a
+            CameraInfo has a focal length that the depth model estimated.
     """
 
     camera: str
@@ -73,7 +74,9 @@ def write_snapshot(snapshot: Snapshot, folder: Path) -> Path:
 def _files(snapshot: Snapshot) -> dict[str, bytes]:
     files = {"image.png": encode_png(snapshot.image_bgr), "depth.png": encode_png(depth_to_uint16(snapshot.depth))}
     if snapshot.model is not None:
-        files["points.ply"] = encode_ply(snapshot.model.back_project(snapshot.depth), snapshot.image_bgr)
+        said = () if snapshot.info is not None else (f"the focal length, {snapshot.model.fx:.1f} px, is an estimate",)
+        points = snapshot.model.back_project(snapshot.depth)
+        files["points.ply"] = encode_ply(points, snapshot.image_bgr, comments=said)
     if snapshot.info is not None:
         files["camera.yaml"] = yaml.safe_dump(_calibration(snapshot.camera, snapshot.info), sort_keys=False).encode()
     return files

@@ -263,6 +263,20 @@ def fields_for(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
     return fields
 
 
+def pinhole_fields(camera: CameraModel) -> dict[str, Any]:
+    """Return the fields of the CameraInfo of a camera without distortion, but for header, binning and region."""
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+    return {
+        "width": camera.width,
+        "height": camera.height,
+        "distortion_model": "plumb_bob",
+        "d": [0.0] * 5,
+        "k": [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        "r": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        "p": [fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    }
+
+
 def _completed(info: CameraInfo, camera: CameraModel) -> dict[str, Any]:
     """Return what a driver left out and readers need: size, R, P, and the lens by its ROS name."""
     missing: dict[str, Any] = {}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from depth_anything_ros.errors import ImageError, quoted
 from depth_anything_ros.io.formats import depth_to_uint16
 from depth_anything_ros.io.image_header import ALL_FORMATS, check_image
+from depth_anything_ros.messages.cdr import Bytes, CdrBuffer, image_head
 from depth_anything_ros.messages.levels import LevelFinder
 from depth_anything_ros.messages.remarks import Remark, unheard
 from depth_anything_ros.messages.rows import row_bytes
@@ -242,3 +243,16 @@ def image_fields(pixels: NDArray[Any], encoding: str) -> dict[str, Any]:
         "is_bigendian": int(sys.byteorder == "big"),
         "step": width * pixels[0, 0].nbytes,
     }
+
+
+class SerialImage:
+    """Image messages, serialised, one after the other in the same memory; publishing copies it."""
+
+    def __init__(self) -> None:
+        self._buffer = CdrBuffer()
+
+    def fill(self, pixels: NDArray[Any], header: Any, encoding: str) -> Bytes:
+        """Return the message of pixels, (H, W) or (H, W, channels), any strides, under a std_msgs/Header."""
+        data = self._buffer.begin(image_head(header, image_fields(pixels, encoding), pixels.nbytes), pixels.nbytes)
+        np.copyto(data.view(pixels.dtype).reshape(pixels.shape), pixels)
+        return self._buffer.message

@@ -1,10 +1,11 @@
-"""Pictures without their lens's distortion: resampled for the pinhole camera of the largest view without holes.
+"""Pictures without their lens's distortion: resampled for a pinhole camera, by default that of the largest view.
 
 The networks were trained on pictures of pinhole cameras, and many ROS packages take depth of rectified images only.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -16,23 +17,29 @@ from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError
 
 MIN_ZOOM, MAX_ZOOM = 0.05, 20.0
+MAX_VIEW_DEG = 150.0  # across the diagonal: beyond it, a pinhole's picture is little but its stretched rim
 STEPS = 30  # of the search for the zoom; each halves what is unknown
+EDGE_POINTS, RADIAL_POINTS = 65, 24  # at which a view is checked: along each side, and from the axis to there
 CAMERAS_KEPT = 4
+ROUNDING = 1e-6  # of a focal length that was read from an answer and is asked for again
 
 
 class Rectification:
     """Makes rectified pictures of one camera.
 
+    Args:
+        camera: of the pictures as they come, with its lens.
+        focal_px: the focal length asked for, of the rectified picture's x axis; None is the smallest without holes.
+
     Attributes:
-        camera: the pinhole camera of what it makes: the same size and principal point, and the smallest focal length
-            (the same zoom in x and y) with which every pixel of the result is in the picture.
+        camera: the pinhole camera of what it makes: the same size and principal point, and the same zoom in x and y.
 
     Raises:
-        CameraError: no zoom between `MIN_ZOOM` and `MAX_ZOOM` is without holes.
+        CameraError: see `pinhole_of`.
     """
 
-    def __init__(self, camera: CameraModel) -> None:
-        self.camera = widest_pinhole(camera)
+    def __init__(self, camera: CameraModel, focal_px: float | None = None) -> None:
+        self.camera = pinhole_of(camera, focal_px)
         self._maps = _maps(camera, self.camera)
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,18 +49,47 @@ class Rectification:
 
 
 @lru_cache(maxsize=CAMERAS_KEPT)
-def rectification_of(camera: CameraModel) -> Rectification:
+def rectification_of(camera: CameraModel, focal_px: float | None = None) -> Rectification:
     """Return the `Rectification` of a camera, kept for the next picture."""
-    return Rectification(camera)
+    return Rectification(camera, focal_px)
 
 
+def pinhole_of(camera: CameraModel, focal_px: float | None = None) -> CameraModel:
+    """Return the pinhole camera of rectified pictures.
+
+    Args:
+        camera: of the pictures as they come.
+        focal_px: as in `Rectification`.
+
+    Raises:
+        CameraError: no zoom between `MIN_ZOOM` and `MAX_ZOOM` is without holes, or the one asked for has some or is
+            wider than `MAX_VIEW_DEG`.
+    """
+    widest = widest_pinhole(camera)
+    if focal_px is None:
+        return widest
+    if not widest.fx * (1 - ROUNDING) <= focal_px <= MAX_ZOOM * camera.fx:
+        raise CameraError(
+            f"the focal length of the rectified picture must be {widest.fx:.2f} (the largest view without holes) to "
+            f"{MAX_ZOOM * camera.fx:.0f} pixels, got {focal_px:g}"
+        )
+    return _pinhole(camera, focal_px / camera.fx)
+
+
+@lru_cache(maxsize=CAMERAS_KEPT)
 def widest_pinhole(camera: CameraModel) -> CameraModel:
-    """Return the pinhole camera of `Rectification.camera`. Raises CameraError: there is none."""
+    """Return the pinhole camera of the largest view, up to `MAX_VIEW_DEG`, that is in the camera's picture whole.
+
+    Raises:
+        CameraError: there is none.
+    """
+    if not camera.distortion_model:
+        return camera
     low, high = MIN_ZOOM, MAX_ZOOM
     if not _is_whole(camera, _pinhole(camera, high)):
         raise CameraError(f"no view of this lens ({camera.distortion_model}) is without holes: it cannot be rectified")
     for _ in range(STEPS):
-        middle = (low * high) ** 0.5
+        middle = math.sqrt(low * high)
         low, high = (low, middle) if _is_whole(camera, _pinhole(camera, middle)) else (middle, high)
     return _pinhole(camera, high)
 
@@ -63,17 +99,32 @@ def _pinhole(camera: CameraModel, zoom: float) -> CameraModel:
 
 
 def _is_whole(camera: CameraModel, pinhole: CameraModel) -> bool:
-    """Whether the edge of the pinhole's picture is in the camera's picture."""
-    u, v = np.arange(camera.width), np.arange(camera.height)
-    across = [np.stack([u, np.full_like(u, row)], axis=-1) for row in (0, camera.height - 1)]
-    down = [np.stack([np.full_like(v, column), v], axis=-1) for column in (0, camera.width - 1)]
-    edge = np.concatenate([*across, *down])
-    x, y = (edge[:, 0] - pinhole.cx) / pinhole.fx, (edge[:, 1] - pinhole.cy) / pinhole.fy
-    seen = _seen_at(camera, np.stack([x, y], axis=-1).astype(np.float64))
-    # Half a pixel beyond the outermost centres is still their pixel.
-    margin = 0.5
-    within = (seen >= -margin) & (seen <= np.array([camera.width, camera.height]) - 1 + margin)
-    return bool(within.all())
+    """Whether the pinhole's picture is in the camera's picture, each place once.
+
+    A lens model holds up to some angle only. Beyond it the polynomial folds back, and a second view of what is
+    in the picture already would be taken for the rim.
+    """
+    edge = _edge(pinhole)
+    if np.linalg.norm(edge, axis=-1).max() > math.tan(math.radians(MAX_VIEW_DEG / 2)):
+        return False
+    shares = np.linspace(0.0, 1.0, RADIAL_POINTS)
+    center = np.array([camera.cx, camera.cy])
+    seen = _seen_at(camera, (shares[:, None, None] * edge).reshape(-1, 2)).reshape(RADIAL_POINTS, -1, 2)
+    with np.errstate(invalid="ignore", over="ignore"):  # absurd coefficients give infinite pixels
+        radii = np.linalg.norm(seen - center, axis=-1)
+        # Half a pixel beyond the outermost centres is still their pixel.
+        margin = 0.5
+        within = (seen[-1] >= -margin) & (seen[-1] <= np.array([camera.width, camera.height]) - 1 + margin)
+        return bool(within.all() and (np.diff(radii, axis=0) > 0).all())
+
+
+def _edge(pinhole: CameraModel) -> NDArray[np.float64]:
+    """Rays (N, 2), x/z and y/z, of places along the four sides of the picture, corners included."""
+    u, v = np.linspace(0, pinhole.width - 1, EDGE_POINTS), np.linspace(0, pinhole.height - 1, EDGE_POINTS)
+    x, y = (u - pinhole.cx) / pinhole.fx, (v - pinhole.cy) / pinhole.fy
+    across = [np.stack([x, np.full_like(x, row)], axis=-1) for row in (y[0], y[-1])]
+    down = [np.stack([np.full_like(y, column), y], axis=-1) for column in (x[0], x[-1])]
+    return np.concatenate([*across, *down])
 
 
 def _seen_at(camera: CameraModel, rays: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
-"""Sky: where it is, and the depth that the official code of Depth Anything 3 gives it."""
+"""Sky: where it is, the depth that the official code of Depth Anything 3 gives it, and what is beside it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,6 +33,22 @@ def sky_depth(depth: Tensor, sky: Tensor) -> Tensor:
     fill = torch.lerp(ascending.gather(1, low), ascending.gather(1, high), (place - low).float())
     is_filled = (count > MIN_PIXELS) & (is_sky.shape[1] - count > MIN_PIXELS)
     return fill.where(is_filled, torch.nan).squeeze(1)
+
+
+def resized_without_sky(depth: Tensor, sky: Tensor, resize: Callable[[Tensor], Tensor]) -> Tensor:
+    """Resize depth so that what is beside the sky keeps its own: the network's depth of the sky means nothing.
+
+    Args:
+        depth, sky: outputs of the network, float32 (B, h, w).
+        resize: linear, of maps (B, h, w).
+
+    Returns:
+        Float32, of the size that `resize` gives: the average of the neighbours that are no sky, by their weights. Where
+        all are sky, that of the network's depth.
+    """
+    is_ground = (sky < SKY_THRESHOLD).to(depth.dtype)
+    weight = resize(is_ground)
+    return torch.where(weight > 0, resize(depth * is_ground) / weight, resize(depth))
 
 
 def fill_sky(depth: Tensor, is_sky: Tensor, fill: Tensor) -> Tensor:

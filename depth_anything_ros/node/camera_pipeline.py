@@ -36,7 +36,8 @@ class Made:
     def of(cls, depth: FrameDepth, model_kind: Kind) -> Made:
         """Of a frame's depth; a metric model always needs the camera."""
         is_looked_for = model_kind == "metric" or depth.metres is not None
-        return cls(depth.kind, depth.camera is not None if is_looked_for else None)
+        is_found = depth.camera is not None and not depth.camera.is_estimated
+        return cls(depth.kind, is_found if is_looked_for else None)
 
 
 class CameraPipeline:
@@ -137,7 +138,7 @@ class CameraPipeline:
         self.input.start(self.settings)
         kind = self._kind()
         if kind is not None and self.outputs is not None:
-            topics = self.outputs.topics(kind, is_aligned=self._is_aligned)
+            topics = self.outputs.topics(kind, self.settings)
             log = self._node.get_logger()
             log.info(f"publishes, each while somebody listens: {', '.join(topics)}")
 
@@ -164,8 +165,4 @@ class CameraPipeline:
         kind, outputs = self._kind(), self.outputs
         if kind is None or outputs is None:
             return False
-        return self.scaling.is_calibrating or outputs.someone_listens(kind, is_aligned=self._is_aligned)
-
-    @property
-    def _is_aligned(self) -> bool:
-        return self.settings.alignment != "none"
+        return self.scaling.is_calibrating or outputs.someone_listens(kind, self.settings)

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from torch import Tensor
 
-from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.camera import CameraModel, image_center
 from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
@@ -24,16 +24,19 @@ from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.messages.rectification import rectification_of
 from depth_anything_ros.messages.stamps import stamp_s
 from depth_anything_ros.node.conversions import pinhole_info
-from depth_anything_ros.node.frame import Frame, FrameDepth, MatchedCamera
+from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
-from depth_anything_ros.node.scaling import UNITLESS_REFUSAL, Estimate, Scaling
+from depth_anything_ros.node.scaling import RELATIVE_REFUSAL, Estimate, Scaling
+from depth_anything_ros.scale.fit import LASTING_FACTOR
 from depth_anything_ros.settings import ENDLESS_COLOR_MAX_M, CameraSettings
 
 RAW_DEPTH = (
     "the images are raw, so ~/depth/image is distorted as they are. ~/points is right, but depth_image_proc, rtabmap "
     "and depthimage_to_laserscan take rectified depth: for them, give this node image_rect and rectified:=true"
 )
+
+ESTIMATED_FOCAL = "the cloud is made with a focal length that the model estimates from the picture"
 
 
 class CameraStage:
@@ -75,10 +78,10 @@ class CameraStage:
         except CameraError as error:
             raise CameraError(f"the image cannot be rectified, and undistort is set: {error}") from error
         with frame.watch.time("conversion"):
-            rectification = rectification_of(camera)
+            rectification = rectification_of(camera, settings.undistort_focal_px)
             picture = rectification(frame.image_bgr)
         pinhole = rectification.camera
-        return replace(frame, image_bgr=picture, camera=(pinhole_info(pinhole, frame.header), pinhole))
+        return replace(frame, image_bgr=picture, camera=CameraOfImage(pinhole, pinhole_info(pinhole, frame.header)))
 
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
@@ -90,19 +93,22 @@ class CameraStage:
             scale_invariant=depth if estimator.kind == "scale_invariant" else None,
             sky=found.sky,
             confidence=found.confidence,
+            camera=frame.camera,
         )
-        if estimator.kind != "metric" and settings.alignment == "none":
-            self._health.alignment = None
-            self.scaling.skip(UNITLESS_REFUSAL)
+        if not self.scaling.is_wanted(estimator.kind, settings):
+            self._health.alignment, self._health.focal_estimate_px = None, None
+            self.scaling.skip(RELATIVE_REFUSAL)
             return said
         without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
-        matched = frame.camera or self._match_camera(frame.header, depth, settings, without)
-        camera = None if matched is None else matched[1]
+        camera = frame.camera or self._match_camera(frame.header, found, settings, without)
         if estimator.needs_focal and camera is None:
             self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
-        depth = depth * _unit(estimator, depth, camera, settings)
-        estimate = Estimate(depth, (estimator.key, estimator.sha256), estimator.kind, frame.header, camera)
+        model, is_estimated = (None, False) if camera is None else (camera.model, camera.is_estimated)
+        self._health.focal_estimate_px = model.fx if model is not None and is_estimated else None
+        depth = _times(depth, _unit(estimator, depth, model, settings), is_shared=estimator.kind != "metric")
+        version = estimator.key, estimator.sha256
+        estimate = Estimate(depth, version, estimator.kind, frame.header, model, is_estimated)
         with frame.watch.time("scale"):
             metres = self.scaling.apply(estimate, settings)
             self._health.alignment = self.scaling.state
@@ -110,25 +116,34 @@ class CameraStage:
             return said
         with frame.watch.time("filter"):
             metres = clip_range(self._smoothed(metres, estimate, settings), settings)
+        if estimator.kind == "scale_invariant" and settings.alignment == "none":
+            self._health.warn(f"metres_per_unit is {settings.metres_per_unit:g}: {LASTING_FACTOR}")
         return replace(
-            said, metres=metres, camera=matched, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
+            said, metres=metres, camera=camera, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
         )
 
     def _match_camera(
-        self, header: Header, depth: Tensor, settings: CameraSettings, without: str
-    ) -> MatchedCamera | None:
-        """Return the image's camera. Where there is none, one warning says why, after what it means (`without`)."""
-        height, width = depth.shape
+        self, header: Header, found: DepthTensors, settings: CameraSettings, without: str
+    ) -> CameraOfImage | None:
+        """Return the image's camera: its CameraInfo's, else with the focal length that the model estimates.
+
+        Where that is not known either, one warning says why there is none, after what it means (`without`).
+        """
+        height, width = found.depth.shape
         try:
-            matched = self._camera_infos.match(
+            info, model = self._camera_infos.match(
                 header, width, height, rectified=settings.rectified, any_frame=settings.camera_info_any_frame
             )
         except CameraError as error:
-            self._health.warn(f"{without}{error}")
-            return None
-        if not settings.rectified and is_distorted(matched[0]):
+            estimated = _estimated_camera(found)
+            if estimated is None:
+                self._health.warn(f"{without}{error}")
+                return None
+            self._health.warn(f"{ESTIMATED_FOCAL}: {error}")
+            return CameraOfImage(estimated)
+        if not settings.rectified and is_distorted(info):
             self._health.remark(RAW_DEPTH)
-        return matched
+        return CameraOfImage(model, info)
 
     def _residual_m(self) -> float | None:
         if self.scaling.state is None:
@@ -141,10 +156,24 @@ class CameraStage:
         if time_constant_s is None:
             self._filter = None
             return metres
-        made_of = (time_constant_s, estimate.model, settings.max_depth, settings.scale, settings.shift_m)
+        made_of = (time_constant_s, estimate.model, *_configured(settings))
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
         return self._filter(metres, stamp_s(estimate.header))
+
+
+def _estimated_camera(found: DepthTensors) -> CameraModel | None:
+    """The pinhole camera of the focal length that the model estimates, its principal point in the middle."""
+    focal_px = math.nan if found.focal_px is None else float(found.focal_px)
+    if not 0 < focal_px < math.inf:
+        return None
+    height, width = found.depth.shape
+    return CameraModel(focal_px, focal_px, *image_center(width, height), width, height)
+
+
+def _configured(settings: CameraSettings) -> tuple[float | None, ...]:
+    """What makes metres; another value makes what the filter remembers wrong."""
+    return settings.max_depth, settings.scale, settings.shift_m, settings.metres_per_unit
 
 
 def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, settings: CameraSettings) -> float:
@@ -152,6 +181,12 @@ def _unit(estimator: DepthEstimator, depth: Tensor, camera: CameraModel | None, 
     height, width = depth.shape
     focal_px = None if camera is None else (camera.fx, camera.fy)
     return estimator.scale(height, width, settings.max_depth, focal_px)
+
+
+def _times(depth: Tensor, factor: float, *, is_shared: bool) -> Tensor:
+    """Multiply depth in its own memory, unless something else of the frame is in it, too."""
+    with torch.inference_mode():  # the estimator's tensors are of this mode
+        return depth * factor if is_shared else depth.mul_(factor)
 
 
 def _full_scale_m(estimator: DepthEstimator) -> float:

@@ -117,12 +117,28 @@ def _own_values(configuration: Configuration, camera: str, values: Mapping[str, 
     return own
 
 
+def _check_cloud_heights(prefix: str, camera: CameraSettings) -> None:
+    lowest, highest = camera.cloud_min_height_m, camera.cloud_max_height_m
+    if lowest is not None and highest is not None and lowest >= highest:
+        raise SettingsError(
+            f"parameter {prefix}cloud_min_height_m is {lowest}; it must be less than {prefix}cloud_max_height_m, "
+            f"{highest}"
+        )
+    is_limited = lowest is not None or highest is not None
+    if is_limited and camera.camera_height_m is None and camera.cloud_height_frame is None:
+        raise SettingsError(
+            f"{prefix}cloud_min_height_m and {prefix}cloud_max_height_m need {prefix}camera_height_m or "
+            f"{prefix}cloud_height_frame"
+        )
+
+
 def _check_together(prefix: str, camera: CameraSettings) -> None:
     nearest, farthest = camera.min_range_m, camera.max_range_m
     if nearest is not None and farthest is not None and nearest >= farthest:
         raise SettingsError(
             f"parameter {prefix}min_range_m is {nearest}; it must be less than {prefix}max_range_m, {farthest}"
         )
+    _check_cloud_heights(prefix, camera)
     lowest, highest = camera.scan_min_height_m, camera.scan_max_height_m
     if highest is not None and lowest >= highest:
         raise SettingsError(

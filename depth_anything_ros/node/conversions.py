@@ -6,20 +6,18 @@ breaks under NumPy 2 on several distributions. Any other encoding is handed to c
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import ImageError, quoted
 from depth_anything_ros.messages import images
-from depth_anything_ros.messages.camera_infos import fields_for
-from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
+from depth_anything_ros.messages.camera_infos import fields_for, pinhole_fields
 from depth_anything_ros.messages.compressed import JPEG_QUALITY, bgr_to_jpeg, encode
 from depth_anything_ros.messages.images import (
     ENCODINGS,
@@ -81,11 +79,6 @@ def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "
     return _image(depth_pixels(depth, encoding), header, encoding)
 
 
-def mask_to_image(mask: NDArray[np.bool_], header: Header) -> Image:
-    """Make an Image of bool (H, W): mono8, 255 where the mask is."""
-    return _image(mask.astype(np.uint8) * np.uint8(255), header, "mono8")
-
-
 def depth_to_compressed(
     depth: NDArray[np.float32], header: Header, encoding: str = "32FC1", *, depth_max_m: float
 ) -> CompressedImage:
@@ -123,41 +116,6 @@ def _image(pixels: NDArray[Any], header: Header, encoding: str) -> Image:
     return msg
 
 
-class CloudMessage:
-    """Makes organised PointCloud2 messages, x, y, z and rgb as FLOAT32, one after the other in the same memory.
-
-    The next call of `fill` overwrites what the last one returned. That is safe, because publishing copies it.
-    """
-
-    def __init__(self) -> None:
-        self._msg = PointCloud2()
-        self._buffer: CloudBuffer | None = None
-
-    def fill(
-        self, depth: Any, image_bgr: BgrImage, header: Header, camera: CameraModel, stride: int = 1
-    ) -> PointCloud2:
-        """Back-project depth, float32 (H, W), metres, of an image uint8 (H, W, 3); see `CloudBuffer.fill`."""
-        rows, columns = depth.shape
-        height, width = cloud_shape(rows, columns, stride)
-        if self._buffer is None or (self._msg.height, self._msg.width) != (height, width):
-            self._msg = _empty_cloud(height, width)
-            self._buffer = CloudBuffer(height, width, self._msg.data)
-        self._msg.header = header
-        self._msg.is_dense = self._buffer.fill(depth, image_bgr, camera, stride)
-        return self._msg
-
-
-def _empty_cloud(height: int, width: int) -> PointCloud2:
-    msg = PointCloud2(height=height, width=width, point_step=POINT_STEP_BYTES, row_step=width * POINT_STEP_BYTES)
-    msg.fields = [
-        PointField(name=name, offset=offset, datatype=PointField.FLOAT32, count=1)
-        for name, offset in FIELD_OFFSETS.items()
-    ]
-    msg.is_bigendian = sys.byteorder == "big"
-    msg.data.frombytes(bytes(height * msg.row_step))
-    return msg
-
-
 def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
     """Make the CameraInfo of a camera's raw pictures: the inverse of `CameraModel.from_camera_info`."""
     fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
@@ -176,11 +134,7 @@ def camera_to_info(camera: CameraModel, header: Header) -> CameraInfo:
 
 def pinhole_info(camera: CameraModel, header: Header) -> CameraInfo:
     """Make the CameraInfo of a camera without distortion: K and P are the same."""
-    k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
-    p = [camera.fx, 0.0, camera.cx, 0.0, 0.0, camera.fy, camera.cy, 0.0, 0.0, 0.0, 1.0, 0.0]
-    info = CameraInfo(header=header, width=camera.width, height=camera.height, distortion_model="plumb_bob")
-    info.d, info.k, info.r, info.p = [0.0] * 5, k, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], p
-    return info
+    return CameraInfo(header=header, **pinhole_fields(camera))
 
 
 def camera_info_for(info: CameraInfo, camera: CameraModel, header: Header) -> CameraInfo:

@@ -16,7 +16,19 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 
 ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry no types
-MatchedCamera: TypeAlias = tuple[CameraInfo, CameraModel]  # the CameraInfo of an image, and what it says about it
+
+
+@dataclass(frozen=True)
+class CameraOfImage:
+    """The camera of an image, and the CameraInfo that says so; None where its focal length is the model's estimate."""
+
+    model: CameraModel
+    info: CameraInfo | None = None
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether no CameraInfo says so."""
+        return self.info is None
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ class Frame:
     header: Header
     image_bgr: NDArray[np.uint8]
     watch: Stopwatch
-    camera: MatchedCamera | None = None
+    camera: CameraOfImage | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class FrameDepth:
         sky: bool (H, W) on any device, None from models that do not tell.
         confidence: float32 (H, W) on any device, 1 or more; None from models that do not tell.
         metres: float32 (H, W) on any device: scaled, filtered, clipped; sky is +Inf; None where depth has no scale.
-        camera: None where no CameraInfo fits.
+        camera: that of the metres, or of an image that was rectified here; None where it is not known.
         full_scale_m: depth at the network's full output, in metres.
         residual_m: how far the alignment's readings are off; NaN before the first fit, None without alignment.
     """
@@ -76,7 +88,7 @@ class FrameDepth:
     sky: Tensor | None = None
     confidence: Tensor | None = None
     metres: Tensor | None = None
-    camera: MatchedCamera | None = None
+    camera: CameraOfImage | None = None
     full_scale_m: float = 1.0
     residual_m: float | None = None
 

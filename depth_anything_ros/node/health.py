@@ -62,6 +62,7 @@ class CameraHealth:
     Attributes:
         remark: logs what is odd and does no harm, each text once.
         alignment: what the alignment does; None without one.
+        focal_estimate_px: focal length that the model estimates, where it is used in place of a CameraInfo's.
         active_since_s: by the clock below; None while no images are taken.
     """
 
@@ -71,6 +72,7 @@ class CameraHealth:
         self.qos = QosWatch(node, self._log)
         self.remark = SayOnce(self._log)
         self.alignment: AlignmentState | None = None
+        self.focal_estimate_px: float | None = None
         self.active_since_s: float | None = None
         self._node = node
         self._topics = topics
@@ -178,8 +180,11 @@ class CameraHealth:
         measured = {**self.statistics.summary(), **{name: age for name, age in ages_s.items() if age is not None}}
         counts: dict[str, object] = {f"frames_{name}": count for name, count in vars(self.counts).items()}
         values = counts | {name: readable(value) for name, value in measured.items()}
+        if self.focal_estimate_px is not None:
+            values["focal_estimate_px"] = readable(self.focal_estimate_px)
         if self.alignment is None:
-            return values | {"scale": settings.scale, "shift_m": settings.shift_m}
+            scales = {"scale": settings.scale, "shift_m": settings.shift_m}
+            return values | scales | ({"metres_per_unit": settings.metres_per_unit} if settings.metres_per_unit else {})
         return values | {f"alignment_{name}": text for name, text in self.alignment.describe().items()}
 
     def _camera_info_age_s(self) -> float | None:

@@ -35,7 +35,7 @@ from depth_anything_ros.node.parameter_table import warn_of_unknown
 from depth_anything_ros.node.parameters import MODEL_PARAMETERS, PARAMETERS
 from depth_anything_ros.node.process import run_node
 from depth_anything_ros.node.recovery import Recovery
-from depth_anything_ros.node.scaling import UNITLESS_REFUSAL
+from depth_anything_ros.node.scaling import RELATIVE_REFUSAL
 from depth_anything_ros.node.snapshot_writer import SnapshotWriter
 from depth_anything_ros.settings import ModelSettings
 
@@ -245,10 +245,10 @@ class DepthAnythingNode(LifecycleNode):
         held = self._models.held
         if held is None or not any(camera.is_active for camera in self._cameras):
             response.success, response.message = False, "the node is not active"
-        elif held.estimator.kind != "metric":
-            response.success, response.message = False, UNITLESS_REFUSAL
+        elif held.estimator.kind == "relative":
+            response.success, response.message = False, RELATIVE_REFUSAL
         else:
-            response.success, response.message = await self._calibrator.run(held.estimator.key)
+            response.success, response.message = await self._calibrator.run(held.estimator.key, held.estimator.kind)
             self._control.follow()  # another may have taken over meanwhile
             self.get_logger().info(f"calibration: {response.message}")
         return response

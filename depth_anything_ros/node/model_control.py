@@ -85,7 +85,7 @@ class ModelControl:
     def follow(self) -> None:
         """Apply the calibrations of the model that runs."""
         if (held := self.models.held) is not None:
-            self._calibrator.follow(held.estimator.key)
+            self._calibrator.follow(held.estimator.key, held.estimator.kind)
 
     def on_device_lost(self, estimator: DepthEstimator) -> None:
         """Switch to the CPU where that is wanted. May be called by any thread, as often as it likes."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,23 +18,21 @@ from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.filters.edges import mark_flying
 from depth_anything_ros.io.formats import colorize
 from depth_anything_ros.io.snapshots import Snapshot
+from depth_anything_ros.messages.images import SerialImage, depth_pixels
 from depth_anything_ros.messages.stamps import stamp_ns
-from depth_anything_ros.node.conversions import (
-    CloudMessage,
-    bgr_to_compressed,
-    bgr_to_image,
-    camera_info_for,
-    depth_to_compressed,
-    depth_to_image,
-    mask_to_image,
-)
-from depth_anything_ros.node.frame import Frame, FrameDepth
+from depth_anything_ros.node.cloud_output import CloudOutput
+from depth_anything_ros.node.conversions import bgr_to_compressed, camera_info_for, depth_to_compressed
+from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.node.scaling import configured_scale
 from depth_anything_ros.node.scan_output import ScanOutput
+from depth_anything_ros.node.serial_publisher import publish_serialized
+from depth_anything_ros.node.transforms import Transforms
 from depth_anything_ros.settings import CameraSettings
 
 OUTPUT_QUEUE = 2
+WITHOUT_TF = "the camera's height is not known: set camera_height_m in place of cloud_height_frame, or install tf2_ros"
 
 
 class Outputs:
@@ -62,11 +59,10 @@ class Outputs:
         self._camera = camera
         self._prefix = prefix
         self._qos_watch = qos_watch
-        self._next_cloud_s = 0.0
-        self._cloud = CloudMessage()
+        self._image, self._transforms = SerialImage(), Transforms(node, WITHOUT_TF)
         self._depth = self._publisher(Image, "depth/image")
         self._camera_info = self._publisher(CameraInfo, "depth/camera_info")
-        self._points = self._publisher(PointCloud2, "points")
+        self._cloud = CloudOutput(self._publisher(PointCloud2, "points"), self._transforms, warn)
         self._scan = ScanOutput(self._publisher(LaserScan, "scan"), warn)
         self._color = self._publisher(Image, "depth/color")
         self._relative = self._publisher(Image, "relative/image")
@@ -80,7 +76,7 @@ class Outputs:
         self._metric = (
             self._depth,
             self._camera_info,
-            self._points,
+            self._cloud.publisher,
             self._scan.publisher,
             self._color,
             self._compressed_depth,
@@ -101,24 +97,27 @@ class Outputs:
 
     def destroy(self) -> None:
         """Take the topics off the graph."""
+        self._transforms.destroy()
         unitless = (self._relative, self._scale_invariant, self._sky, self._confidence)
         for publisher in (*self._metric, *unitless, self._residual):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def someone_listens(self, kind: Kind, *, is_aligned: bool) -> bool:
-        """Whether anything that such depth is published on has a subscriber."""
-        return any(_listened_to(publisher) for publisher in self._fed(kind, is_aligned=is_aligned))
+    def someone_listens(self, kind: Kind, settings: CameraSettings) -> bool:
+        """Whether anything that depth of this kind is published on has a subscriber."""
+        return any(_listened_to(publisher) for publisher in self._fed(kind, settings))
 
-    def topics(self, kind: Kind, *, is_aligned: bool) -> list[str]:
-        """Return the names of the topics that such depth is published on."""
-        return [str(publisher.topic_name) for publisher in self._fed(kind, is_aligned=is_aligned)]
+    def topics(self, kind: Kind, settings: CameraSettings) -> list[str]:
+        """Return the names of the topics that depth of this kind is published on."""
+        return [str(publisher.topic_name) for publisher in self._fed(kind, settings)]
 
-    def _fed(self, kind: Kind, *, is_aligned: bool) -> list[Any]:
-        """The publishers that such depth goes to; what is aligned is metric."""
+    def _fed(self, kind: Kind, settings: CameraSettings) -> list[Any]:
+        """The publishers that depth of this kind goes to: the metric ones, too, where something makes metres of it."""
+        is_aligned = settings.alignment != "none"
         # A metric model that needs a focal length is scale-invariant without one.
         unitless = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
-        metric = self._metric if kind == "metric" or is_aligned else ()
-        return [*metric, *unitless, *([self._residual] if is_aligned else [])]
+        has_metres = is_aligned or configured_scale(kind, settings) is not None
+        rectified = [self._camera_info] if settings.undistort else []
+        return [*(self._metric if has_metres else rectified), *unitless, *([self._residual] if is_aligned else [])]
 
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
         """Publish the results of a frame: depth first, then what is derived from it."""
@@ -129,35 +128,41 @@ class Outputs:
             self._publish_map(self._confidence, depth.confidence, header)
             self._publish_sky(depth.sky, header)
         if depth.metres is None:
+            self._publish_camera_info(depth.camera, header)
             return
         with watch.time("network"):  # a GPU is done when its result is here
             metres: NDArray[np.float32] = depth.metres.cpu().numpy()
         with watch.time("publish"):
             self._publish_depth(metres, header, settings)
             self._publish_residual(depth.residual_m)
+        self._publish_camera_info(depth.camera, header)
         if depth.camera is not None:
-            self._publish_camera_info(*depth.camera, header)
-            self._publish_scan(frame, depth, depth.camera[1], settings)
-            self._publish_cloud(frame, depth, depth.camera[1], settings)
+            if depth.camera.info is not None:  # angles of a scan follow from the focal length, no estimate will do
+                self._publish_scan(frame, depth, depth.camera.model, settings)
+            self._publish_cloud(frame, depth, depth.camera.model, settings)
         with watch.time("publish"):
             self._publish_compressed_depth(metres, header, settings)
             self._publish_color(metres, header, settings, depth.full_scale_m)
-        info, model = depth.camera or (None, None)
+        info, model = (None, None) if depth.camera is None else (depth.camera.info, depth.camera.model)
         self.latest = Snapshot(self._camera, stamp_ns(header), frame.image_bgr, metres, info, model)
+
+    def _publish_image(self, publisher: Any, pixels: NDArray[Any], header: Header, encoding: str) -> None:
+        publish_serialized(publisher, self._image.fill(pixels, header, encoding))
 
     def _publish_map(self, publisher: Any, values: Tensor | None, header: Header) -> None:
         """On a topic of its own: it has no metres."""
         if values is not None and _listened_to(publisher):
-            publisher.publish(depth_to_image(values.cpu().numpy(), header))
+            self._publish_image(publisher, values.cpu().numpy(), header, "32FC1")
 
     def _publish_sky(self, sky: Tensor | None, header: Header) -> None:
         """255 where sky is."""
         if sky is not None and _listened_to(self._sky):
-            self._sky.publish(mask_to_image(sky.cpu().numpy(), header))
+            self._publish_image(self._sky, sky.cpu().numpy() * np.uint8(255), header, "mono8")
 
     def _publish_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         if _listened_to(self._depth):
-            self._depth.publish(depth_to_image(metres, header, settings.depth_encoding))
+            pixels = depth_pixels(metres, settings.depth_encoding)
+            self._publish_image(self._depth, pixels, header, settings.depth_encoding)
 
     def _publish_compressed_depth(self, metres: NDArray[np.float32], header: Header, settings: CameraSettings) -> None:
         """For image_transport; what is infinite has no value there."""
@@ -175,7 +180,7 @@ class Outputs:
             return
         picture = colorize(metres, 0.0, settings.color_max_m or settings.max_depth or full_scale_m)
         if _listened_to(self._color):
-            self._color.publish(bgr_to_image(picture, header))
+            self._publish_image(self._color, picture, header, "bgr8")
         if _listened_to(self._compressed_color):
             self._compressed_color.publish(bgr_to_compressed(picture, header, settings.jpeg_quality))
 
@@ -183,10 +188,10 @@ class Outputs:
         if residual_m is not None and _listened_to(self._residual):
             self._residual.publish(Float32(data=residual_m))
 
-    def _publish_camera_info(self, info: CameraInfo, camera: CameraModel, header: Header) -> None:
-        """The CameraInfo that is true for the depth."""
-        if _listened_to(self._camera_info):
-            self._camera_info.publish(camera_info_for(info, camera, header))
+    def _publish_camera_info(self, camera: CameraOfImage | None, header: Header) -> None:
+        """The CameraInfo that is true for the depth; none of a camera that is an estimate."""
+        if camera is not None and camera.info is not None and _listened_to(self._camera_info):
+            self._camera_info.publish(camera_info_for(camera.info, camera.model, header))
 
     def _publish_scan(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
         if depth.metres is None or not _listened_to(self._scan.publisher):
@@ -196,26 +201,15 @@ class Outputs:
             self._scan.publish(metres, camera, frame.header, settings, depth.full_scale_m)
 
     def _publish_cloud(self, frame: Frame, depth: FrameDepth, camera: CameraModel, settings: CameraSettings) -> None:
-        if depth.metres is None or not _listened_to(self._points) or not self._cloud_is_due(settings):
+        if depth.metres is None or not _listened_to(self._cloud.publisher) or not self._cloud.is_due(settings):
             return
         with frame.watch.time("back_projection"):
             metres = _surfaces(depth.metres, depth.confidence, settings)
             metres = _without_infinite(metres, settings, has_sky=depth.sky is not None)
-            message = self._cloud.fill(metres, frame.image_bgr, frame.header, camera, settings.cloud_stride)
-        with frame.watch.time("publish"):
-            self._points.publish(message)
-
-    def _cloud_is_due(self, settings: CameraSettings) -> bool:
-        """Keep the average rate at the limit even where frames come at odd times."""
-        if settings.cloud_rate_hz is None:
-            return True
-        now_s = time.monotonic()
-        if now_s < self._next_cloud_s:
-            return False
-        period_s = 1.0 / settings.cloud_rate_hz
-        steady = now_s - self._next_cloud_s < period_s
-        self._next_cloud_s = (self._next_cloud_s if steady else now_s) + period_s
-        return True
+            message = self._cloud.make(metres, frame.image_bgr, frame.header, camera, settings)
+        if message is not None:
+            with frame.watch.time("publish"):
+                publish_serialized(self._cloud.publisher, message)
 
 
 def _surfaces(metres: Tensor, confidence: Tensor | None, settings: CameraSettings) -> Tensor:

@@ -72,7 +72,12 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     ),
     "undistort": Parameter(
         "Rectify raw images with K and D of their CameraInfo before the network: depth, CameraInfo and cloud are those "
-        "of the largest pinhole view without holes. Images without a CameraInfo are dropped."
+        "of a pinhole camera. Images without a CameraInfo are dropped."
+    ),
+    "undistort_focal_px": Parameter(
+        "With undistort: focal length of the rectified images, in pixels. 0: that of the largest view without holes.",
+        bounds=(1.0, 1e5),
+        unset=0.0,
     ),
     "rectified": Parameter("The images are rectified, so P of the CameraInfo describes them. Otherwise K and D do."),
     "camera_info_any_frame": Parameter(
@@ -114,6 +119,27 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         "there. Otherwise they are missing."
     ),
     "cloud_rate_hz": Parameter("At most this many clouds a second. 0: no limit.", bounds=(0.0, 1000.0), unset=0.0),
+    "cloud_voxel_m": Parameter(
+        "The cloud has one point for each voxel of this side in metres, the centroid, and none that is NaN. 0: one for "
+        "each pixel.",
+        bounds=(0.001, 100.0),
+        unset=0.0,
+    ),
+    "cloud_min_height_m": Parameter(
+        "The cloud has no points lower above the ground; needs camera_height_m or cloud_height_frame. 0: no limit.",
+        bounds=(-100.0, 100.0),
+        unset=0.0,
+    ),
+    "cloud_max_height_m": Parameter(
+        "The cloud has no points higher above the ground, see cloud_min_height_m. 0: no limit.",
+        bounds=(-100.0, 100.0),
+        unset=0.0,
+    ),
+    "cloud_height_frame": Parameter(
+        "Frame whose z is the height of points, by TF, such as base_footprint. Empty: by camera_height_m, "
+        "camera_pitch_rad and camera_roll_rad.",
+        unset="",
+    ),
     "color_max_m": Parameter(
         "Depth at the far end of the colour picture. 0: max_depth.", bounds=(0.0, 1000.0), unset=0.0
     ),
@@ -123,6 +149,12 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     "jpeg_quality": Parameter("Quality of the compressed colour picture.", bounds=(1, 100)),
     "scale": Parameter("Factor of metric depth.", bounds=(0.01, 100.0)),
     "shift_m": Parameter("Added to metric depth after scale, in metres.", bounds=(-100.0, 100.0)),
+    "metres_per_unit": Parameter(
+        "Factor of depth that is known up to a factor (da3, da3mono), as ~/calibrate finds it. It makes metres, "
+        "which are right while the camera's view stays the same. 0: no metres.",
+        bounds=(1e-4, 1e4),
+        unset=0.0,
+    ),
     "alignment": Parameter(
         "Fit scale and shift to every frame: none does not; range uses the range sensor on the topic range; "
         "ground_plane uses the ground below a camera of known height.",

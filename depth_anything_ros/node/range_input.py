@@ -7,23 +7,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.time import Time
 from sensor_msgs.msg import Image, LaserScan, PointCloud2, Range
 from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import FitRefused, InputError, RangeError, describe, plain_line, quoted
+from depth_anything_ros.errors import InputError, RangeError, describe
 from depth_anything_ros.messages.camera_infos import frame_of
 from depth_anything_ros.messages.ranges import depth_of
 from depth_anything_ros.messages.stamps import stamp_s
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
+from depth_anything_ros.node.transforms import Transforms
 from depth_anything_ros.scale.range_samples import Pairs, compare, compare_image
-from depth_anything_ros.scale.transform import SAME_FRAME, Transform
+from depth_anything_ros.scale.transform import Transform
 from depth_anything_ros.settings import CameraSettings
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
@@ -46,10 +45,10 @@ class RangeInput:
         self._node = node
         waiting = settings.queue_size if settings.process_every_frame else 0
         self._recent: deque[Any] = deque(maxlen=max(KEPT, waiting))
-        self._transforms: Any = None
-        self._listener: Any = None
+        without = "the pose of the range sensor is not known: set range_extrinsics, or install tf2_ros"
+        self._transforms = Transforms(node, without)
         if not settings.range_extrinsics:
-            self._transforms, self._listener = _listen_to_tf(node)
+            self._transforms.listen()
         self._subscription = node.create_subscription(
             MESSAGES[settings.range_type or ""],
             self.topic,
@@ -62,8 +61,7 @@ class RangeInput:
     def destroy(self) -> None:
         """Stop listening."""
         self._node.destroy_subscription(self._subscription)
-        if self._listener is not None:
-            self._listener.unregister()
+        self._transforms.destroy()
         self._recent.clear()
 
     def _add(self, msg: Any) -> None:  # not `deque.append`: rclpy looks for a signature, and it has none
@@ -104,24 +102,4 @@ class RangeInput:
     def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
         if settings.range_extrinsics:
             return Transform.from_xyz_rpy(settings.range_extrinsics)
-        source, target = frame_of(sensor), frame_of(camera)  # tf2 refuses a leading slash
-        if source == target:
-            return SAME_FRAME
-        if self._transforms is None:
-            raise FitRefused("the pose of the range sensor is not known: set range_extrinsics, or install tf2_ros")
-        try:
-            found = self._transforms.lookup_transform(target, source, Time.from_msg(sensor.stamp), Duration(seconds=0))
-        except Exception as error:  # tf2 has a dozen kinds
-            why = plain_line(str(error))
-            raise FitRefused(f"no transform from {quoted(source)} to {quoted(target)}: {why}") from error
-        return Transform.from_message(found.transform)
-
-
-def _listen_to_tf(node: Node) -> tuple[Any, Any]:
-    """Return tf2's buffer and the listener that fills it; None each where tf2 is not installed."""
-    try:
-        from tf2_ros import Buffer, TransformListener
-    except Exception:  # absent, or its compiled part does not load
-        return None, None
-    buffer = Buffer()
-    return buffer, TransformListener(buffer, node)
+        return self._transforms.pose(frame_of(camera), sensor)

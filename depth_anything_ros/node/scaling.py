@@ -20,14 +20,14 @@ from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.scale.alignment import Alignment, AlignmentState
 from depth_anything_ros.scale.calibration_run import CalibrationRun
 from depth_anything_ros.scale.fit import DepthScale, Fit, ScaleFit, fit_factor, fit_inverse, fit_scale
-from depth_anything_ros.scale.ground_plane import fit_ground_plane
+from depth_anything_ros.scale.ground_plane import fit_ground_plane, ground_settings
 from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings, CameraSettings, FitSettings
 
 # A single beam gives one reading a frame. Gathering the readings that a fit needs may take so long.
 LONGEST_WINDOW_S = 60.0
-UNITLESS_REFUSAL = "depth without a unit has no scale that lasts: use alignment"
+RELATIVE_REFUSAL = "relative depth has no scale that lasts: use alignment"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Estimate:
         depth: float32 (H, W), any device: metres, or depth without a unit; +Inf in the sky.
         model: its key and the hash of its weights; another one restarts the alignment.
         camera: the image's camera, None where it is not known.
+        is_camera_estimated: its focal length is the model's estimate.
     """
 
     depth: Tensor
@@ -45,6 +46,7 @@ class Estimate:
     kind: Kind
     header: Header
     camera: CameraModel | None
+    is_camera_estimated: bool = False
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -75,18 +77,26 @@ class Scaling:
         alignment = self._alignment
         return alignment.state if alignment is not None else None
 
+    def is_wanted(self, kind: Kind, settings: CameraSettings) -> bool:
+        """Whether depth of a kind has metres, may get them by alignment, or is being calibrated."""
+        if settings.alignment != "none" or configured_scale(kind, settings) is not None:
+            return True
+        return kind != "relative" and self.is_calibrating
+
     def apply(self, estimate: Estimate, settings: CameraSettings) -> Tensor | None:
         """Return metres, float32 (H, W) on the estimate's device; None while depth without a unit has no scale."""
-        configured = DepthScale(settings.scale, settings.shift_m)
+        configured = configured_scale(estimate.kind, settings)
         self._calibrate(estimate, settings)
         if settings.alignment == "none":
             self._alignment, self._made_of = None, ()
-            return configured.apply(estimate.depth) if estimate.kind == "metric" else None
+            return None if configured is None else configured.apply(estimate.depth)
         alignment = self._current_alignment(estimate, configured, settings)
         applied = alignment.update(self._evidence(estimate, settings), stamp_s(estimate.header))
         return None if applied is None else applied.apply(estimate.depth)
 
-    def _current_alignment(self, estimate: Estimate, configured: DepthScale, settings: CameraSettings) -> Alignment:
+    def _current_alignment(
+        self, estimate: Estimate, configured: DepthScale | None, settings: CameraSettings
+    ) -> Alignment:
         smoothing = AlignmentSettings(settings.alignment_time_constant_s, settings.alignment_hold_s)
         source = (estimate.model, settings.max_depth, settings.alignment, settings.alignment_window_s)
         made_of = (*source, configured, smoothing)
@@ -163,12 +173,12 @@ class Scaling:
         run = self._run
         if run is None:
             return
-        if run.is_of_another(estimate.model):
+        if run.is_of_another(estimate.model, estimate.kind):
             self.give_up("the model was changed")
             return
         try:
-            if estimate.kind != "metric":
-                raise FitRefused(UNITLESS_REFUSAL)
+            if estimate.kind == "relative":
+                raise FitRefused(RELATIVE_REFUSAL)
             if self._range_input is None:
                 run.add_fit(ground_fit(estimate, settings))
             elif (pairs := self._read_range(estimate, settings, "calibration")) is not None:
@@ -188,6 +198,15 @@ class Scaling:
         run.finish()
 
 
+def configured_scale(kind: Kind, settings: CameraSettings) -> DepthScale | None:
+    """Return the scale and shift that the settings give depth of a kind; None where it has no metres."""
+    if kind == "metric":
+        return DepthScale(settings.scale, settings.shift_m)
+    if kind == "scale_invariant" and settings.metres_per_unit is not None:
+        return DepthScale(settings.metres_per_unit, 0.0)
+    return None
+
+
 def _pool_for(kind: Kind, window_s: float) -> SamplePool:
     if kind != "metric":  # another scale in every picture: readings of other pictures say nothing
         return SamplePool(0.0)
@@ -202,15 +221,18 @@ def known_camera(estimate: Estimate) -> CameraModel:
 
 
 def ground_fit(estimate: Estimate, settings: CameraSettings) -> ScaleFit:
-    """Fit the scale of metric depth to the ground. Raises FitRefused."""
-    if estimate.kind != "metric":
-        raise FitRefused("depth without a unit is aligned by a range sensor, not by the ground plane")
+    """Fit the scale of depth to the ground. Raises FitRefused."""
+    if estimate.kind == "relative":
+        raise FitRefused("relative depth is aligned by a range sensor, not by the ground plane")
     if settings.camera_height_m is None:
         raise FitRefused("neither range_type nor camera_height_m is set")
+    if estimate.is_camera_estimated:
+        raise FitRefused("no CameraInfo: the ground's scale follows from the focal length, which is an estimate")
     return fit_ground_plane(
         estimate.values,
         known_camera(estimate),
         settings.camera_height_m,
+        ground_settings(estimate.kind),
         pitch_rad=settings.camera_pitch_rad,
         roll_rad=settings.camera_roll_rad,
     )

@@ -6,26 +6,28 @@ The command line is in `cli.predict`, the folder of results in `prediction_folde
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import CameraError, CannotWrite, DepthAnythingError, ImageError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.io.formats import colorize, depth_to_uint16, encode_npy, encode_ply, encode_png
-from depth_anything_ros.io.pictures import FILE_LIMITS, Picture, read_image, read_picture
+from depth_anything_ros.io.formats import UNITLESS, colorize, depth_to_uint16, encode_npy, encode_ply, encode_png
+from depth_anything_ros.io.pictures import FILE_LIMITS, Image, Picture, read_image, read_picture
 from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.rectification import rectification_of
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.model.registry import dataset_spec, network_spec
-from depth_anything_ros.offline.given_camera import GivenCamera
+from depth_anything_ros.offline.given_camera import GivenCamera, PictureCamera
 from depth_anything_ros.offline.prediction_folder import FORMATS, PredictionFolder
 from depth_anything_ros.offline.progress import Progress, say
 from depth_anything_ros.settings import ImageLimits
 
+DEFAULT_FORMATS = ("npy", "png", "color", "ply")
 FORMATS_OF_METRES = ("png", "ply")
 
 
@@ -40,22 +42,43 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def usable_formats(wanted: Sequence[str], dataset: str) -> tuple[str, ...]:
+def usable_formats(asked: Sequence[str] | None, dataset: str) -> tuple[str, ...]:
     """Return the formats that models of a dataset can give, in the order of `FORMATS`.
+
+    Args:
+        asked: by the user; None is `DEFAULT_FORMATS`. Points without a unit are written only where they are asked for.
 
     Raises:
         SettingsError: an unknown format, or none is left.
     """
+    wanted = DEFAULT_FORMATS if asked is None else asked
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown or not wanted:
         raise SettingsError(f"unknown format {', '.join(unknown) or 'none'!r}; known: {', '.join(FORMATS)}")
     kind, outputs = dataset_spec(dataset).kind, network_spec(dataset).outputs
-    missing = (*(() if kind == "metric" else FORMATS_OF_METRES), *(() if "confidence" in outputs else ("confidence",)))
+    missing = set() if "confidence" in outputs else {"confidence"}
+    if kind != "metric":
+        missing |= {"png"} if kind == "scale_invariant" and asked is not None else set(FORMATS_OF_METRES)
     usable = [name for name in FORMATS if name in wanted and name not in missing]
     if not usable:
         possible = ", ".join(name for name in FORMATS if name not in missing)
         raise SettingsError(f"{dataset} gives {kind} depth, which cannot be {', '.join(wanted)}; it can be {possible}")
     return tuple(usable)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network is given of a picture.
+
+    Attributes:
+        pixels: uint8 BGR (H, W, 3).
+        exif_focal_px: focal length in pixels as the file's EXIF data tell it; None if they do not.
+        camera: of a picture that was rectified.
+    """
+
+    pixels: Image
+    exif_focal_px: float | None = None
+    camera: PictureCamera | None = None
 
 
 class PredictRun:
@@ -67,6 +90,8 @@ class PredictRun:
         stride: clouds take every n-th row and column.
         limits: of pictures and videos.
         levels: black and white of 16-bit pictures, in counts; 0 finds them.
+        undistort: rectify pictures before the network, by the lens of `camera`; all results are of the rectified one.
+        undistort_focal_px: focal length of rectified pictures; None is that of the largest view without holes.
     """
 
     def __init__(
@@ -80,6 +105,8 @@ class PredictRun:
         stride: int = 1,
         limits: ImageLimits = FILE_LIMITS,
         levels: tuple[int, int] = (0, 0),
+        undistort: bool = False,
+        undistort_focal_px: float | None = None,
     ) -> None:
         self.estimator = estimator
         self.folder = folder
@@ -89,6 +116,8 @@ class PredictRun:
         self.stride = stride
         self.limits = limits
         self.levels = levels
+        self.undistort = undistort
+        self.undistort_focal_px = undistort_focal_px
         self._remark = SayOnce(say)
         self.outcome = Outcome()
 
@@ -141,7 +170,8 @@ class PredictRun:
 
     def _side_by_side(self, name: str, path: Path, fps: float) -> None:
         colors = (read_image(self.folder.file(name, "color", frame), self.limits) for frame in itertools.count())
-        pairs = zip(read_frames(path, self.limits), colors, strict=False)
+        frames = (self._seen(Picture(image)).pixels for image in read_frames(path, self.limits))
+        pairs = zip(frames, colors, strict=False)
         pictures = (side_by_side(image, color) for image, color in pairs)
         try:
             write_file(self.folder.video(name), lambda temporary: write_video(temporary, pictures, fps))
@@ -151,8 +181,9 @@ class PredictRun:
     def _estimate(self, name: str, path: Path, picture: Picture, frame: int | None = None) -> None:
         """Estimate one picture, and write its depth in every format."""
         try:
-            depth = self.estimator.estimate(picture.pixels, self.max_depth, self._focal_px(picture))
-            results = {kind: self._encode(kind, depth, picture) for kind in self.formats}
+            seen = self._seen(picture)
+            depth = self.estimator.estimate(seen.pixels, self.max_depth, self._focal_px(seen))
+            results = {kind: self._encode(kind, depth, seen) for kind in self.formats}
         except CannotWrite:
             raise
         except DepthAnythingError as error:
@@ -160,7 +191,17 @@ class PredictRun:
         for kind, data in results.items():
             self.folder.write(name, kind, data, frame)
 
-    def _encode(self, kind: str, depth: DepthMap, picture: Picture) -> bytes:
+    def _seen(self, picture: Picture) -> Seen:
+        """Return what the network is given. Raises CameraError: it is to be rectified, and nothing tells the camera."""
+        if not self.undistort:
+            return Seen(picture.pixels, picture.focal_px)
+        camera = self._given(picture.pixels, picture.focal_px)
+        if not camera.is_known:
+            raise CameraError("rectifying needs the focal length, which its EXIF data do not tell: give --fov or --fx")
+        rectification = rectification_of(camera.model, self.undistort_focal_px)
+        return Seen(rectification(picture.pixels), camera=replace(camera, model=rectification.camera))
+
+    def _encode(self, kind: str, depth: DepthMap, seen: Seen) -> bytes:
         values = depth.sky_at_infinity()
         if kind == "npy":
             return encode_npy(values)
@@ -171,8 +212,12 @@ class PredictRun:
         if kind == "confidence":
             assert depth.confidence is not None
             return encode_npy(depth.confidence)
-        points = self._camera_of(picture).back_project(values, stride=self.stride)
-        return encode_ply(points, picture.pixels[:: self.stride, :: self.stride])
+        camera = self._camera_of(seen, depth)
+        if kind == "camera":
+            return (json.dumps(camera.describe(), indent=1) + "\n").encode()
+        points = camera.model.back_project(values, stride=self.stride)
+        said = [*([] if depth.kind == "metric" else [UNITLESS]), *camera.remarks()]
+        return encode_ply(points, seen.pixels[:: self.stride, :: self.stride], comments=said)
 
     def _color_range(self, depth: DepthMap) -> tuple[float, float]:
         """Return the values shown as near and as far: 0 and `max_depth`; without one, the picture's own range."""
@@ -181,19 +226,25 @@ class PredictRun:
         lowest, highest = float(depth.values.min()), float(depth.values.max())
         return (highest, lowest) if depth.kind == "relative" else (lowest, highest)
 
-    def _focal_px(self, picture: Picture) -> tuple[float, float] | None:
+    def _focal_px(self, seen: Seen) -> tuple[float, float] | None:
         """Return the focal lengths for a model that needs them. Raises CameraError: nothing tells them."""
         if not self.estimator.needs_focal:
             return None
-        if not self.camera.tells_focal and picture.focal_px is None:
+        camera = self._camera_of(seen)
+        if not camera.is_known:
             raise CameraError(
                 "metres follow from the focal length, which its EXIF data do not tell: give --fov or --fx"
             )
-        camera = self._camera_of(picture)
-        return camera.fx, camera.fy
+        return camera.model.fx, camera.model.fy
 
-    def _camera_of(self, picture: Picture) -> CameraModel:
-        height, width = picture.pixels.shape[:2]
+    def _camera_of(self, seen: Seen, depth: DepthMap | None = None) -> PictureCamera:
+        """The camera of what the network was given; its depth may tell the focal length where nothing else does."""
+        return seen.camera or self._given(seen.pixels, seen.exif_focal_px, None if depth is None else depth.focal_px)
+
+    def _given(
+        self, pixels: Image, exif_focal_px: float | None, estimated_focal_px: float | None = None
+    ) -> PictureCamera:
+        height, width = pixels.shape[:2]
         if self.camera.fx is not None:
             size = self.folder.camera_size(width, height)
             if size != (width, height):
@@ -201,4 +252,4 @@ class PredictRun:
                     f"the picture is {width}x{height}; the intrinsics are for {size[0]}x{size[1]}, the first picture's "
                     "size. Use another folder for pictures of another size, or give --fov in place of --fx"
                 )
-        return self.camera.of_picture(width, height, picture.focal_px)
+        return self.camera.of_picture(width, height, exif_focal_px, estimated_focal_px)

@@ -3,7 +3,7 @@
 ::
 
     OUT/predict.json            model, camera, and which file each result was made from
-    OUT/npy/NAME.npy            a picture's depth; beside it png/, color/, ply/, confidence/
+    OUT/npy/NAME.npy            a picture's depth; beside it png/, color/, ply/, confidence/, camera/
     OUT/NAME/npy/000000.npy     a video frame's, numbered from 0
     OUT/NAME/side_by_side.mp4   video and colour pictures next to each other
 
@@ -28,7 +28,7 @@ from depth_anything_ros.io.result_names import ResultNames, is_safe_name
 from depth_anything_ros.io.whole_files import locked, remove_unfinished, write_file
 
 # Format -> its files' suffix; its folder has its own name.
-FORMATS = {"npy": ".npy", "png": ".png", "color": ".png", "ply": ".ply", "confidence": ".npy"}
+FORMATS = {"npy": ".npy", "png": ".png", "color": ".png", "ply": ".ply", "confidence": ".npy", "camera": ".json"}
 MANIFEST = "predict.json"
 MAX_MANIFEST_BYTES = 256 * MIB  # a million files
 VIDEO = "side_by_side.mp4"

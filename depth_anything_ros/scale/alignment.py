@@ -60,7 +60,7 @@ class Alignment:
 
     Args:
         kind: the model's: `relative` takes the fits of `fit_inverse`, others those of `fit_scale` or `fit_factor`.
-        configured: scale and shift of a metric model without evidence.
+        configured: scale and shift without evidence. None: a metric model's depth as predicted, no metres of others.
         settings: smoothing and holding.
 
     Raises:
@@ -68,14 +68,14 @@ class Alignment:
     """
 
     def __init__(
-        self, kind: Kind, configured: DepthScale = AS_PREDICTED, settings: AlignmentSettings | None = None
+        self, kind: Kind, configured: DepthScale | None = None, settings: AlignmentSettings | None = None
     ) -> None:
         self._settings = settings or AlignmentSettings()
         times = (self._settings.time_constant_s, self._settings.hold_s)
         if not all(0 <= time < math.inf for time in times):
             raise InputError(f"time_constant_s and hold_s must be finite and not negative, got {times}")
         self._kind = kind
-        self._configured = configured if kind == "metric" else None
+        self._configured = AS_PREDICTED if kind == "metric" and configured is None else configured
         self.reset()
 
     def reset(self) -> None:

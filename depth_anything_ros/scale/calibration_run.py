@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.scale.fit import ScaleFit, fit_scale
+from depth_anything_ros.scale.fit import LASTING_FACTOR, ScaleFit, fit_factor, fit_scale
 from depth_anything_ros.scale.range_samples import Pairs
 from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import FitSettings
@@ -40,6 +42,7 @@ class CalibrationRun:
         self._fits: list[ScaleFit] = []
         self._problem = "no frame came"
         self._model: object = None
+        self._kind: Kind = "metric"
 
     @property
     def has_enough(self) -> bool:
@@ -57,9 +60,9 @@ class CalibrationRun:
         """Whether pairs have come, but fewer than a fit needs."""
         return 0 < self._pairs < FitSettings.min_samples
 
-    def is_of_another(self, model: object) -> bool:
-        """Return whether the frames so far came from another model than this one."""
-        self._model = self._model or model
+    def is_of_another(self, model: object, kind: Kind = "metric") -> bool:
+        """Return whether the frames so far came from another model than this one, which makes depth of a kind."""
+        self._model, self._kind = self._model or model, kind
         return self._model != model
 
     def add_pairs(self, stamp_s: float, pairs: Pairs) -> None:
@@ -86,16 +89,21 @@ class CalibrationRun:
         self._done(FitRefused(why))
 
     def _result(self) -> ScaleFit | FitRefused:
-        if self._fits:
-            return middle(self._fits)
         if self._frames == 0:
             return FitRefused(f"no evidence: {self._problem}")
         try:
-            return fit_scale(*self._pool.pairs())
+            return self._fit()
         except FitRefused as refused:
             return refused
         except Exception as error:  # else the caller would wait for the result for ever
             return FitRefused(f"the fit failed: {error}")
+
+    def _fit(self) -> ScaleFit:
+        """Fit all evidence. Where each picture has another factor, too few samples of all of them agree: refused."""
+        if self._kind == "metric":
+            return middle(self._fits) if self._fits else fit_scale(*self._pool.pairs())
+        fit = middle(self._fits) if self._fits else fit_factor(*self._pool.pairs())
+        return replace(fit, remark=LASTING_FACTOR)
 
 
 def middle(fits: list[ScaleFit]) -> ScaleFit:

@@ -8,12 +8,14 @@ to fit, because a network's error grows with depth. RANSAC over planes through t
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused, SettingsError
 from depth_anything_ros.scale.fit import ScaleFit, check_fit
 from depth_anything_ros.scale.robust_line import SCORED_SAMPLES, STEPS, biweight
@@ -21,6 +23,14 @@ from depth_anything_ros.settings import GroundPlaneSettings
 
 Array = NDArray[np.float64]
 REMARK = "the ground gives the scale alone"
+
+
+def ground_settings(kind: Kind) -> GroundPlaneSettings:
+    """Return the settings for a kind of depth: the scale of one without a unit may have any size."""
+    settings = GroundPlaneSettings()
+    if kind == "metric":
+        return settings
+    return replace(settings, fit=replace(settings.fit, min_scale=0.0, max_scale=math.inf))
 
 
 def fit_ground_plane(
@@ -35,7 +45,7 @@ def fit_ground_plane(
     """Fit the scale that puts the ground `height_m` below the camera.
 
     Args:
-        depth: (H, W), metres, as the model gives it.
+        depth: (H, W), metres, or up to a factor, as the model gives it.
         height_m: height of the camera's optical centre above the ground, along the ground's normal.
         pitch_rad, roll_rad: how the camera is mounted (REP 103, body frame). Positive pitch looks down, positive roll
             is clockwise as seen from behind.

@@ -25,9 +25,11 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def running_bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
-    """A bridge process with the toy network and without a key, for tests that leave it as it was."""
+    """A bridge process with the toy network and without a key. Whatever it is sent, its worker lives to the end."""
     running = start(tmp_path_factory.mktemp("bridge") / "log", *TOY, *UNTRAINED)
     yield running
+    assert running.is_ready()
+    assert len(running.workers()) == 1
     assert running.end() == 0
 
 

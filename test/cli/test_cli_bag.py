@@ -44,6 +44,7 @@ from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.io.formats import depth_to_uint16
 from depth_anything_ros.io.whole_files import locked
+from depth_anything_ros.messages.rectification import Rectification
 from depth_anything_ros.settings import BagSettings, ModelSettings
 
 MODEL = (
@@ -354,6 +355,52 @@ def test_metres_of_a_model_that_needs_the_focal_length_follow_from_camera_info(
     for index, message in enumerate(on(messages_of(out), DEPTH)):
         expected = estimator.estimate(picture(index), focal_px=50.0 + index).sky_at_infinity()
         assert message.read().data.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("focal_px", [None, 70.0])
+def test_images_are_rectified_before_the_network_and_their_camera_info_is_true(
+    focal_px: float | None, tmp_path: Path, out: Path, estimator: DepthEstimator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    d = np.array([-0.2, 0.03, 0, 0, 0.0])
+    recording = Recording()
+    recording.add("/front/camera_info", 0, camera_info(0, d=d))
+    recording.add(FRONT, 0, image(0, picture(0)))
+    recording.add("/lone/image", 0, image(0, picture(0)))
+    options = ("--camera", FRONT, "--camera", "/lone/image", "--cloud", "--undistort")
+    asked = () if focal_px is None else ("--undistort-focal", focal_px)
+    assert bag(recording.save(tmp_path / "in"), out, *options, *asked) == 1
+    [reason] = summary(capsys)["cameras"]["/lone/image"]["skipped"]
+    assert "the image cannot be rectified" in reason
+    written = messages_of(out)
+    lens = CameraModel(50, 50, 31.5, 23.5, WIDTH, HEIGHT, "plumb_bob", tuple(d))
+    rectification = Rectification(lens, focal_px)
+    seen, pinhole = rectification(picture(0)), rectification.camera
+    expected = estimator.estimate(seen).values
+    [depth] = (message.read() for message in on(written, DEPTH))
+    assert depth.data.tobytes() == expected.tobytes()
+    [info] = (message.read() for message in on(written, INFO))
+    assert (info.header, info.width, info.height, info.distortion_model) == (header(0), WIDTH, HEIGHT, "plumb_bob")
+    assert not info.d.any()
+    np.testing.assert_array_equal(info.k, [pinhole.fx, 0, 31.5, 0, pinhole.fy, 23.5, 0, 0, 1])
+    np.testing.assert_array_equal(info.p.reshape(3, 4)[:, :3].ravel(), info.k)
+    if focal_px is not None:
+        assert info.k[0] == pytest.approx(focal_px)
+    [cloud] = (message.read() for message in on(written, POINTS))
+    check_cloud(cloud, pinhole, expected, seen)
+
+
+def test_depth_without_metres_of_rectified_images_has_their_camera_info(tmp_path: Path, out: Path) -> None:
+    source = front_camera(1).save(tmp_path / "in")
+    assert bag(source, out, "--dataset", "da3", "--undistort") == 0
+    assert {m.topic for m in ours(messages_of(out))} == {"/front/depth_anything/scale_invariant/image", INFO}
+
+
+@pytest.mark.parametrize("options", [("--undistort", "--rectified"), ("--undistort-focal", "60")])
+def test_options_that_do_not_go_with_undistort_are_refused(
+    options: tuple[str, ...], tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bag(front_camera(1).save(tmp_path / "in"), out, *options) == 1
+    assert "--undistort" in capsys.readouterr().err
 
 
 def test_the_sky_has_depth_at_infinity_and_no_points(

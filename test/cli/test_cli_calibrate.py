@@ -160,3 +160,29 @@ def test_relative_depth_is_refused(folders: tuple[Path, Path], capsys: pytest.Ca
     (folders[0] / "predict.json").write_bytes(manifest.to_json())
     assert "holds relative depth" in refused(capsys, *folders)
     assert "holds relative depth" in refused(capsys, folders[0], "--ground-plane", 1, "--fx", 100)
+
+
+def test_the_factor_of_depth_without_a_unit_is_fitted_alone_with_a_warning(
+    folders: tuple[Path, Path], camera: SyntheticCamera, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """50 units are a metre, which no metric model would be off by."""
+    predicted, truth = folders
+    for path in truth.iterdir():
+        np.save(predicted / "npy" / path.name, np.load(path) * 50)
+    manifest = Manifest({"key": "vits_da3_504", "kind": "scale_invariant"})
+    (predicted / "predict.json").write_bytes(manifest.to_json())
+    out = predicted.parent / "cameras.yaml"
+    ground = ("--ground-plane", camera.way.height_m, "--fx", camera.model.fx)
+    pitch = ("--pitch", math.degrees(camera.way.pitch_rad))
+    for options in ((truth, "--out", out, "--camera", "front"), (*ground, *pitch)):
+        assert main(["calibrate", str(predicted), *map(str, options)]) == 0
+        printed = capsys.readouterr()
+        fit = json.loads(printed.out)
+        assert fit["scale"] == pytest.approx(0.02, rel=1e-3)
+        assert fit["shift_m"] == 0
+        assert "one factor is right while the view stays the same" in printed.err
+        assert fit["remark"] in printed.err
+    assert load_calibrations(out)["front"].model == "vits_da3_504"
+    for index, path in enumerate(truth.iterdir()):
+        np.save(predicted / "npy" / path.name, np.load(path) * (1 + index))
+    assert "samples agree" in refused(capsys, predicted, truth), "the factor differs from picture to picture"

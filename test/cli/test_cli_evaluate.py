@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from depth_anything_ros.cli import build_parser, main
-from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, encode_png
+from depth_anything_ros.io.formats import encode_png
 from depth_anything_ros.metrics import evaluate_depth
 
 PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
@@ -130,7 +130,7 @@ def test_defaults_are_those_of_the_library() -> None:
     defaults = {name: parameter.default for name, parameter in signature(evaluate_depth).parameters.items()}
     assert (args.min_depth, args.max_depth) == (defaults["min_depth_m"], defaults["max_depth_m"])
     assert (args.crop, args.median_scaling) == (defaults["crop"], defaults["median_scaling"])
-    assert args.pred_scale == args.gt_scale == MILLIMETRES_PER_METRE
+    assert args.pred_scale is args.gt_scale is None
 
 
 def test_another_programs_predict_json_is_no_obstacle(
@@ -271,3 +271,20 @@ def test_a_reader_that_stops_early_ends_the_table_in_silence(folders: tuple[Path
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_whole_numbers_are_no_metres_unless_somebody_says_so(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    depth, truth, levels = scene(), tmp_path / f"truth{suffix}", (scene() * 1000).round().astype(np.uint16)
+    np.save(tmp_path / "a.npy", depth)
+    levels[0, 0] = 0
+    (np.save if suffix == ".npy" else np.savez)(truth, levels)
+    assert main(["evaluate", str(tmp_path / "a.npy"), str(truth)]) == 1
+    said = capsys.readouterr().err
+    assert "its numbers are whole (uint16), which may be millimetres" in said
+    assert "--gt-scale" in said
+    mean = scores(capsys, tmp_path / "a.npy", truth, "--gt-scale", 1000)["mean"]
+    assert mean["abs_rel"] < 1e-6
+    assert mean["pixels"] == depth.size - 1, "0 is no value"

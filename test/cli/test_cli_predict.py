@@ -29,6 +29,8 @@ from depth_anything_ros.io.formats import MILLIMETRES_PER_METRE, UINT16_MAX, col
 from depth_anything_ros.io.pictures import read_image
 from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.messages.rectification import Rectification
+from depth_anything_ros.offline.predict_run import DEFAULT_FORMATS
 from depth_anything_ros.offline.prediction_folder import (
     FORMATS,
     MANIFEST,
@@ -119,6 +121,83 @@ def test_intrinsics_and_stride_make_the_cloud(tmp_path: Path, out: Path) -> None
     vertices = read_ply((out / "ply/a.ply").read_bytes())
     points = CameraModel(50, 60, 30, 20, 64, 48).back_project(np.load(out / "npy/a.npy"), stride=3)
     np.testing.assert_array_equal(np.stack([vertices[axis] for axis in "xyz"], axis=-1), points.reshape(-1, 3))
+
+
+def test_points_without_a_unit_say_so_and_that_their_focal_length_is_the_models_estimate(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimated = 55.25
+    depth = DepthMap(np.full((48, 64), 3.0, np.float32), "scale_invariant", "toy_da3_28", focal_px=estimated)
+    monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: depth)
+    source = picture(tmp_path / "a.png")
+    assert predict(source, "--out", out, "--dataset", "da3", "--formats", "npy,ply,camera") == 0
+    assert "the points have no unit" in capsys.readouterr().err
+    content = (out / "ply/a.ply").read_bytes()
+    assert b"comment no unit: the points are known up to a factor\n" in content
+    assert f"comment focal length {estimated:.1f} px is the model's estimate\n".encode() in content
+    camera = json.loads((out / "camera/a.json").read_text())
+    assert (camera["focal_source"], camera["K"][0][0]) == ("estimate", pytest.approx(estimated))
+    points = CameraModel(estimated, estimated, 31.5, 23.5, 64, 48).back_project(np.load(out / "npy/a.npy"))
+    vertices = read_ply(content)
+    found = np.stack([vertices[axis] for axis in "xyz"], axis=-1)
+    np.testing.assert_allclose(found, points.reshape(-1, 3), rtol=1e-5)
+    given = tmp_path / "given"
+    assert predict(source, "--out", given, "--dataset", "da3", "--formats", "ply", "--fov", "60") == 0
+    assert b"estimate" not in (given / "ply/a.ply").read_bytes()[:400]
+    assert predict(source, "--out", tmp_path / "default", "--dataset", "da3") == 0
+    assert files_in(tmp_path / "default") == ["color/a.png", "npy/a.npy", MANIFEST]
+
+
+LENS = ("--distortion", "-0.2", "0.03")
+
+
+def test_a_picture_is_rectified_before_the_network_and_its_camera_is_written(tmp_path: Path, out: Path) -> None:
+    image = stand_in_image(48, 64, seed=1)
+    source = picture(tmp_path / "a.png")
+    options = ("--formats", "npy,ply", "--fx", "50", "--cx", "30", *LENS, "--undistort")
+    assert predict(source, "--out", out, *options) == 0
+    lens = CameraModel(50, 50, 30, 23.5, 64, 48, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))
+    rectification = Rectification(lens)
+    estimator = DepthEstimator.load("toy", "hypersim", "untrained", input_size=28, device="cpu", backend="torch")
+    depth = np.load(out / "npy/a.npy")
+    np.testing.assert_array_equal(depth, estimator.estimate(rectification(image)).values)
+    camera = json.loads((out / "camera/a.json").read_text())
+    pinhole = rectification.camera
+    assert camera["K"] == [[pinhole.fx, 0, 30], [0, pinhole.fy, 23.5], [0, 0, 1]]
+    assert (camera["distortion_model"], camera["D"], camera["focal_source"]) == ("", [], "given")
+    vertices = read_ply((out / "ply/a.ply").read_bytes())
+    found = np.stack([vertices[axis] for axis in "xyz"], axis=-1)
+    np.testing.assert_allclose(found, pinhole.back_project(depth).reshape(-1, 3), rtol=1e-6)
+    narrow = tmp_path / "narrow"
+    assert predict(source, "--out", narrow, *options, "--undistort-focal", "80") == 0
+    assert json.loads((narrow / "camera/a.json").read_text())["K"][0][0] == pytest.approx(80)
+
+
+def test_points_of_a_picture_that_is_not_rectified_follow_its_lens(tmp_path: Path, out: Path) -> None:
+    assert predict(picture(tmp_path / "a.png"), "--out", out, "--formats", "npy,ply", "--fx", "50", *LENS) == 0
+    camera = CameraModel(50, 50, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.03, 0.0, 0.0))
+    vertices = read_ply((out / "ply/a.ply").read_bytes())
+    found = np.stack([vertices[axis] for axis in "xyz"], axis=-1)
+    points = camera.back_project(np.load(out / "npy/a.npy")).reshape(-1, 3)
+    np.testing.assert_allclose(found, points[np.isfinite(points).all(1)], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--undistort",), "--undistort needs the lens"),
+        (("--undistort-focal", "80"), "--undistort-focal needs --undistort"),
+        ((*LENS, "--undistort"), "rectifying needs the focal length"),
+        ((*LENS, "--undistort", "--fx", "50", "--undistort-focal", "10"), "(the largest view without holes) to 1000"),
+        ((*LENS, "--undistort", "--fx", "50", "--undistort-focal", "-1"), "must be a positive number"),
+        (("--distortion", "1", "2", "3", "--distortion-model", "spherical"), "unknown distortion model"),
+    ],
+)
+def test_what_cannot_be_rectified_is_refused_with_its_reason(
+    options: tuple[str, ...], said: str, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(picture(tmp_path / "a.png"), "--out", out, "--formats", "npy", *options) == 1
+    assert said in capsys.readouterr().err
 
 
 def test_max_depth_scales_every_value(tmp_path: Path, out: Path) -> None:
@@ -217,7 +296,7 @@ def test_depth_up_to_a_factor_has_no_metres_and_its_confidence_on_request(
     printed = capsys.readouterr()
     assert "known up to a factor" in printed.err
     assert json.loads(printed.out)["max_depth_m"] is None
-    assert files_in(out) == ["color/a.png", "confidence/a.npy", "npy/a.npy", MANIFEST]
+    assert files_in(out) == ["color/a.png", "confidence/a.npy", "npy/a.npy", "ply/a.ply", MANIFEST]
     assert np.load(out / "confidence/a.npy").min() >= 1
     depth = np.load(out / "npy/a.npy")
     colors = cv2.imread(str(out / "color/a.png"))
@@ -779,7 +858,8 @@ def test_defaults_are_those_of_the_library() -> None:
     args = build_parser().parse_args(["predict", "a.png", "--out", "out"])
     for name in ("encoder", "dataset", "checkpoint", "input_size", "device", "precision", "backend", "compile"):
         assert getattr(args, name) == getattr(ModelSettings(), name)
-    assert args.formats.split(",") == [name for name in FORMATS if name != "confidence"]
+    assert args.formats is None
+    assert set(FORMATS) - set(DEFAULT_FORMATS) == {"confidence", "camera"}
     assert UINT16_MAX / MILLIMETRES_PER_METRE == MAX_PNG_DEPTH_M
 
 

@@ -32,13 +32,24 @@ def zipped(*members: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<u2", "|i1"])
-def test_numbers_of_every_kind_and_order_are_read(tmp_path: Path, order: str, dtype: str) -> None:
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2"])
+def test_metres_of_every_kind_and_order_are_read(tmp_path: Path, order: str, dtype: str) -> None:
     array = np.array(DEPTH, dtype=dtype, order="F" if order == "F" else "C")
     np.save(tmp_path / "a.npy", array)
     np.savez_compressed(tmp_path / "a.npz", array)
     for name in ("a.npy", "a.npz"):
         np.testing.assert_array_equal(read_depth(tmp_path / name, 1000), DEPTH)
+        np.testing.assert_array_equal(read_depth(tmp_path / name, None), DEPTH)
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">i4", "|i1"])
+def test_whole_numbers_are_levels_of_a_scale_that_has_to_be_given(tmp_path: Path, dtype: str) -> None:
+    np.save(tmp_path / "a.npy", np.array(DEPTH, dtype))
+    np.savez_compressed(tmp_path / "a.npz", np.array(DEPTH, dtype))
+    for name in ("a.npy", "a.npz"):
+        np.testing.assert_allclose(read_depth(tmp_path / name, 10), np.where(DEPTH == 0, np.nan, DEPTH / 10))
+        with pytest.raises(InputError, match="which may be millimetres"):
+            read_depth(tmp_path / name, None)
 
 
 def test_a_png_holds_levels_and_zero_is_no_value(tmp_path: Path) -> None:

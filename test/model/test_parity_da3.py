@@ -239,6 +239,7 @@ def test_an_estimate_is_what_the_official_network_said_at_the_pictures_size(case
     raw = at_size(official["depth"], size)
     if has_sky:
         is_sky = at_size(official["sky"], size) >= SKY_THRESHOLD
+        raw = without_sky(official, size)
         assert found.sky is not None
         assert found.sky.dtype == np.bool_
         assert np.array_equal(found.sky, is_sky)
@@ -253,6 +254,25 @@ def test_an_estimate_is_what_the_official_network_said_at_the_pictures_size(case
         assert found.sky is None
         assert found.focal_px == pytest.approx((fx * size[1] / w + fy * size[0] / h) / 2, rel=1e-5)
     assert found.values.shape == size
+
+
+def test_what_is_beside_the_sky_keeps_its_own_depth() -> None:
+    """Enlarged, the rim of the ground would be blended with what the network says of the sky, which is anything."""
+    case = {"model": "da3metric-large", "process_res": 56, "process_res_method": "upper_bound_resize"}
+    is_sky = torch.arange(56)[:, None].expand(56, 56) < 20
+    outputs = {"depth": torch.where(is_sky, 900.0, 3.0)[None], "sky": is_sky.float()[None]}
+    found = estimator_with(outputs, case).estimate(np.zeros((224, 224, 3), np.uint8), focal_px=1200.0)
+    assert found.sky is not None
+    assert 0.3 < found.sky.mean() < 0.4
+    np.testing.assert_allclose(found.values, 3.0, rtol=1e-5)
+
+
+def without_sky(official: Outputs, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The official depth at another size: of each pixel's neighbours, those that are no sky count."""
+    is_ground = (official["sky"] < SKY_THRESHOLD).float()
+    weight = at_size(is_ground, size)
+    ground = at_size(official["depth"] * is_ground, size) / np.where(weight > 0, weight, 1)
+    return np.where(weight > 0, ground, at_size(official["depth"], size))
 
 
 def at_size(maps: torch.Tensor, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ros_environment import HAS_ROS  # before rclpy is imported
 
-# Before rclpy is imported, for child processes too: talk to nobody but this test run.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ["RCUTILS_COLORIZED_OUTPUT"] = "0"
-# As the launch file does: with the default profile large messages go over UDP, and some of them nowhere.
-PROFILE = Path(__file__).parents[2] / "config" / "fastdds.xml"
-
-if find_spec("rclpy") is None:  # without the extra [ros], and without a ROS installation
+if not HAS_ROS:
     collect_ignore_glob = ["test_*.py"]
 else:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of its parser library, about a module of Python's
-        import rosidl_generator_py  # noqa: F401
     from harness import FakeBackend, HostedNode, NodeProcess, Peer, unique
-
-    from depth_anything_ros.node.distributions import fast_dds_variable
-
-    os.environ[fast_dds_variable(os.environ)] = str(PROFILE)
 
 
 @pytest.fixture(scope="session", autouse=True)

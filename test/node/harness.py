@@ -30,12 +30,15 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 
+from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.messages.clouds import SerialCloud
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.node.lifecycle import DepthAnythingNode
 from depth_anything_ros.settings import ModelSettings
@@ -69,6 +72,15 @@ def new_header(frame_id: str = "camera_optical_frame") -> Header:
     """Return a header with a stamp of its own, odd in the last digits."""
     nanoseconds = next(_stamps) * 1_000_000_007
     return Header(frame_id=frame_id, stamp=Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9))
+
+
+def cloud_message(
+    depth: Any, image_bgr: NDArray[np.uint8], header: Header, camera: CameraModel, stride: int = 1
+) -> PointCloud2:
+    """Return the cloud that the node publishes, as a subscriber gets it."""
+    serialized = SerialCloud().fill(depth, image_bgr, header, camera, stride)
+    received: PointCloud2 = deserialize_message(serialized.tobytes(), PointCloud2)
+    return received
 
 
 def image_message(

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import cloud_message
 from rclpy.serialization import deserialize_message
 from recorded_bags import HEIGHT, WIDTH, Recording, camera_info, image, messages_of, on, picture
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.cli import main
-from depth_anything_ros.node.conversions import CloudMessage, camera_info_for, depth_to_image, image_to_bgr
+from depth_anything_ros.node.conversions import camera_info_for, depth_to_image, image_to_bgr
 
 TYPES = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CameraInfo": CameraInfo}
 TYPES["sensor_msgs/msg/PointCloud2"] = PointCloud2
@@ -41,5 +42,5 @@ def test_ros_reads_from_the_bag_what_the_node_would_publish(scale: int, tmp_path
     camera = CameraModel.from_camera_info(its_info).scaled_to(WIDTH, HEIGHT)
     assert depth == depth_to_image(values, seen.header)
     assert read("/front/depth_anything/depth/camera_info") == camera_info_for(its_info, camera, seen.header)
-    cloud = CloudMessage().fill(values, image_to_bgr(seen), seen.header, camera, stride=2)
+    cloud = cloud_message(values, image_to_bgr(seen), seen.header, camera, stride=2)
     assert read("/front/depth_anything/points") == cloud

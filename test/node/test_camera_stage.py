@@ -18,7 +18,7 @@ from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.node.camera_stage import CameraStage
 from depth_anything_ros.node.frame import Frame, FrameDepth
 from depth_anything_ros.node.health import CameraHealth
-from depth_anything_ros.node.scaling import UNITLESS_REFUSAL
+from depth_anything_ros.node.scaling import RELATIVE_REFUSAL
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.scale.alignment import AlignmentState
 from depth_anything_ros.scale.fit import ScaleFit
@@ -87,7 +87,7 @@ def test_diagnostics_say_nothing_of_an_alignment_that_was_switched_off(kind: Kin
 
 @pytest.mark.parametrize(
     ("kind", "needs_focal", "why"),
-    [("metric", True, "toy needs a focal length, and no CameraInfo fits"), ("relative", False, UNITLESS_REFUSAL)],
+    [("metric", True, "toy needs a focal length, and no CameraInfo fits"), ("relative", False, RELATIVE_REFUSAL)],
 )
 def test_a_calibration_without_metres_says_why(
     kind: Kind, needs_focal: bool, why: str, monkeypatch: pytest.MonkeyPatch

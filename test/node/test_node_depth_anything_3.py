@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -214,3 +215,84 @@ def test_encoder_and_dataset_change_in_one_call_in_either_order(host: Host, peer
     switch("vitl_da3metric_504", dataset="da3metric", encoder="vitl")
     assert loaded == ["vitl_da3metric_504", "vits_da3_504", "vitl_da3metric_504"]
     assert node.get(peer, "encoder", "dataset") == ["vitl", "da3metric"]
+
+
+# Depth up to a factor that somebody gives a factor, and cameras that nobody described
+
+
+class Estimates(Says):
+    """`da3` in the network's place: it estimates a field of view, too."""
+
+    def __init__(self, field_of_view: float = 1.0) -> None:
+        super().__init__("depth", "confidence")
+        self.field_of_view = field_of_view
+
+    def __call__(self, x: torch.Tensor) -> Outputs:
+        return super().__call__(x) | {"field_of_view": torch.full((1, 2), self.field_of_view)}
+
+    @property
+    def focal_px(self) -> float:
+        """What follows, in pixels of the images."""
+        return (WIDTH + HEIGHT) / 4 / math.tan(self.field_of_view / 2)
+
+
+def test_a_lasting_factor_makes_metres_with_a_warning_and_a_change_of_scale_does_not(
+    host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = hosted(host, Says("depth", "confidence"), "scale_invariant", "da3", scale=1.5)
+    outputs = ("scale_invariant/image", "depth/image")
+    with listening(node, peer, *outputs) as (camera, [unitless, depth]):
+        image = image_message()
+        camera.ask(image, unitless, camera_info(header=image.header))
+        assert not depth.messages, "scale is for metric models"
+        assert all(result.successful for result in node.set(peer, metres_per_unit=2.0))
+        image = image_message()
+        np.testing.assert_allclose(values_of(camera.ask(image, depth, camera_info(header=image.header))), 2 * UNIT)
+        np.testing.assert_allclose(values_of(answer(unitless, image)), UNIT)
+    assert "metres_per_unit is 2: depth is known up to a factor in each picture" in capfd.readouterr().err
+
+
+def test_a_cloud_without_a_camera_info_takes_the_focal_length_that_the_model_estimates_and_says_so(
+    host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    backend = Estimates()
+    node = hosted(host, backend, "scale_invariant", "da3", metres_per_unit=2.0)
+    outputs = ("points", "depth/camera_info")
+    with listening(node, peer, *outputs) as (camera, [points, infos]), node.diagnostics(peer) as report:
+        cloud, _ = fields_of(camera.ask(image_message(), points))
+        camera.ask(image_message(), points)
+        u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+        z = 2 * UNIT
+        np.testing.assert_allclose(cloud[..., 0], z * (u - (WIDTH - 1) / 2) / backend.focal_px, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(cloud[..., 1], z * (v - (HEIGHT - 1) / 2) / backend.focal_px, rtol=1e-4, atol=1e-5)
+        assert not infos.messages, "an estimate is no calibration"
+        _, message, values = report()
+        assert float(values["focal_estimate_px"]) == pytest.approx(backend.focal_px, rel=1e-2)
+        assert "a focal length that the model estimates" in message
+        image = image_message()
+        known, _ = fields_of(camera.ask(image, points, camera_info(header=image.header)))
+        assert not np.allclose(known[..., 0], cloud[..., 0])
+        assert "focal_estimate_px" not in report()[2]
+    assert capfd.readouterr().err.count("a focal length that the model estimates") == 1
+
+
+def test_depth_without_metres_of_rectified_images_has_their_camera_info(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "confidence"), "scale_invariant", "da3", undistort=True, undistort_focal_px=90.0)
+    with listening(node, peer, "depth/camera_info", "depth/image") as (camera, [infos, depth]):
+        image = image_message()
+        found = camera.ask(image, infos, camera_info(header=image.header, d=[-0.2, 0.03, 0.0, 0.0, 0.0]))
+        assert (found.k[0], found.p[0], any(found.d)) == (pytest.approx(90.0), pytest.approx(90.0), False)
+        assert not depth.messages
+
+
+def test_images_that_would_have_holes_are_dropped_with_the_reason(
+    host: Host, peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = hosted(host, Says("depth"), "metric", "hypersim", undistort=True, undistort_focal_px=5.0)
+    with listening(node, peer, "depth/image") as (camera, [depth]):
+        image = image_message()
+        with pytest.raises(AssertionError, match="no answer"):
+            camera.ask(image, depth, camera_info(header=image.header, d=[-0.2, 0.03, 0.0, 0.0, 0.0]), deadline_s=1.0)
+        assert node.node.counts.failed
+        assert not depth.messages
+    assert "the largest view without holes" in capfd.readouterr().err

@@ -309,8 +309,8 @@ STAGES = {
     "camera": ("depth_anything_ros.messages.camera_infos.CameraInfos.match", WARN),
     "scale": ("depth_anything_ros.node.scaling.Scaling.apply", WARN),
     "filter": ("depth_anything_ros.node.camera_stage.clip_range", WARN),
-    "back-projection": ("depth_anything_ros.node.conversions.CloudMessage.fill", WARN),
-    "publish": ("depth_anything_ros.node.outputs.depth_to_image", WARN),
+    "back-projection": ("depth_anything_ros.messages.clouds.SerialCloud.fill", WARN),
+    "publish": ("depth_anything_ros.node.outputs.depth_pixels", WARN),
 }
 
 

@@ -82,7 +82,8 @@ def test_the_table_of_diagnostics_names_all_values(host: Callable[..., HostedNod
             r"`(\w+)`", " ".join(first for first, *_ in table) + " `alignment_scale_per_m` `alignment_shift_per_m`"
         )
     )
-    assert said == set(values) | aligned | clocks | {"device_memory_mib"}
+    at_times = {"device_memory_mib", "metres_per_unit", "focal_estimate_px"}
+    assert said == set(values) | aligned | clocks | at_times
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

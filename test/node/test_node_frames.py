@@ -347,7 +347,7 @@ def test_depth_goes_on_with_a_new_listener(toy_process: NodeProcess, peer: Peer)
 
 
 @pytest.mark.slow
-def test_memory_is_steady_over_2000_frames(toy_process: NodeProcess, peer: Peer) -> None:
+def test_memory_is_steady_over_600_frames(toy_process: NodeProcess, peer: Peer) -> None:
     process = psutil.Process(toy_process.process.pid)
     pixels = np.zeros((28, 42, 3), np.uint8)
     with (
@@ -357,11 +357,11 @@ def test_memory_is_steady_over_2000_frames(toy_process: NodeProcess, peer: Peer)
     ):
         camera.ask(image_message(pixels), clouds, camera_info(42, 28))
         resident: list[int] = []
-        for count in range(2000):
+        for count in range(700):
             image = image_message(pixels)
             camera.infos.publish(camera_info(42, 28, header=image.header))
             camera.ask(image, clouds)
             clouds.messages.clear()
-            if count in (200, 1999):
+            if count in (100, 699):
                 resident.append(process.memory_info().rss)
-    assert (resident[1] - resident[0]) / 2**20 < 20
+    assert (resident[1] - resident[0]) / 2**20 < 6  # 10 kB a frame; the soak looks closer

@@ -652,9 +652,32 @@ def test_a_relative_model_and_an_inactive_node_refuse_at_once(host: Start, peer:
     backend = FakeBackend(relative_of(RAMP))
     node = host(backend, load=lambda settings: fake_estimator(backend, settings, "relative"), range_type="LaserScan")
     answer = calibrate(node, peer)
-    assert (answer.success, answer.message) == (False, "depth without a unit has no scale that lasts: use alignment")
+    assert (answer.success, answer.message) == (False, "relative depth has no scale that lasts: use alignment")
     node.change(peer, Transition.TRANSITION_DEACTIVATE)
     assert calibrate(node, peer).message == "the node is not active"
+
+
+def test_depth_up_to_a_factor_gets_its_factor_and_another_model_takes_it_back(
+    host: Start, peer: Peer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    backend = FakeBackend(predicted_of(RAMP, 10 * SCALE, shift_m=0.0))
+    file = tmp_path / "cameras.yaml"
+    usual = {"range_type": "LaserScan", "range_extrinsics": EXTRINSICS, "calibration_file": str(file)}
+    with ExitStack() as stack:
+        node = host(backend, load=lambda settings: fake_estimator(backend, settings, "scale_invariant"), **usual)
+        it = Rig(node, peer, stack)
+        it.connect()
+        with showing([it], RAMP, scan):
+            answer = calibrate(node, peer)
+        assert answer.success, answer.message
+        assert "one factor is right while the view stays the same" in answer.message
+        [factor, scale] = node.get(peer, "metres_per_unit", "scale")
+        assert (factor, scale) == (pytest.approx(10 * SCALE, rel=TOLERANCE), 1.0)
+        assert error_of(it.depth(it.show_until(lambda: bool(it.depths), RAMP)), RAMP) < TOLERANCE
+        assert yaml.safe_load(file.read_text())["camera"]["scale"] == factor
+        assert node.set(peer, encoder="vitb")[0].successful
+        eventually(lambda: node.get(peer, "metres_per_unit") == [0.0], "the factor is taken back")
+    assert f"its scale was fitted to {MODEL_KEY}, not to vitb" in capfd.readouterr().err
 
 
 def test_every_camera_is_calibrated_for_itself(host: Start, peer: Peer, tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Reg
 
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.io.formats import colorize
+from depth_anything_ros.messages.images import SerialImage
 from depth_anything_ros.settings import ModelSettings
 
 Host = Callable[..., HostedNode]
@@ -148,11 +149,11 @@ def test_a_relative_model_publishes_relative_depth_and_nothing_metric(host: Host
 
 
 MAKERS = {
-    "~/depth/image": "depth_to_image",
+    "~/depth/image": "depth_pixels",
     "~/depth/image/compressedDepth": "depth_to_compressed",
-    "~/depth/color": "bgr_to_image",
+    "~/depth/color": None,  # told by its encoding
     "~/depth/color/compressed": "bgr_to_compressed",
-    "~/points": "CloudMessage.fill",
+    "~/points": "CloudOutput.make",
 }
 
 
@@ -161,12 +162,21 @@ def test_what_nobody_listens_to_is_not_made(
     host: Host, peer: Peer, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
+    encodings: set[str] = set()
+    fill = SerialImage.fill
+
+    def noted_fill(self: SerialImage, pixels: Any, header: Any, encoding: str) -> Any:
+        encodings.add(encoding)
+        return fill(self, pixels, header, encoding)
+
+    monkeypatch.setattr(SerialImage, "fill", noted_fill)
     others = {MAKERS[other] for other in MAKERS.keys() - {topic}} | ({"colorize"} if "color" not in topic else set())
-    for name in others:
+    for name in filter(None, others):
         monkeypatch.setattr(f"depth_anything_ros.node.outputs.{name}", lambda *_, name=name, **__: made.append(name))
     with talking_to(host(), peer, topic) as (camera, [inbox]):
         camera.ask(image_message(), inbox, camera_info())
     assert made == []
+    assert ("bgr8" in encodings) == (topic == "~/depth/color")
 
 
 # Depth

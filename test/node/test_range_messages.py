@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import Quaternion, Vector3
 from geometry_msgs.msg import Transform as TransformMessage
-from harness import image_message, new_header
+from harness import cloud_message, image_message, new_header
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, LaserScan, PointCloud2, PointField, Range
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import DepthAnythingError, ImageError, RangeError
 from depth_anything_ros.messages.ranges import depth_of, points_of, range_reading
-from depth_anything_ros.node.conversions import CloudMessage, depth_to_image
+from depth_anything_ros.node.conversions import depth_to_image
 from depth_anything_ros.scale.fit import fit_scale
 from depth_anything_ros.scale.range_samples import compare
 from depth_anything_ros.scale.transform import SAME_FRAME, Transform
@@ -150,7 +150,7 @@ def test_our_own_clouds_are_read_without_what_is_not_finite() -> None:
     depth = np.full((6, 4), 2.0, np.float32)
     depth[0, 0], depth[1, 1] = np.nan, np.inf
     camera = CameraModel(5.0, 5.0, 1.5, 2.5, 4, 6)
-    msg = CloudMessage().fill(depth, np.zeros((6, 4, 3), np.uint8), new_header(), camera)
+    msg = cloud_message(depth, np.zeros((6, 4, 3), np.uint8), new_header(), camera)
     assert len(points_of(msg)) == 22
     assert points_of(cloud(POINTS[:0])).shape == (0, 3)
 
@@ -222,7 +222,7 @@ def test_doubles_beyond_single_precision_are_no_points() -> None:
 def test_a_cloud_in_the_cameras_frame_tells_the_scale() -> None:
     camera = CameraModel(50.0, 50.0, 31.5, 23.5, 64, 48)
     depth = np.tile(np.linspace(1, 5, 64, dtype=np.float32), (48, 1))
-    msg = CloudMessage().fill(depth, np.zeros((48, 64, 3), np.uint8), new_header(), camera)
+    msg = cloud_message(depth, np.zeros((48, 64, 3), np.uint8), new_header(), camera)
     fit = fit_scale(*compare(msg, depth / 2, SAME_FRAME, camera))
     assert fit.numbers == pytest.approx((2.0, 0.0), abs=1e-4)
 

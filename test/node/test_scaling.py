@@ -17,6 +17,7 @@ from std_msgs.msg import Header
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Estimate, Scaling
+from depth_anything_ros.node.transforms import Transforms
 from depth_anything_ros.scale.fit import ScaleFit
 from depth_anything_ros.settings import CameraSettings
 
@@ -30,7 +31,7 @@ class Sensor(RangeInput):
 
     def __init__(self, message: Callable[[float], Any]) -> None:
         self.topic = "/range"
-        self._transforms = None
+        self._transforms = Transforms(None, "without TF")  # type: ignore[arg-type]
         self._message = message
 
     def nearest(self, header: Header, window_s: float) -> Any:
@@ -137,7 +138,7 @@ def test_a_frame_id_of_a_megabyte_is_shortened_in_the_reason() -> None:
 
     sensor = beam(0.0, 0.0, 2.0)
     sensor._message = lambda _: Range(header=Header(frame_id="x" * 1_000_000), range=2.0)
-    sensor._transforms = Refuses()
+    sensor._transforms._buffer, sensor._transforms._listener = Refuses(), object()
     scaling = Scaling(sensor)
     scaling.apply(frames(2.0)[0], CameraSettings(alignment="range", range_type="Range"))
     assert scaling.state is not None

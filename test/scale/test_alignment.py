@@ -113,7 +113,7 @@ def test_stamps_that_go_back_start_anew() -> None:
 
 
 def test_a_relative_model_has_nothing_metric_without_evidence() -> None:
-    alignment = Alignment("relative", CONFIGURED, QUICK)
+    alignment = Alignment("relative", settings=QUICK)
     assert alignment.state.applied is None
     assert alignment.update(REFUSED, 0.0) is None
     assert alignment.update(inverse(0.3, 0.1), 1.0) == InverseScale(0.3, 0.1)

@@ -7,7 +7,7 @@ import pytest
 
 from depth_anything_ros.errors import FitRefused
 from depth_anything_ros.scale.calibration_run import FRAMES, LONGEST_FOR_FEW_S, LONGEST_S, CalibrationRun
-from depth_anything_ros.scale.fit import ScaleFit
+from depth_anything_ros.scale.fit import LASTING_FACTOR, ScaleFit
 from depth_anything_ros.scale.range_samples import NO_PAIRS, Pairs
 
 RANDOM = np.random.default_rng(3)
@@ -123,3 +123,31 @@ def test_one_that_is_given_up_says_why() -> None:
     run.run.add_pairs(1.0, readings(1.3, 0.0))
     run.run.give_up("another calibration was begun")
     assert [str(result) for result in run.results] == ["another calibration was begun"]
+
+
+def test_a_factor_is_fitted_alone_and_says_when_it_is_right() -> None:
+    found: list[ScaleFit | FitRefused] = []
+    run = CalibrationRun(found.append)
+    predicted = np.linspace(100.0, 800.0, 30)
+    for stamp_s in range(3):
+        assert not run.is_of_another("da3", "scale_invariant")
+        run.add_pairs(stamp_s, Pairs(predicted, 0.01 * predicted))
+    run.finish()
+    [fit] = found
+    assert isinstance(fit, ScaleFit)
+    assert fit.scale == pytest.approx(0.01)
+    assert fit.shift_m == 0
+    assert fit.remark == LASTING_FACTOR
+
+
+def test_a_factor_that_differs_from_picture_to_picture_is_refused() -> None:
+    found: list[ScaleFit | FitRefused] = []
+    run = CalibrationRun(found.append)
+    predicted = np.linspace(100.0, 800.0, 30)
+    for stamp_s in range(5):
+        run.is_of_another("da3", "scale_invariant")
+        run.add_pairs(stamp_s, Pairs(predicted, 0.01 * 1.5**stamp_s * predicted))
+    run.finish()
+    [refused] = found
+    assert isinstance(refused, FitRefused)
+    assert "samples agree" in str(refused)

@@ -6,6 +6,7 @@ Depth of `/front/image_raw` and of `/front/image_raw/compressed` is written belo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -45,9 +46,9 @@ class Camera:
     def outputs(self, kind: Kind, settings: BagSettings) -> dict[str, tuple[str, str]]:
         """Return topic and type of everything that is written, by a short name."""
         prefix = f"{self.namespace}/depth_anything"
-        if kind != "metric":
-            return {"depth": (f"{prefix}/{kind}/image", IMAGE)}
-        topics = {"depth": (f"{prefix}/depth/image", IMAGE), "info": (f"{prefix}/depth/camera_info", CAMERA_INFO)}
+        topics = {"depth": (f"{prefix}/{'depth' if kind == 'metric' else kind}/image", IMAGE)}
+        if kind == "metric" or settings.undistort:  # a rectified image has a camera that nobody else tells
+            topics["info"] = (f"{prefix}/depth/camera_info", CAMERA_INFO)
         return {**topics, "points": (f"{prefix}/points", POINT_CLOUD)} if settings.cloud else topics
 
 
@@ -126,13 +127,20 @@ def check_outputs(bag: Bag, cameras: Sequence[Camera], kind: Kind, settings: Bag
     """Check that what is asked for can be written.
 
     Raises:
-        SettingsError: metres of depth that has none, a stride below 1, an unknown encoding.
+        SettingsError: metres of depth that has none, a stride below 1, an unknown encoding, images that are to be
+            rectified twice.
         InputError: a topic would be written twice, or is in the bag already.
     """
     if settings.cloud_stride < 1:
         raise SettingsError(f"the stride must be 1 or more, got {settings.cloud_stride}")
     if settings.depth_encoding not in DEPTH_ENCODINGS:
         raise SettingsError(f"unknown depth encoding {settings.depth_encoding!r}; known: {', '.join(DEPTH_ENCODINGS)}")
+    if settings.undistort and settings.rectified:
+        raise SettingsError("--undistort is for raw images, and --rectified says that they are rectified: give one")
+    if settings.undistort_focal_px is not None and not settings.undistort:
+        raise SettingsError("--undistort-focal needs --undistort")
+    if settings.undistort_focal_px is not None and not 0 < settings.undistort_focal_px < math.inf:
+        raise SettingsError(f"--undistort-focal must be a positive number of pixels, got {settings.undistort_focal_px}")
     if kind != "metric" and (settings.cloud or settings.depth_encoding == "16UC1"):
         raise SettingsError(f"{kind} depth has no metres, so there are neither clouds nor 16UC1")
     taken = {} if settings.only_depth else {connection.topic: "the bag itself" for connection in bag.connections}

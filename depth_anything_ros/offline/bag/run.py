@@ -18,10 +18,11 @@ from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import CameraError, DamagedMessage, ImageError
 from depth_anything_ros.estimator import DepthEstimator
-from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields_for
-from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, CloudBuffer, cloud_shape
+from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields_for, pinhole_fields
+from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, cloud_shape, pack_cloud
 from depth_anything_ros.messages.images import BgrImage, compressed_to_bgr, depth_pixels, image_fields, image_to_bgr
 from depth_anything_ros.messages.levels import LevelFinder
+from depth_anything_ros.messages.rectification import rectification_of
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.offline.bag.cameras import Camera
 from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, Bag, BagWriter, files_of
@@ -120,7 +121,7 @@ class BagRun:
 
     def _outputs(self, writer: BagWriter) -> dict[str, CameraOutput]:
         kind, settings = self.estimator.kind, self.settings
-        infos = self._camera_infos() if kind == "metric" else {}
+        infos = self._camera_infos() if kind == "metric" or settings.undistort else {}
         return {c.topic: CameraOutput(writer, c, kind, settings, infos.get(c.topic)) for c in self.cameras.values()}
 
     def _camera_infos(self) -> dict[str, RecordedCameraInfos]:
@@ -142,6 +143,8 @@ class BagRun:
             message = self.bag.read(connection, data)
             image = self._image(connection, message)
             camera = output.match(message.header, time_ns, image)
+            if self.settings.undistort:
+                image, camera = output.rectified(message.header, image, camera)
             depth = self._depth(tally, connection.topic, index, image, self._focal_px(camera))
         except (DamagedMessage, ImageError, CameraError) as error:
             self._count(tally.skipped, f"skipped: {connection.topic}, frame {index}", str(error))
@@ -196,7 +199,7 @@ class CameraOutput:
     """What is written for one camera: depth, and for what has a CameraInfo that too, and a cloud.
 
     Args:
-        infos: None for depth without metres, which needs none.
+        infos: None for what needs none: depth without metres, of images as they are.
     """
 
     def __init__(
@@ -226,6 +229,26 @@ class CameraOutput:
         except CameraError as error:
             return MatchedCamera(problem=str(error))
         return MatchedCamera(info, model)
+
+    def rectified(self, header: Any, image_bgr: BgrImage, camera: MatchedCamera) -> tuple[BgrImage, MatchedCamera]:
+        """Return an image without its lens's distortion, and the pinhole camera that is true for it.
+
+        Raises:
+            CameraError: no CameraInfo fits the image, or its lens cannot be rectified.
+        """
+        if camera.model is None:
+            raise CameraError(f"the image cannot be rectified, and --undistort was given: {camera.problem}")
+        rectification = rectification_of(camera.model, self._settings.undistort_focal_px)
+        pinhole = rectification.camera
+        return rectification(image_bgr), MatchedCamera(self._pinhole_info(header, pinhole), pinhole)
+
+    def _pinhole_info(self, header: Any, pinhole: CameraModel) -> Any:
+        fields = pinhole_fields(pinhole)
+        arrays = {name: np.array(fields.pop(name), np.float64) for name in ("d", "k", "r", "p")}
+        whole = {"x_offset": 0, "y_offset": 0, "height": 0, "width": 0, "do_rectify": False}
+        roi = self._writer.make("sensor_msgs/msg/RegionOfInterest", **whole)
+        make = self._writer.make
+        return make(CAMERA_INFO, header=header, binning_x=0, binning_y=0, roi=roi, **fields, **arrays)
 
     def write(
         self, header: Any, time_ns: int, depth: NDArray[np.float32], image_bgr: BgrImage, camera: MatchedCamera
@@ -263,7 +286,7 @@ class CameraOutput:
         height, width = cloud_shape(rows, columns, stride)
         data = np.empty(height * width * POINT_STEP_BYTES, np.uint8)
         points = np.where(np.isfinite(depth), depth, np.float32(np.nan))  # the sky has none
-        is_dense = CloudBuffer(height, width, data).fill(points, image_bgr, camera, stride)
+        is_dense = pack_cloud(points, image_bgr, camera, data, stride)
         make = self._writer.make
         self._writer.write(
             self._topics["points"],

@@ -19,7 +19,7 @@ from client_hosts import DEPTH, Answers, Ask, good, host, refusal
 from numpy.typing import NDArray
 from running_bridge import TOY, UNTRAINED, RunningBridge, eventually, start
 
-from bridge.client import BridgeError, DepthClient, RetryPolicy
+from bridge.client import BridgeError, DepthClient, RetryPolicy, Undistort
 from bridge.client.functions import (
     decode_depth_map,
     decode_pointcloud,
@@ -34,6 +34,7 @@ from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, ImageError, InputError, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.io.formats import encode_npy
+from depth_anything_ros.messages.rectification import Rectification
 
 ROOT = Path(__file__).parents[3]
 JPEG = bytes(cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))[1])
@@ -62,7 +63,7 @@ main(["--help"])
     assert "--server" in done.stdout
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, 502, 503])
 def test_a_request_that_was_turned_away_is_sent_again(ask: Ask, status: int) -> None:
     answers = Answers(refusal(status), httpx.ConnectError("refused"), httpx.ReadError("reset"), good())
     depth = ask("metric_depth", as_png(np.zeros((2, 2, 3), np.uint8)), max_depth=5.0, client=answers.client())
@@ -70,6 +71,15 @@ def test_a_request_that_was_turned_away_is_sent_again(ask: Ask, status: int) -> 
     assert (depth.kind, depth.model_key) == ("metric", "toy_hypersim_56")
     assert len(answers.requests) == 4
     assert len({request.content for request in answers.requests}) == 1
+
+
+def test_a_500_is_sent_again_if_it_is_a_proxys_and_not_if_it_is_the_bridges(ask: Ask) -> None:
+    lost = httpx.Response(500, text="Internal Server Error")  # what Ray's proxy says where a replica died
+    ask("metric_depth", JPEG, client=Answers(lost, good()).client())
+    answers = Answers(refusal(500), good())
+    with pytest.raises(BridgeError, match="500"):
+        ask("metric_depth", JPEG, client=answers.client())
+    assert len(answers.requests) == 1
 
 
 def test_the_wait_the_server_asks_for_is_kept(ask: Ask) -> None:
@@ -399,6 +409,33 @@ def test_metres_that_follow_from_the_focal_length_need_it(
     np.testing.assert_allclose(far.values[~far.sky], 2 * near.values[~near.sky], rtol=1e-5)
     points = ask("point_cloud", photo, {**INTRINSICS, "fx": 300.0, "fy": 300.0}, client=client)
     np.testing.assert_allclose(points[~near.sky][:, 2], near.values[~near.sky], rtol=1e-5)
+
+
+def test_an_image_is_rectified_on_the_server(ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]) -> None:
+    height, width = photo.shape[:2]
+    lens = CameraModel(60.0, 61.0, 31.0, 23.0, width, height, "plumb_bob", (-0.2, 0.03, 0.0, 0.0, 0.0))
+    client = {"base_url": running_bridge.url}
+    depth = ask("metric_depth", photo, undistort=Undistort(lens), client=client)
+    assert depth.camera == Rectification(lens).camera
+    assert ask("metric_depth", photo, client=client).camera is None
+    points = ask("point_cloud", photo, Undistort(lens, 90.0), client=client)
+    narrow = ask("metric_depth", photo, undistort=Undistort(lens, 90.0), client=client)
+    np.testing.assert_allclose(points, narrow.camera.back_project(narrow.values), rtol=1e-6)
+    assert narrow.camera.fx == pytest.approx(90.0)
+    with pytest.raises(SettingsError, match="leave focal_px out"):
+        ask("metric_depth", photo, focal_px=60.0, undistort=Undistort(lens), client=client)
+    intrinsics = {
+        "fx": 60.0,
+        "fy": 61.0,
+        "cx": 31.0,
+        "cy": 23.0,
+        "distortion_model": "plumb_bob",
+        "d": [-0.2, 0.03, 0, 0],
+    }
+    answer = predict_pointcloud(
+        encode_image(photo), camera_intrinsics=intrinsics, base_url=running_bridge.url, undistort=True
+    )
+    assert answer["camera_intrinsics"]["fx"] == pytest.approx(depth.camera.fx, rel=1e-6)
 
 
 def test_the_models_of_a_bridge_are_told(ask: Ask, running_bridge: RunningBridge) -> None:

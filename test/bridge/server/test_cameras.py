@@ -1,7 +1,9 @@
 """The camera that a request describes: lenses, fields of view, and models whose metres follow from it."""
 
 import base64
-from typing import Any
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -12,7 +14,10 @@ from running_bridge import RunningBridge
 
 from bridge.codec import decode_image, decode_npy
 from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.messages.rectification import Rectification
+from depth_anything_ros.serving.model_cache import ModelCache
 
 Json = dict[str, Any]
 PLAIN: Json = {"fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5}
@@ -143,10 +148,109 @@ def test_what_a_model_tells_beside_depth_is_in_the_json(client: httpx.Client, da
     estimator = DepthEstimator.load("toy", dataset, "untrained", 56, "cpu", backend="torch")
     np.testing.assert_allclose(found, getattr(estimator.estimate(decode_image(PNG)), array), rtol=1e-3)
     assert (answer.headers["x-kind"], answer.headers["x-unit"]) == ("scale_invariant", "none")
-    for path in ("/metric_depth", "/pc"):
-        assert "/rel_depth" in refusal(ask(client, path, dataset=dataset, fov_deg=60), "dataset")
+    assert "/rel_depth" in refusal(ask(client, "/metric_depth", dataset=dataset, fov_deg=60), "dataset")
     png = ask(client, "/rel_depth", "image/png", dataset=dataset)
     assert png.status_code == 406
+
+
+def test_points_up_to_a_factor_have_no_unit(client: httpx.Client) -> None:
+    answer = ask(client, "/pc", dataset="da3mono", fov_deg=60)
+    assert (answer.headers["x-kind"], answer.headers["x-unit"]) == ("scale_invariant", "none")
+    assert points_of(answer).shape == (48 * 64, 3)
+    body = ask(client, "/pc", "application/json", dataset="da3mono", fov_deg=60).json()
+    assert (body["unit"], "camera_intrinsics" in body) == ("none", False)
+    for media in ("application/x-ply", "application/x-pcd"):
+        assert (
+            b"no unit: the points are known up to a factor"
+            in ask(client, "/pc", media, dataset="da3mono", fov_deg=60).content
+        )
+    refusal(ask(client, "/pc", dataset="da3mono", fov_deg=60, max_depth=10), "max_depth")
+    answer = ask(client, "/pc", dataset="da3mono")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "camera_intrinsics"), "it estimates none"
+    assert "unit" not in ask(client, "/pc", "application/json", fov_deg=60).json()
+
+
+def test_a_server_of_depth_up_to_a_factor_gives_its_points_to_those_alone_who_name_it(
+    serve_app: Callable[..., str],
+) -> None:
+    with httpx.Client(base_url=serve_app(default_dataset="da3mono"), timeout=60) as client:
+        assert "no metres" in refusal(ask(client, "/pc", fov_deg=60), "dataset")
+        assert ask(client, "/pc", dataset="da3mono", fov_deg=60).headers["x-unit"] == "none"
+
+
+@pytest.mark.parametrize("focal_px", [52.5, None])
+def test_points_without_a_camera_take_the_focal_length_that_the_model_estimates_and_say_so(
+    serve_app: Callable[..., str], focal_px: float | None
+) -> None:
+    values = np.full((48, 64), 3.0, np.float32)
+    depth = DepthMap(values, "scale_invariant", "toy_da3_56", focal_px=focal_px, is_focal_estimated=True)
+    backend = SimpleNamespace(name="held", precision="fp32")
+    estimator = SimpleNamespace(estimate=lambda *_: depth, weight_bytes=0, backend=backend)
+    cache = ModelCache(devices=["cpu"], load=lambda _: cast(DepthEstimator, estimator))
+    with httpx.Client(base_url=serve_app(cache=cache), timeout=60) as client:
+        answer = ask(client, "/pc", dataset="da3")
+        if focal_px is None:
+            assert "no focal length" in refusal(answer, "fov_deg")
+            return
+        camera = CameraModel(focal_px, focal_px, 31.5, 23.5, 64, 48)
+        np.testing.assert_allclose(points_of(answer), camera.back_project(values).reshape(-1, 3), rtol=1e-6)
+        said = answer.headers
+        assert (said["x-focal-px"], said["x-focal-source"], said["x-unit"]) == ("52.5", "estimate", "none")
+        assert said["x-intrinsics"] == "52.5,52.5,31.5,23.5"
+        body = ask(client, "/pc", "application/json", dataset="da3").json()
+        assert (body["focal_source"], body["camera_intrinsics"]["fx"], body["unit"]) == ("estimate", 52.5, "none")
+        ply = ask(client, "/pc", "application/x-ply", dataset="da3").content
+        assert b"comment focal length 52.5 px is the model's estimate\n" in ply
+        given = ask(client, "/pc", dataset="da3", fov_deg=60)
+        assert "x-intrinsics" not in given.headers
+
+
+# Undistort.
+
+LENS = {**PLAIN, "distortion_model": "plumb_bob", "d": [-0.2, 0.03, 0.0, 0.0, 0.0]}
+LENS_CAMERA = CameraModel(60, 61, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.03, 0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("path", ["/pc", "/metric_depth"])
+@pytest.mark.parametrize("focal_px", [None, 90.0])
+def test_an_image_is_rectified_before_the_network_and_the_answer_tells_its_camera(
+    client: httpx.Client, path: str, focal_px: float | None
+) -> None:
+    asked: Json = {} if focal_px is None else {"undistort_focal_px": focal_px}
+    answer = ask(client, path, camera_intrinsics=LENS, undistort=True, **asked)
+    rectification = Rectification(LENS_CAMERA, focal_px)
+    pinhole = rectification.camera
+    estimator = DepthEstimator.load("toy", "hypersim", "untrained", 56, "cpu", backend="torch")
+    depth = estimator.estimate(rectification(decode_image(PNG))).values
+    values = depth if path == "/metric_depth" else pinhole.back_project(depth).reshape(-1, 3)
+    np.testing.assert_allclose(points_of(answer), values, rtol=1e-4, atol=1e-5)
+    said = [float(number) for number in answer.headers["x-intrinsics"].split(",")]
+    assert said == [pinhole.fx, pinhole.fy, pinhole.cx, pinhole.cy]
+    body = ask(client, path, "application/json", camera_intrinsics=LENS, undistort=True, **asked).json()
+    assert list(body["camera_intrinsics"].values()) == said
+    query = {**LENS, "d": "-0.2,0.03,0,0,0", "undistort": "true", **asked}
+    flat = client.post(path, params=query, content=PNG, headers={"Accept": "application/x-npy"})
+    assert points_of(flat).tobytes() == points_of(answer).tobytes()
+
+
+def test_metres_of_a_rectified_image_follow_the_pinholes_focal_length(client: httpx.Client) -> None:
+    answer = ask(client, "/metric_depth", dataset="da3metric", sky="fill", camera_intrinsics=LENS, undistort=True)
+    pinhole = Rectification(LENS_CAMERA).camera
+    assert float(answer.headers["x-focal-px"]) == pytest.approx((pinhole.fx + pinhole.fy) / 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"fov_deg": 60, "undistort": True}, "undistort"),
+        ({"camera_intrinsics": LENS, "undistort_focal_px": 90}, "undistort_focal_px"),
+        ({"camera_intrinsics": LENS, "undistort": True, "undistort_focal_px": 10}, "undistort"),
+        ({"camera_intrinsics": {**LENS, "cx": 5000}, "undistort": True}, "undistort"),
+        ({"camera_intrinsics": LENS, "undistort": "yes"}, "undistort"),
+    ],
+)
+def test_what_cannot_be_rectified_is_refused(client: httpx.Client, fields: Json, param: str) -> None:
+    refusal(ask(client, "/pc", **fields), param)
 
 
 def test_a_model_that_does_not_exist_is_refused_by_name(client: httpx.Client) -> None:

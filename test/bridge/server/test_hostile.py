@@ -33,11 +33,15 @@ def open_port(running_bridge: RunningBridge) -> int:
 
 @pytest.fixture(scope="module")
 def locked_bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBridge]:
-    """A bridge with a key."""
+    """A bridge with a key: after all that, it works, its worker never died, and its log does not have the key."""
     log = tmp_path_factory.mktemp("locked") / "log"
     running = start(log, *TOY, *UNTRAINED, "--host=127.0.0.1", env={"DEPTH_BRIDGE_API_KEY": KEY})
     yield running
+    bearer = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "image/png")]
+    assert exchange(running.port, message(body=PNG, headers=bearer)).status == 200
+    assert len(running.workers()) == 1
     assert running.end() == 0
+    assert KEY not in log.read_text()
 
 
 @pytest.fixture
@@ -488,14 +492,3 @@ def test_a_request_id_that_is_not_plain_is_not_repeated(open_port: int, request_
     reply = exchange(open_port, message("GET", "/nowhere", headers=[("X-Request-Id", request_id)]))
     assert_refused(reply, 404)
     assert reply.headers["x-request-id"] != request_id
-
-
-def test_after_all_that_the_servers_live_and_their_workers_never_died(
-    running_bridge: RunningBridge, locked_bridge: RunningBridge
-) -> None:
-    assert exchange(running_bridge.port, picture_body(PNG)).status == 200
-    bearer = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "image/png")]
-    assert exchange(locked_bridge.port, message(body=PNG, headers=bearer)).status == 200
-    for running in (running_bridge, locked_bridge):
-        assert len(running.workers()) == 1
-        assert KEY not in running.log.read_text()

@@ -383,7 +383,7 @@ def test_requests_of_one_worker_take_turns_on_its_gpus(serve_app: Callable[..., 
 
 
 @pytest.mark.slow
-def test_memory_is_steady_over_5000_requests(start_bridge: Callable[..., RunningBridge]) -> None:
+def test_memory_is_steady_over_a_thousand_requests(start_bridge: Callable[..., RunningBridge]) -> None:
     running = start_bridge()
     process = psutil.Process(running.workers()[0])
     image = encoded(".png", np.zeros((16, 16, 3), np.uint8))
@@ -399,7 +399,7 @@ def test_memory_is_steady_over_5000_requests(start_bridge: Callable[..., Running
         return good
 
     with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(ask, [250] * 4)) == 1000
+        assert sum(pool.map(ask, [75] * 4)) == 300
         before = process.memory_info().rss
-        assert sum(pool.map(ask, [1000] * 4)) == 4000
-    assert process.memory_info().rss - before < 20 * 2**20
+        assert sum(pool.map(ask, [250] * 4)) == 1000
+    assert process.memory_info().rss - before < 5 * 2**20  # 5 kB a request; the soak looks closer
