@@ -9,16 +9,17 @@ MINUTES ?= 60
 WORKERS ?= 3
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
-.PHONY: help setup demo test test-fast coverage check docs pins bench soak fuzz clean
+.PHONY: help setup demo test test-fast coverage check docs screenshots pins bench soak fuzz clean
 
 help:
 	@echo "make setup      .venv with the tested versions"
-	@echo "make demo       see the whole chain run; ARGS='photo.jpg folder/' for your own pictures"
+	@echo "make demo       see the whole chain run; ARGS='photo.jpg folder/' for your own pictures, ARGS=--page for a browser"
 	@echo "make check      format, lint, types, who imports whom"
 	@echo "make test       all tests; ARGS='-k name' for some"
 	@echo "make coverage   all tests, and which lines none of them reaches"
 	@echo "make test-fast  the core alone, under a minute"
 	@echo "make docs       the documentation as a site, in build/site"
+	@echo "make screenshots  the page's pictures in docs/ anew; needs Chromium"
 	@echo "make pins       whether the pins install on every supported Python"
 	@echo "make bench      measure; ARGS='node' for one benchmark"
 	@echo "make soak       the node and the bridge under disturbance; MINUTES=5"
@@ -63,6 +64,10 @@ pins: $(READY)
 # The site in build/site. Warnings are errors.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The page's pictures in docs/, taken by its tests.
+screenshots: $(READY)
+	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)

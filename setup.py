@@ -43,13 +43,12 @@ ROS = [
     "ros-diagnostic-msgs>=5.3",
     "ros-lifecycle-msgs>=2.0",
 ]
-CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6"]
+CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6", "websockets>=15"]
 BRIDGE = [
     *CORE,
     *CLIENT,
     "fastapi>=0.115",
     "uvicorn>=0.35",
-    "websockets>=14",
     "uvloop>=0.20; sys_platform != 'win32'",
     "python-multipart>=0.0.18",
     "orjson>=3.10",
@@ -74,6 +73,7 @@ TEST = [
     "transformers>=4.45",
     "pillow>=10",
     "psutil>=5.9",
+    "playwright>=1.48",
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.
@@ -101,7 +101,10 @@ setup(
     maintainer_email="maintainers@example.com",
     python_requires=">=3.10",
     packages=PACKAGES,
-    package_data={"depth_anything_ros": ["py.typed", "bundled/*"], "bridge": ["py.typed"]},
+    package_data={
+        "depth_anything_ros": ["py.typed", "bundled/*"],
+        "bridge": ["py.typed", "page/*.html", "page/*.css", "page/*.js", "page/*.svg"],
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

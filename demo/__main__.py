@@ -1,4 +1,7 @@
-"""Start the camera and the depth node, record what they publish, ask a bridge, and write the results."""
+"""Start the camera and the depth node, record what they publish, ask a bridge, and write the results.
+
+With `--page` nothing is recorded: camera, node and bridge run until Ctrl-C, and a browser shows them.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from demo import NAMESPACE
 from demo.bridge import Answer, ask_bridge
+from demo.page import show_page
 from demo.photographs import Photograph, collect
 from demo.pictures import cloud_views, depth_pictures, sheet
 from demo.processes import Child, ChildFailed, child, isolate_ros, tail
@@ -47,7 +51,16 @@ def main(argv: list[str] | None = None) -> int:
         if args.photographs and not photographs:
             print("none of these is a readable image", file=sys.stderr)
             return 2
-        return run(args, choose_model(args), photographs)
+        model = choose_model(args)
+        say_what_runs(model)
+        args.out.mkdir(parents=True, exist_ok=True)
+        for photograph in photographs:
+            (args.out / photograph.name).mkdir(exist_ok=True)
+            (args.out / photograph.name / "input.png").write_bytes(encode_png(photograph.image))
+        isolate_ros()
+        if args.page:
+            return show_page(node_command(model), camera_command(args, photographs), model, args.port, args.out)
+        return run(args, model, photographs)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -70,6 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", help="a file, or 'untrained'; default: the one on this machine")
     parser.add_argument("--input-size", type=int, default=defaults.input_size)
     parser.add_argument("--device", default=defaults.device)
+    parser.add_argument("--page", action="store_true", help="record nothing; keep all running for a browser")
+    parser.add_argument("--port", type=int, default=8000, help="of the page, default: %(default)s; 0 takes a free one")
     return parser
 
 
@@ -86,17 +101,16 @@ def choose_model(args: argparse.Namespace) -> ModelSettings:
     return replace(base, encoder=encoder, dataset=dataset, checkpoint=str(found))
 
 
-def run(args: argparse.Namespace, model: ModelSettings, photographs: list[Photograph]) -> int:
-    """Run the nodes, then the bridge, then write everything down."""
+def say_what_runs(model: ModelSettings) -> None:
+    """Print which weights are no real ones."""
     if model.checkpoint == UNTRAINED:
         print(f"No {model.encoder} {model.dataset} weights in use: the network is untrained, its depth means nothing.")
     elif model.dataset == DEMONSTRATION[1]:
         print(f"In use: the {DEMONSTRATION_NOTE}.")
-    args.out.mkdir(parents=True, exist_ok=True)
-    for photograph in photographs:
-        (args.out / photograph.name).mkdir(exist_ok=True)
-        (args.out / photograph.name / "input.png").write_bytes(encode_png(photograph.image))
-    isolate_ros()
+
+
+def run(args: argparse.Namespace, model: ModelSettings, photographs: list[Photograph]) -> int:
+    """Run the nodes, then the bridge, then write everything down."""
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C stays Python's
     recorder = Recorder(has_truth=not photographs, interval_s=args.seconds / ROWS)
     try:
@@ -123,10 +137,8 @@ def record(args: argparse.Namespace, model: ModelSettings, photographs: list[Pho
     """Run camera and node until every picture has a result, frames fail, or time is up."""
     executor = SingleThreadedExecutor()
     executor.add_node(recorder)
-    folders = [args.out / photograph.name for photograph in photographs]
-    dwell_s = max(MIN_DWELL_S, args.seconds / len(folders)) if folders else args.seconds
-    command = photo_camera(folders, args.rate, dwell_s) if folders else room_camera(args.seed, args.rate)
-    needed = len(folders) or 1
+    needed = len(photographs) or 1
+    dwell_s = dwell(args, photographs)
 
     def done() -> bool:
         complete = len(recorder.results) >= needed
@@ -141,10 +153,22 @@ def record(args: argparse.Namespace, model: ModelSettings, photographs: list[Pho
             raise ChildFailed(f"the depth node cannot work: {recorder.error}")
 
     with child("depth node", node_command(model), args.out / "node.log") as node:
-        with child("camera", command, args.out / "camera.log") as camera:
+        with child("camera", camera_command(args, photographs), args.out / "camera.log") as camera:
             wait(lambda: spin(node, camera), done, TIME_LIMIT_S)
         recorder.counts = {}  # what was counted before the camera stopped is out of date
         wait(lambda: spin(node), recorder.settled, SETTLE_TIMEOUT_S)
+
+
+def dwell(args: argparse.Namespace, photographs: list[Photograph]) -> float:
+    """Seconds for which each picture is shown."""
+    return max(MIN_DWELL_S, args.seconds / len(photographs)) if photographs else float(args.seconds)
+
+
+def camera_command(args: argparse.Namespace, photographs: list[Photograph]) -> list[str]:
+    """Return the command of the camera, which shows the photographs, or a rendered room where there are none."""
+    if not photographs:
+        return room_camera(args.seed, args.rate)
+    return photo_camera([args.out / photograph.name for photograph in photographs], args.rate, dwell(args, photographs))
 
 
 def wait(spin: Callable[[], None], done: Callable[[], bool], timeout_s: float) -> None:
@@ -186,6 +210,7 @@ def write_down(out: Path, results: dict[str, Result], answer: Answer, summary: d
     (out / "sheet.png").write_bytes(encode_png(sheet(rows)))
     print(json.dumps(summary))
     print(f"written to {out}; look at {out / 'sheet.png'} first")
+    print("make demo ARGS=--page keeps camera, node and bridge running, and says where a browser shows them")
 
 
 def write_result(folder: Path, result: Result) -> list[Any]:

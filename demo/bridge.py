@@ -45,8 +45,8 @@ def ask_bridge(image: NDArray[np.uint8], model: ModelSettings, max_depth_m: floa
         return Answer(depth.values, 1e3 * (time.monotonic() - started_s))
 
 
-def bridge_command(model: ModelSettings, port: int) -> list[str]:
-    """Return the command of a bridge whose default model is this one."""
+def bridge_command(model: ModelSettings, port: int, *more: str) -> list[str]:
+    """Return the command of a bridge whose default model is this one, with more options."""
     options = {
         "host": LOOPBACK,
         "port": port,
@@ -57,7 +57,7 @@ def bridge_command(model: ModelSettings, port: int) -> list[str]:
         "device": model.device,
     }
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
-    return [sys.executable, "-m", "bridge", *given]
+    return [sys.executable, "-m", "bridge", *given, *more]
 
 
 def wait_until_up(bridge: Child, client: DepthClient) -> None:

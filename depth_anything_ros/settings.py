@@ -76,10 +76,9 @@ class ModelSettings:
             the short one, for Depth Anything 3 the long one.
         device: `auto` (CUDA when there is one), `cpu`, `cuda` or `cuda:N`.
         precision: `auto`, `fp32`, `bf16`, `fp16`. Auto is fp16 on CUDA, or bf16 where these weights
-            overflow it; on a CPU fp32, or bf16 where OpenVINO runs the network, the processor has it and it departs by
-            1 % of the range at most.
-        backend: `auto` (torch on CUDA; on a CPU OpenVINO where it is installed and agrees with torch,
-            else torch), `torch`, `openvino`, `onnxruntime`.
+            overflow it; on a CPU what is fastest here and true enough (docs/backends.md).
+        backend: `auto` (torch on CUDA; on a CPU what is fastest here), `torch`, `openvino`, `onnxruntime`;
+            `openvino:GPU`, `openvino:NPU`.
         compile: let torch.compile rewrite the network for each batch and size: minutes, a C++ compiler, backend torch.
         download: fetch a missing official checkpoint from the Hugging Face Hub.
         accept_license: agree to the non-commercial licence of Base and Large beforehand.

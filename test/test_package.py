@@ -104,6 +104,7 @@ def test_pip_installs_programs_and_shared_files(way: str, source: Path, fresh_py
     where = run(fresh_python, "-c", f"import {NAME}; print({NAME}.__file__)", cwd=tmp_path).strip()
     assert Path(where).is_relative_to(source if way == "editable" else environment)
     assert (Path(where).parent / "py.typed").is_file()
+    assert (Path(where).parents[1] / "bridge" / "page" / "main.js").is_file()
     if way == "plain":  # an editable installation has no data files; its own are in the source tree
         assert_shared_files_are_in(environment / "share")
         assert top_level_names(Path(where).parents[1]) == {NAME, "bridge"}

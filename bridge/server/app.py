@@ -27,6 +27,7 @@ from bridge.server.front_door import FrontDoor
 from bridge.server.gate import Gate
 from bridge.server.metrics import Metrics
 from bridge.server.models import models_at_start, preload, warn_without_weights
+from bridge.server.page import page_routes
 from bridge.server.probes import Probe, probes
 from bridge.server.replies import EXPOSED_HEADERS
 from bridge.server.scheduling import Scheduler
@@ -136,6 +137,8 @@ def _add_routes(app: FastAPI, walk: Walk, answers: Mapping[str, Probe], settings
             description = openapi.describe_probe(path) if is_shown else {"include_in_schema": False}
             app.add_api_route(prefix + path, probe, summary=probe.__doc__, **description)
             app.add_api_route(prefix + path, probe, methods=["HEAD"], include_in_schema=False)
+    for path, file in page_routes().items():
+        app.add_api_route(path, file, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _route(walk: Walk, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from bridge.server.media import CLOUD_FORMATS, DEPTH_FORMATS
+from bridge.server.page import PAGE_PATHS
 from bridge.server.schemas import (
     AliveReply,
     CloudOptions,
@@ -98,8 +99,8 @@ def _prefixed(paths: Collection[str]) -> frozenset[str]:
 # Paths that ask for depth, and have to be admitted.
 WORK_PATHS = _prefixed([endpoint.path for endpoint in ENDPOINTS])
 # Answered without a key, or by routes that ask for one themselves.
-OPEN_PATHS = _prefixed(("/health", "/livez", "/session"))
-ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed((*PROBES, "/session", "/tickets", CAMERAS_PATH)), *DOCUMENT_PATHS})
+OPEN_PATHS = _prefixed(("/health", "/livez", "/session")) | frozenset(PAGE_PATHS)
+ALL_PATHS = frozenset({*WORK_PATHS, *_prefixed((*PROBES, "/session", "/tickets", CAMERAS_PATH)), *DOCUMENT_PATHS, "/"})
 
 
 def label_of(path: str) -> str:

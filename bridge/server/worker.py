@@ -140,7 +140,7 @@ def create_cache(settings: BridgeSettings, devices: list[str]) -> ModelCache:
     """A model cache whose estimators hold to this server's limits."""
 
     def load(model: ModelSettings) -> DepthEstimator:
-        estimator = DepthEstimator.from_settings(model)
+        estimator = DepthEstimator.from_settings(model, background=True)
         estimator.limits = settings.input_limits
         return estimator
 

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
+from depth_anything_ros.backends.blob_cache import BlobCache
+from depth_anything_ros.backends.network_source import NetworkSource
 from depth_anything_ros.backends.per_shape import PerShape, Size
 from depth_anything_ros.errors import BackendError, ImageError, SettingsError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
+from depth_anything_ros.runtime.allocator import trim_freed_memory
 
 logger = logging.getLogger(__name__)
 EXPORTER_LOG = "torch.onnx._internal.exporter"  # it warns that torchvision, which no network here needs, is missing
@@ -39,7 +41,7 @@ class OnnxBackend:
     Precision is fp32; with TensorRT also fp16, which is the default there.
 
     Args:
-        network: float32, on the CPU.
+        source: the network.
         cache_folder: exported networks and TensorRT's engines are kept in its folder `onnxruntime`.
 
     Raises:
@@ -51,32 +53,40 @@ class OnnxBackend:
     max_batch = 1  # an exported network is for one image
 
     def __init__(
-        self, network: DepthNetwork, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
+        self, source: NetworkSource, device: torch.device, precision: str = "auto", cache_folder: Path | None = None
     ) -> None:
         self._folder = None if cache_folder is None else cache_folder / "onnxruntime"
         self.device = device
         self.precision = choose_precision(providers_for(device), precision)
-        self.network = network
+        self.source = source
         self._cache = BlobCache(self._folder)
-        self._weights = sum(parameter.numel() for parameter in network.parameters())
-        self._fingerprint = ""
-        self._sessions = PerShape(self._build)
+        self._sessions = PerShape(self._built)
 
     @property
     def weight_bytes(self) -> int:
-        """The torch network, and one copy for each size with a session."""
-        return self._weights * 4 * (1 + len(self._sessions))
+        """The torch network while it is there, and one copy for each size with a session."""
+        return self.source.loaded_bytes + self.source.weights * 4 * len(self._sessions)
 
     def __call__(self, x: Tensor) -> Outputs:
         return self._sessions.get((x.shape[2], x.shape[3]))(x)
 
-    def _build(self, size: Size) -> Session:
+    def prepare(self, size: Size) -> None:
+        """Build what a size needs. Raises BackendError."""
+        self._sessions.get(size)
+
+    def _built(self, size: Size) -> Session:
+        """Return the session of a size. The torch network is let go afterwards."""
+        with self.source.held() as network:
+            session = self._build(size, network)
+        trim_freed_memory()
+        return session
+
+    def _build(self, size: Size, network: DepthNetwork) -> Session:
         start_s = time.perf_counter()
         x = parity.probe_image(*size)
-        expected = parity.reference(self.network, x)
-        self._fingerprint = self._fingerprint or fingerprint(self.network)
-        depends_on = (self._fingerprint, size, OPSET, torch.__version__)
-        session, off = self._load(x, expected, depends_on) or self._export(x, expected, depends_on)
+        expected = parity.reference(network, x)
+        depends_on = (self.source.fingerprint, size, OPSET, torch.__version__)
+        session, off = self._load(x, expected, depends_on) or self._export(network, x, expected, depends_on)
         took_s = time.perf_counter() - start_s
         logger.info("onnxruntime ready for %dx%d on %s, %.1f s; off by %s", *size, session.provider, took_s, off)
         return session
@@ -92,8 +102,8 @@ class OnnxBackend:
             logger.warning("the cached export cannot be used; exporting again: %s", error)
             return None
 
-    def _export(self, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
-        model = export_network(self.network, (x.shape[2], x.shape[3]), {})
+    def _export(self, network: DepthNetwork, x: Tensor, expected: Outputs, depends_on: tuple[object, ...]) -> Built:
+        model = export_network(network, (x.shape[2], x.shape[3]), {})
         self._cache.store(model, *depends_on)
         return self._session(model, x, expected)
 

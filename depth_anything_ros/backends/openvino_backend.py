@@ -1,31 +1,28 @@
-"""OpenVINO on the CPU: the network is compiled for each image size, and compared with torch at every start.
+"""OpenVINO: networks compiled for one size each, and one for every other size; compared with torch at every start.
 
-The torch network stays in memory: other sizes are converted from it, conversions are compared with it, and
-`auto` falls back to it. OpenVINO's constants share its memory during conversion.
+The first sizes have a network of their own, which is a seventh faster. All further sizes share one, so that no
+number of sizes takes more memory or waits for a compiler. The torch network is needed to convert only.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.blob_cache import BlobCache, fingerprint
-from depth_anything_ros.backends.per_shape import PerShape, Size
+from depth_anything_ros.backends.blob_cache import BlobCache
+from depth_anything_ros.backends.network_source import NetworkSource
+from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, with_single_ends
+from depth_anything_ros.backends.per_shape import MAX_SHAPES, PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
-from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
+from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
 from depth_anything_ros.runtime.allocator import trim_freed_memory
 
@@ -33,24 +30,26 @@ logger = logging.getLogger(__name__)
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 2}
-CHANNELS_AXIS = 1
-MAX_END_CHANNELS = 2  # every other convolution has more
+LIMITS = {"fp32": parity.FP32_LIMIT, "bf16": parity.HALF_LIMIT}
+MAX_OWN_SIZES = 4  # each holds a copy of the weights
+ANY_SIZE = (0, 0)  # the key of the network for every size
+CHECK_SIZE = (252, 336)  # at which that one is compared with torch
 
 
 class OpenVinoBackend:
     """See `backends.Backend`.
 
-    `precision` auto is bf16 where the processor has it and the result stays within
-    `parity.AUTO_HALF_LIMIT` of torch, else fp32: measured with these weights, at every size.
-
     Args:
-        network: float32, on the CPU.
-        cache_folder: compiled networks are kept in its folder `openvino`; torch's answers to test pictures and
-            rejected precisions in `parity`. None keeps nothing.
+        source: the network.
+        precision: `fp32`, or `bf16`; auto is fp32. What is best is for `PlannedBackend` to find out.
+        cache_folder: compiled networks are kept in its folder `openvino`, torch's answers to test pictures in
+            `parity`. None keeps nothing.
         threads: threads of one inference; None takes torch's number (`OMP_NUM_THREADS`, `torch.set_num_threads`).
+        device: OpenVINO's name of a device: `CPU`, `GPU`, `NPU`.
+        background: answer new sizes by torch or by the network for every size, while their own is built in a thread.
 
     Raises:
-        BackendError: OpenVINO is missing, or another device than the CPU was asked for.
+        BackendError: OpenVINO is missing, or has no such device here.
         SettingsError: a precision other than auto, fp32 and bf16.
     """
 
@@ -59,196 +58,175 @@ class OpenVinoBackend:
 
     def __init__(
         self,
-        network: DepthNetwork,
-        device: torch.device,
+        source: NetworkSource,
         precision: str = "auto",
         cache_folder: Path | None = None,
         threads: int | None = None,
+        *,
+        device: str = "CPU",
+        background: bool = False,
     ) -> None:
-        if device.type != "cpu":
-            raise BackendError(f"backend openvino runs on the CPU, not on {device}: use backend torch there")
         if precision not in ("auto", *HINTS):
             raise SettingsError(f"backend openvino has no precision {precision!r}; it has auto, {', '.join(HINTS)}")
-        self._openvino = import_openvino()
-        self._core = self._openvino.Core()
-        self.device = device
-        self.network = network
-        self._threads = threads
-        self._tries = self._tries_for(precision)
+        self._core = import_openvino().Core()
+        self._target = check_target(self._core, device)
+        self.device = torch.device("cpu")
+        self.precision = "fp32" if precision == "auto" else precision
+        self.source = source
+        self._threads = threads or torch.get_num_threads()
+        self.background = background
         self._cache = BlobCache(None if cache_folder is None else cache_folder / "openvino")
         self._parity = BlobCache(None if cache_folder is None else cache_folder / "parity")
-        self._fingerprint = ""
-        self._weights = sum(parameter.numel() for parameter in network.parameters())
-        self._executors = PerShape(self._build)
-
-    @property
-    def precision(self) -> str:
-        """`fp32` or `bf16`. With auto it starts as bf16, and is fp32 once bf16 was too far off."""
-        return self._tries[0][0]
+        self._keeps = cache_folder is not None
+        self._own = PerShape(self._built, MAX_OWN_SIZES if source.any_size else MAX_SHAPES)
+        self._shared = PerShape(self._built, 1)
 
     @property
     def weight_bytes(self) -> int:
-        """The torch network, and one copy for each size that is compiled."""
-        return self._weights * (4 + len(self._executors) * BYTES_PER_WEIGHT[self.precision])
+        """The torch network while it is there, and one copy of the weights for each compiled network."""
+        compiled = len(self._own) + len(self._shared)
+        return self.source.loaded_bytes + self.source.weights * compiled * BYTES_PER_WEIGHT[self.precision]
 
     def __call__(self, x: Tensor) -> Outputs:
-        return self._executors.get((x.shape[2], x.shape[3]))(x)
+        size = (x.shape[2], x.shape[3])
+        return self._at_once(size)(x) if self.background else self._runner(size)(x)
 
-    def _tries_for(self, precision: str) -> list[tuple[str, parity.Difference]]:
-        """Return the precisions to try, in order, each with its largest difference from torch."""
-        if precision == "bf16":
-            return [("bf16", parity.HALF_LIMIT)]
-        has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        fp32 = ("fp32", parity.FP32_LIMIT)
-        return [("bf16", parity.AUTO_HALF_LIMIT), fp32] if precision == "auto" and has_bf16 else [fp32]
+    def prepare(self, size: Size) -> None:
+        """Build what a size needs now, however this backend builds otherwise. Raises BackendError."""
+        self._runner(size)
 
-    def _build(self, size: Size) -> Callable[[Tensor], Outputs]:
+    def _runner(self, size: Size) -> Callable[[Tensor], Outputs]:
+        if not self.source.any_size or self._own.takes(size):
+            return self._own.get(size)
+        return self._shared.get(ANY_SIZE)
+
+    def _at_once(self, size: Size) -> Callable[[Tensor], Outputs]:
+        """Return what can run a size now, and build what is missing in a thread."""
+        own = self._own.ready(size)
+        if own is not None:
+            return own
+        takes_own = not self.source.any_size or self._own.takes(size)
+        if self.source.any_size and (len(self._own) or not takes_own):  # one size alone does not need it
+            self._shared.start(ANY_SIZE)
+        if takes_own:
+            self._own.start(size)
+        return self._shared.ready(ANY_SIZE) or self._by_torch
+
+    def _by_torch(self, x: Tensor) -> Outputs:
+        return parity.reference(self.source.get(), x)
+
+    def _built(self, key: Size) -> Executor:
+        """Return the network of a size, or for every size. The torch network is let go afterwards."""
+        with self.source.held():
+            executor = self._build(key)
+        trim_freed_memory()  # of what was only needed to build
+        return executor
+
+    def _build(self, key: Size) -> Executor:
+        """Return the network that is kept on disk, or a new one."""
         start_s = time.perf_counter()
-        x = parity.probe_image(*size)
-        self._skip_rejected(size)
-        # Both are slow, and the same for every precision.
-        converted = cache(lambda: self._convert(x))
-        reference = cache(lambda: parity.fresh_reference(self.network, x, self._parity, *self._identity()))
-        while True:
-            precision, limit = self._tries[0]
-            how, executor, off = self._load(size, precision, limit, x) or self._compile(
-                size, precision, x, converted, reference
-            )
-            if off.within(limit):
-                took_s = time.perf_counter() - start_s
-                logger.info("openvino %s for %dx%d in %s, %.1f s; off by %s", how, *size, precision, took_s, off)
-                trim_freed_memory()  # of what was only needed to build
-                return executor
-            if len(self._tries) == 1:
-                raise BackendError(
-                    f"openvino in {precision} at {size[0]}x{size[1]} differs from torch by {off}; allowed: {limit}"
-                )
-            logger.info("openvino in %s is off by %s with these weights; taking fp32", precision, off)
-            self._parity.store(str(off).encode(), *self._rejection(size))
-            self._drop_precision()
+        what = "for every size" if key == ANY_SIZE else "for {}x{}".format(*key)
+        x = parity.probe_image(*(CHECK_SIZE if key == ANY_SIZE else key))
+        how, executor, off = self._load(key, x) or self._compile(key, x)
+        if not off.within(LIMITS[self.precision]):
+            allowed = LIMITS[self.precision]
+            raise BackendError(f"openvino in {self.precision} {what} differs from torch by {off}; allowed: {allowed}")
+        took_s = time.perf_counter() - start_s
+        logger.info("openvino %s %s in %s, %.1f s; off by %s", how, what, self.precision, took_s, off)
+        return executor
 
-    def _skip_rejected(self, size: Size) -> None:
-        """Drop a precision that was measured before, under the same conditions, and was too far off."""
-        while len(self._tries) > 1 and (off := self._parity.load(*self._rejection(size))) is not None:
-            logger.info("openvino in %s was off by %s with these weights; taking fp32", self.precision, off.decode())
-            self._drop_precision()
-
-    def _rejection(self, size: Size) -> tuple[object, ...]:
-        return "rejected", size, *self._tries[0], *self._identity()
-
-    def _drop_precision(self) -> None:
-        del self._tries[0]
-        self._executors.forget_built()
-
-    def _load(self, size: Size, precision: str, limit: parity.Difference, x: Tensor) -> Built | None:
-        """Return the cached network, or None if there is none or it differs from torch."""
-        config = self._config(precision)
-        blob = self._cache.load(*self._identity(), size, config)
+    def _load(self, key: Size, x: Tensor) -> Built | None:
+        """Return the kept network, or None if there is none or it differs from torch."""
+        config = self._config()
+        blob = self._cache.load(*self._identity(), key, config)
         if blob is None:
             return None
-        expected = parity.cached_reference(self.network, x, self._parity, *self._identity())
+        expected = parity.cached_reference(self.source, x, self._parity, *self._identity())
         try:
-            executor = Executor(self._core.import_model(blob, "CPU", config), self.network.outputs)
+            executor = Executor(self._core.import_model(blob, self._target, config), self.source)
             off = parity.difference(executor(x), expected)
         except Exception as error:  # the library's kinds
             logger.warning("openvino cannot load its cached network; compiling it again: %s", error)
             return None
-        if not off.within(limit):
+        if not off.within(LIMITS[self.precision]):
             logger.warning("the cached openvino network differs from torch by %s; compiling it again", off)
             return None
         return "loaded", executor, off
 
-    def _compile(
-        self, size: Size, precision: str, x: Tensor, converted: Callable[[], Any], reference: Callable[[], Outputs]
-    ) -> Built:
-        config = self._config(precision)
+    def _compile(self, key: Size, x: Tensor) -> Built:
         try:
-            model = converted() if precision == "fp32" else self._with_single_ends(converted())
-            compiled = self._core.compile_model(model, "CPU", config)
-            self._cache.store(compiled.export_model().getvalue(), *self._identity(), size, config)
+            model = convert(self.source, None if key == ANY_SIZE else key)
+            compiled = self._compiled(model, key)
+        except BackendError:
+            raise
         except Exception as error:  # two libraries raise many kinds
-            text = f"openvino cannot run the network at {size[0]}x{size[1]}"
+            text = "openvino cannot run the network" + ("" if key == ANY_SIZE else " at {}x{}".format(*key))
             raise BackendError(f"{text}: {type(error).__name__}: {error}") from error
-        executor = Executor(compiled, self.network.outputs)
-        return "compiled", executor, parity.difference(executor(x), reference())
+        executor = Executor(compiled, self.source)
+        expected = parity.fresh_reference(self.source, x, self._parity, *self._identity())
+        return "compiled", executor, parity.difference(executor(x), expected)
 
-    def _config(self, precision: str) -> dict[str, Any]:
-        return {
-            "INFERENCE_PRECISION_HINT": HINTS[precision],
-            "INFERENCE_NUM_THREADS": self._threads or torch.get_num_threads(),
-            "NUM_STREAMS": 1,
-        }
+    def _compiled(self, model: Any, key: Size) -> Any:
+        config = self._config()
+        model = model if self.precision == "fp32" else with_single_ends(model)
+        compiled = self._core.compile_model(model, self._target, config)
+        if self._keeps:  # exporting takes a copy of the weights
+            self._cache.store(compiled.export_model().getvalue(), *self._identity(), key, config)
+        return compiled
+
+    def _config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": 1}
+        return config | ({"INFERENCE_NUM_THREADS": self._threads} if self._target == "CPU" else {})
 
     def _identity(self) -> tuple[str, ...]:
         """Return what a compiled network depends on, beside size and configuration."""
-        self._fingerprint = self._fingerprint or fingerprint(self.network)
-        cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return self._fingerprint, self._openvino.get_version(), torch.__version__, cpu, *abilities
-
-    def _convert(self, x: Tensor) -> Any:
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # both libraries warn about their own code
-            # Computed here, the position embedding of this size is a constant in the export.
-            self.network.pretrained.pos_embed_for(x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE)
-            return self._openvino.convert_model(torch.export.export(self.network, (x,)))
-
-    def _with_single_ends(self, model: Any) -> Any:
-        """Return a copy with the convolutions that end in one or two channels, all 1x1, written as weighted sums.
-
-        OpenVINO runs every convolution in the reduced precision and rounds its result to it, but
-        leaves what follows the last one in float32.
-        """
-        opset, model = self._openvino.opset13, model.clone()
-        axis = opset.constant(np.array([CHANNELS_AXIS], np.int64))
-        for last in [op for op in model.get_ordered_ops() if _is_end(op)]:
-            x, weights = last.input_value(0), last.input_value(1).get_node().data  # (channels, C, 1, 1)
-            sums = [
-                opset.reduce_sum(opset.multiply(x, opset.constant(each[None])), axis, keep_dims=True)
-                for each in weights
-            ]
-            end = sums[0] if len(sums) == 1 else opset.concat(sums, CHANNELS_AXIS)
-            for reader in list(last.output(0).get_target_inputs()):
-                reader.replace_source_output(end.output(0))
-        model.validate_nodes_and_infer_types()
-        return model
-
-
-def _is_end(op: Any) -> bool:
-    """Whether an operation is the last convolution of an output branch."""
-    return op.get_type_name() == "Convolution" and int(op.input_value(1).get_shape()[0]) <= MAX_END_CHANNELS
+        return self.source.fingerprint, torch.__version__, *machine(self._core, self._target)
 
 
 class Executor:
     """One compiled network with one request. Threads take turns."""
 
-    def __init__(self, compiled: Any, outputs: Sequence[str]) -> None:
-        self._outputs = outputs
+    def __init__(self, compiled: Any, source: NetworkSource) -> None:
+        self._source = source
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
+        self._pos_embed: tuple[Size, Tensor] | None = None  # of the last size
 
     def __call__(self, x: Tensor) -> Outputs:
         """float32 (1, 3, h, w) -> the network's outputs, float32."""
         with self._lock:
-            found = self._request.infer([x.contiguous().numpy()], share_inputs=True)
-        return {name: torch.from_numpy(found[index]) for index, name in enumerate(self._outputs)}
+            pos_embed = self._pos_embed_for((x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE))
+            found = self._request.infer([x.contiguous().numpy(), pos_embed.numpy()], share_inputs=True)
+            values: Sequence[Tensor] = [torch.from_numpy(found[index]) for index in range(len(self._source.outputs))]
+        return dict(zip(self._source.outputs, values, strict=True))
+
+    def _pos_embed_for(self, grid: Size) -> Tensor:
+        if self._pos_embed is None or self._pos_embed[0] != grid:
+            self._pos_embed = grid, self._source.pos_embed(*grid)
+        return self._pos_embed[1]
 
 
 # "loaded" or "compiled", what runs the network, and its difference from torch.
 Built = tuple[str, Executor, parity.Difference]
 
 
-def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which reports every conversion to its makers by default.
+def machine(core: Any, target: str = "CPU") -> tuple[str, ...]:
+    """OpenVINO's version, and the device's name and abilities."""
+    name = core.get_property(target, "FULL_DEVICE_NAME")
+    return import_openvino().get_version(), target, name, *core.get_property(target, "OPTIMIZATION_CAPABILITIES")
 
-    Raises:
-        BackendError: it is not installed, or does not load.
-    """
-    # With None the import fails, and OpenVINO runs without telemetry.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        return import_module("openvino")
-    except Exception as error:  # a broken installation fails in any way
+
+def has_bf16() -> bool:
+    """Whether the processor computes in bfloat16. Raises BackendError: OpenVINO is missing."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def check_target(core: Any, device: str) -> str:
+    """Return OpenVINO's name of a device. Raises BackendError: there is none here."""
+    has = core.available_devices
+    if device.partition(".")[0] not in {name.partition(".")[0] for name in has}:
         raise BackendError(
-            f"OpenVINO cannot be imported ({error}): pip install 'depth_anything_ros[openvino]'"
-        ) from error
+            f"OpenVINO has no device {device!r} here, only {', '.join(has)}: "
+            "an Intel GPU or NPU needs its driver, see OpenVINO's system requirements"
+        )
+    return device

@@ -12,6 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from depth_anything_ros.backends.blob_cache import BlobCache
+from depth_anything_ros.backends.network_source import NetworkSource
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.registry import SKY_THRESHOLD
@@ -40,8 +41,6 @@ class Difference:
 
 # Other summation orders move float32 by 1e-5; another interpolation of the position embedding by 1e-2.
 FP32_LIMIT = Difference(1e-3, 1e-4)
-# Largest difference of a half precision that `auto` chooses.
-AUTO_HALF_LIMIT = Difference(1e-2, 1e-3)
 # Largest difference of one that was asked for: with random weights rounding alone gives 6e-2 (mean 7e-3), in torch too.
 HALF_LIMIT = Difference(1e-1, 1e-2)
 
@@ -64,7 +63,7 @@ def reference(network: DepthNetwork, x: Tensor) -> Outputs:
         return network.named(network(x))
 
 
-def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
+def cached_reference(source: NetworkSource, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
     """Return `reference`, from the cache if it was computed before for this picture and `depends_on`.
 
     Torch would take most of the time of a start with a warm cache, and much memory. The converted network is
@@ -73,12 +72,12 @@ def cached_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depend
     kept = cache.load(*_reference_key(x), *depends_on)
     if kept is not None:
         return load(kept)
-    return fresh_reference(network, x, cache, *depends_on)
+    return fresh_reference(source, x, cache, *depends_on)
 
 
-def fresh_reference(network: DepthNetwork, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
+def fresh_reference(source: NetworkSource, x: Tensor, cache: BlobCache, *depends_on: object) -> Outputs:
     """Return `reference`, computed now and kept for `cached_reference`."""
-    found = reference(network, x)
+    found = reference(source.get(), x)
     kept = save({name: values.contiguous() for name, values in found.items()})
     cache.store(kept, *_reference_key(x), *depends_on)
     return found

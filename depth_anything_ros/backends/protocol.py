@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from depth_anything_ros.model.depth_network import Outputs
 
-BACKENDS = ("auto", "torch", "openvino", "onnxruntime")
+BACKENDS = ("auto", "torch", "openvino", "openvino:GPU", "openvino:NPU", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -20,7 +20,7 @@ class Backend(Protocol):
     Attributes may change while it runs: what `auto` chose is final only after the first image.
 
     Attributes:
-        name: of the backend that runs, as in `BACKENDS`; never `auto`.
+        name: of the backend that runs: `torch`, `openvino` or `onnxruntime`.
         device: where input and output live.
         precision: `fp32`, `bf16` or `fp16`.
         weight_bytes: memory taken by the weights.

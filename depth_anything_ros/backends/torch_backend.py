@@ -9,13 +9,14 @@ import copy
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.cuda_graphs import Run, graphs_on
+from depth_anything_ros.backends.linear_layout import fastest_layout, use_layout
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
@@ -38,6 +39,8 @@ class TorchBackend:
         network: float32, on the CPU.
         compile: torch.compile rewrites it for each batch and size; needs minutes and a compiler.
         graphs: capture CUDA graphs; ignored on a CPU.
+        layout: of linear layers, in fp32 on a CPU; None measures which is faster here.
+        cache_folder: what was measured is kept in its folder `plans`.
     """
 
     name = "torch"
@@ -51,6 +54,8 @@ class TorchBackend:
         *,
         compile: bool = False,
         graphs: bool = True,
+        layout: str | None = None,
+        cache_folder: Path | None = None,
     ) -> None:
         if precision == "auto" and device.type == "cuda":
             network, precision = to_half(network, device)
@@ -63,7 +68,7 @@ class TorchBackend:
         self.network.depth_head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         if device.type == "cpu" and self.precision == "fp32" and has_mkl:
-            use_onednn(network)
+            use_layout(network, layout or fastest_layout(network, cache_folder))
         self.weight_bytes = sum(p.numel() * p.element_size() for p in network.parameters())
         self._run: Run = CompiledNetwork(self.network) if compile else self.network
         self._turn = device_lock(device)
@@ -135,22 +140,3 @@ class CompiledNetwork:
                 reason = " ".join(str(error).partition("\n\n")[0].split())
                 self._failure = f"torch.compile failed: {reason} (set compile: false to run without it)"
                 raise BackendError(self._failure) from error
-
-
-class PointwiseLinear(nn.Linear):
-    """A linear layer computed as a 1x1 convolution, which oneDNN runs on a CPU.
-
-    For float32 matrix products torch uses MKL, which takes twice as long on AMD's processors.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 (B, tokens, in_features) -> (B, tokens, out_features)."""
-        row = x.transpose(1, 2).unsqueeze(2)  # a view (B, in_features, 1, tokens), channels-last: no copy
-        return F.conv2d(row, self.weight[:, :, None, None], self.bias).squeeze(2).transpose(1, 2)
-
-
-def use_onednn(network: nn.Module) -> None:
-    """Make every linear layer a PointwiseLinear, in place: parameters and their names stay as they are."""
-    for module in network.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = PointwiseLinear

@@ -78,10 +78,11 @@ class Probe:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare `[USE]`."""
+    """Declare `[USE] [--tune]`."""
     parser.add_argument(
         "use", metavar="USE", nargs="?", choices=USES, help=f"look at one use alone: {', '.join(USES)}; default: all"
     )
+    parser.add_argument("--tune", action="store_true", help="measure what runs the models here fastest, and keep it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     print()
     for use, names in missing.items():
         print(f"{use:9} {'cannot run: ' + ', '.join(names) if names else 'can run'}")
+    if args.tune and any(use in ESTIMATING and not names for use, names in missing.items()):
+        tune_models()
     return 0 if any(not names for names in missing.values()) else 1
 
 
@@ -121,6 +124,23 @@ def examine(uses: Sequence[str] = USES) -> Iterator[Finding]:
     for use in EXTRAS:
         if use in uses:
             yield check_extra(use)
+
+
+def tune_models() -> None:
+    """Tune every model whose official file is here, or the demonstration model if there is none."""
+    from depth_anything_ros.cli.tune import tuned
+    from depth_anything_ros.model.checkpoint_search import find_checkpoint
+    from depth_anything_ros.model.registry import DATASETS, encoders_of
+    from depth_anything_ros.model.weights import DEMONSTRATION
+    from depth_anything_ros.runtime.threads import share_cores
+    from depth_anything_ros.settings import ModelSettings
+
+    share_cores()
+    models = [(encoder, dataset) for dataset in DATASETS for encoder in encoders_of(dataset)]
+    for encoder, dataset in [model for model in models if find_checkpoint(*model)] or [DEMONSTRATION]:
+        print(f"\n{encoder} {dataset}")
+        for line in tuned(ModelSettings(encoder, dataset, download=False)):
+            print(line)
 
 
 def check_python() -> Finding:

@@ -167,6 +167,7 @@ class DepthAnything3Views(DepthNetwork):
     """Gives depth up to a factor, more than 0, confidence, more than 1, and the field of view."""
 
     outputs = NETWORKS["da3_views"].outputs
+    any_size = False  # positions are computed from the size while it is exported
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()

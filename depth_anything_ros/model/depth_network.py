@@ -27,9 +27,11 @@ class DepthNetwork(nn.Module):
     Attributes:
         pretrained: the encoder; its name and the head's are those of the official checkpoints.
         depth_head: the head.
+        any_size: whether one export holds for every size, given the position embedding of that size.
     """
 
     outputs: ClassVar[tuple[str, ...]]
+    any_size: ClassVar[bool] = True
     pretrained: DINOv2
     depth_head: DPTHead
 

@@ -137,17 +137,23 @@ class DINOv2(nn.Module):
         return cached
 
     def _interpolate_pos_embed(self, rows: int, columns: int) -> Tensor:
-        """Bicubic by scale factor, as the official code does it: by size gives other values."""
-        grid = self.grid
-        if rows == columns == grid:
-            return self.pos_embed
-        cls_embed, patch_embed = self.pos_embed[:, :1], self.pos_embed[:, 1:].float()
-        scale = ((rows + INTERPOLATE_OFFSET) / grid, (columns + INTERPOLATE_OFFSET) / grid)
-        patch_embed = patch_embed.view(1, grid, grid, -1).permute(0, 3, 1, 2)
-        patch_embed = F.interpolate(patch_embed, scale_factor=scale, mode="bicubic")
-        assert patch_embed.shape[-2:] == (rows, columns), "the scale factor must reproduce the patch grid"
-        patch_embed = patch_embed.permute(0, 2, 3, 1).flatten(1, 2).to(self.pos_embed.dtype)
-        return torch.cat((cls_embed, patch_embed), dim=1)
+        return interpolate_pos_embed(self.pos_embed, self.grid, rows, columns)
+
+
+def interpolate_pos_embed(pos_embed: Tensor, grid: int, rows: int, columns: int) -> Tensor:
+    """Position embedding (1, 1 + grid * grid, embed_dim) -> (1, 1 + rows * columns, embed_dim).
+
+    Bicubic by scale factor, as the official code does it: by size gives other values.
+    """
+    if rows == columns == grid:
+        return pos_embed
+    cls_embed, patch_embed = pos_embed[:, :1], pos_embed[:, 1:].float()
+    scale = ((rows + INTERPOLATE_OFFSET) / grid, (columns + INTERPOLATE_OFFSET) / grid)
+    patch_embed = patch_embed.view(1, grid, grid, -1).permute(0, 3, 1, 2)
+    patch_embed = F.interpolate(patch_embed, scale_factor=scale, mode="bicubic")
+    assert patch_embed.shape[-2:] == (rows, columns), "the scale factor must reproduce the patch grid"
+    patch_embed = patch_embed.permute(0, 2, 3, 1).flatten(1, 2).to(pos_embed.dtype)
+    return torch.cat((cls_embed, patch_embed), dim=1)
 
 
 def _forget_pos_embeds(module: DINOv2, _: object) -> None:

@@ -6,6 +6,7 @@ On a GPU each has a `Batcher` in front of it.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +14,15 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.errors import OutOfMemory
-from depth_anything_ros.estimator import DepthEstimator, Focal
+from depth_anything_ros.estimator import ONNX_SUFFIX, DepthEstimator, Focal
 from depth_anything_ros.runtime.device import available_devices, free_unused_memory
 from depth_anything_ros.serving.batcher import Batcher, BatchPlan, measure_plan
 from depth_anything_ros.settings import CacheSettings, ModelSettings
@@ -32,10 +35,13 @@ class _Entry:
     future: Future[DepthEstimator] = field(default_factory=Future)
     users: int = 0
     batcher: Batcher | None = None
+    number: int = field(default_factory=count().__next__)  # in the order of loading
 
 
 class ModelCache:
     """Loads every model once per device, however many threads ask, and spreads requests over devices.
+
+    On a CPU models that differ in input size or resize rule alone share their weights, and count as one.
 
     A request goes to the device with the fewest requests in flight, round robin on ties. Failures
     are not cached: the next request tries again. A model in use is never evicted, so the limits
@@ -203,10 +209,27 @@ class ModelCache:
         return self._load_planned(settings)
 
     def _load_planned(self, settings: ModelSettings) -> tuple[DepthEstimator, BatchPlan]:
-        estimator = self._load(settings)
-        if not _is_gpu(settings.device):
-            return estimator, BatchPlan()
-        return estimator, self._plan(estimator, self._settings.max_batch)
+        if _is_gpu(settings.device):
+            estimator = self._load(settings)
+            return estimator, self._plan(estimator, self._settings.max_batch)
+        other = self._with_same_weights(settings)
+        return (self._load(settings) if other is None else other.sharing_weights(settings)), BatchPlan()
+
+    def _with_same_weights(self, settings: ModelSettings) -> DepthEstimator | None:
+        """Return an estimator that differs in input size and resize rule alone; wait for one that is loading."""
+        if Path(settings.checkpoint or "").suffix == ONNX_SUFFIX:  # made for one size
+            return None
+        with self._lock:
+            own = self._entries[settings].number if settings in self._entries else math.inf
+            # Those before it alone: so no two wait for each other.
+            earlier = [(other, entry) for other, entry in self._entries.items() if entry.number < own]
+        for other, entry in earlier:
+            if _weights_of(other) == _weights_of(settings):
+                try:
+                    return entry.future.result()
+                except Exception:
+                    logger.debug("%s could not be loaded; trying %s by itself", other.key, settings.key)
+        return None
 
     def _evict(self) -> None:
         """Drop least recently used idle models until the limits hold."""
@@ -217,12 +240,23 @@ class ModelCache:
             del self._entries[settings]
 
     def _over_limit(self) -> bool:
-        too_many = len(self._entries) > self._settings.max_models
+        too_many = len({_weights_of(settings) for settings in self._entries}) > self._settings.max_models
         max_bytes = self._settings.max_bytes
         return too_many or (max_bytes is not None and self._loaded_bytes() > max_bytes)
 
     def _loaded_bytes(self) -> int:
-        return sum(entry.future.result().weight_bytes for entry in self._entries.values() if _is_loaded(entry))
+        backends = {
+            id(backend): backend
+            for entry in self._entries.values()
+            if _is_loaded(entry)
+            for backend in (entry.future.result().backend,)
+        }
+        return sum(backend.weight_bytes for backend in backends.values())
+
+
+def _weights_of(settings: ModelSettings) -> ModelSettings:
+    """What settings that share weights have in common. On a GPU each has its own: graphs are few."""
+    return settings if _is_gpu(settings.device) else replace(settings, input_size=None, resize=None)
 
 
 def _is_gpu(device: str) -> bool:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from stand_in_da3 import save_da3, toy_da3_weights
 
 from depth_anything_ros.backends import create_backend, parity
-from depth_anything_ros.backends.openvino_backend import OpenVinoBackend
+from depth_anything_ros.backends.network_source import NetworkSource
+from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, with_single_ends
 from depth_anything_ros.cli import main
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
@@ -72,11 +73,13 @@ def test_half_precision_keeps_what_is_before_the_exponential_single(dataset: str
 
 
 def test_openvino_ends_in_single_precision_with_as_many_channels_as_there_are() -> None:
-    backend, x = OpenVinoBackend(network("da3"), CPU, "fp32"), parity.probe_image(*SIZE)
-    model = backend._convert(x)
-    rewritten = backend._with_single_ends(model)
-    compiled = [backend._core.compile_model(each, "CPU", backend._config("fp32")) for each in (rewritten, model)]
-    found, expected = (each([x.numpy()]) for each in compiled)
+    source, x = NetworkSource(network("da3")), parity.probe_image(*SIZE)
+    model = convert(source, SIZE)
+    rewritten = with_single_ends(model)
+    core = import_openvino().Core()
+    inputs = [x.numpy(), source.pos_embed(SIZE[0] // 14, SIZE[1] // 14).numpy()]
+    compiled = [core.compile_model(each, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for each in (rewritten, model)]
+    found, expected = (each(inputs) for each in compiled)
     for index in range(len(network_spec("da3").outputs)):
         np.testing.assert_allclose(found[index], expected[index], rtol=1e-4, atol=1e-5)
     sums = [op for op in rewritten.get_ordered_ops() if op.get_type_name() == "ReduceSum"]

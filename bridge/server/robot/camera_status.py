@@ -95,9 +95,9 @@ class CameraStatus:
         return int(self.number("frames_processed") or 0)
 
     def number(self, name: str) -> float | None:
-        """A value as a number; None where it is none, or not finite."""
+        """A value as a number, whose unit may stand behind it; None where it is none, or not finite."""
         try:
-            number = float(self.values[name])
+            number = float(self.values[name].partition(" ")[0])
         except (KeyError, ValueError):
             return None
         return number if math.isfinite(number) else None
