@@ -148,7 +148,8 @@ def optical_frame(given: Mapping[str, str]) -> Node:
 def rviz(given: Mapping[str, str], camera: str) -> Node:
     """Return RViz with one camera's picture, depth and cloud."""
     outputs = [
-        (f"/depth_anything/{topic}", f"depth_anything/{below(camera, topic)}") for topic in ("depth/color", "points")
+        (f"/depth_anything/{topic}", f"depth_anything/{below(camera, topic)}")
+        for topic in ("depth/color", "points", "scan")
     ]
     return Node(
         package="rviz2",

@@ -207,6 +207,7 @@ def test_rviz_shows_the_first_of_several_cameras(launch_file: ModuleType) -> Non
         "front/image_raw",
         "depth_anything/front/depth/color",
         "depth_anything/front/points",
+        "depth_anything/front/scan",
     }
 
 
