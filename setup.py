@@ -43,13 +43,12 @@ ROS = [
     "ros-diagnostic-msgs>=5.3",
     "ros-lifecycle-msgs>=2.0",
 ]
-CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6"]
+CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6", "websockets>=15"]
 BRIDGE = [
     *CORE,
     *CLIENT,
     "fastapi>=0.115",
     "uvicorn>=0.35",
-    "websockets>=14",
     "uvloop>=0.20; sys_platform != 'win32'",
     "python-multipart>=0.0.18",
     "orjson>=3.10",

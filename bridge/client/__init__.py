@@ -16,13 +16,18 @@ from bridge.client.functions import (
     predict_relative_depth,
 )
 from bridge.client.retries import RetryPolicy
+from bridge.client.robot import AsyncRobotCamera, RobotCamera
+from bridge.client.robot_calls import RobotFrame
 from bridge.client.servers import Server, load_server
 
 __all__ = [
     "AsyncDepthClient",
+    "AsyncRobotCamera",
     "BridgeError",
     "DepthClient",
     "RetryPolicy",
+    "RobotCamera",
+    "RobotFrame",
     "ServedDepth",
     "Server",
     "Undistort",

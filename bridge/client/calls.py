@@ -263,7 +263,7 @@ def _depth_map(response: httpx.Response) -> ServedDepth:
 def _item(item: Mapping[str, Any], kind: Kind) -> ServedDepth | BridgeError:
     """One answer of several. Raises KeyError, TypeError or ValueError."""
     if "error" in item:
-        return _bridge_error(int(item["status"]), item, "")
+        return error_of_body(int(item["status"]), item, "")
     return _depth_of_json(item, kind)
 
 
@@ -297,23 +297,23 @@ def _error(response: httpx.Response) -> BridgeError:
         body = response.json()
     except ValueError:
         body = None
-    error = _bridge_error(response.status_code, body, response.reason_phrase)
-    error.request_id = error.request_id or _plain(response.headers.get("x-request-id", ""))
+    error = error_of_body(response.status_code, body, response.reason_phrase)
+    error.request_id = error.request_id or plain(response.headers.get("x-request-id", ""))
     return error
 
 
-def _bridge_error(status: int, body: object, reason: str) -> BridgeError:
+def error_of_body(status: int, body: object, reason: str) -> BridgeError:
     """The error in a body; only the reason if it comes from a proxy in between and not from a bridge."""
     try:
         error = body["error"]  # type: ignore[index]
-        told = {name: _plain(str(error[name])) for name in ("message", "code", "request_id")}
+        told = {name: plain(str(error[name])) for name in ("message", "code", "request_id")}
     except (KeyError, TypeError):
         told = {"message": "", "code": "", "request_id": ""}
     message = f"{status}: {told.pop('message') or reason}"
     return BridgeError(message, status=status, **told)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text from a server on one line of bounded length, for messages and logs."""
     shown = text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in shown)

@@ -1,4 +1,7 @@
-"""`depth_anything_client`: photographs in; depth, colour picture and point cloud out, by way of a bridge."""
+"""`depth_anything_client`: photographs in; depth, colour picture and point cloud out, by way of a bridge.
+
+Or what a robot's cameras see, see `robot_command`.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bridge.client.client import DepthClient
 from bridge.client.errors import BridgeError
 from bridge.client.images import read_photo
+from bridge.client.results import depth_range, write
+from bridge.client.robot_command import list_cameras, save_frame, watch
 from bridge.client.servers import load_server, read_api_key
 from bridge.codec import decode_image, encode_depth_png16, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
@@ -22,7 +24,6 @@ from depth_anything_ros.errors import CameraError, CannotWrite, InputError, Sett
 from depth_anything_ros.io.formats import colorize, encode_ply, encode_png
 from depth_anything_ros.io.media_paths import whole_path
 from depth_anything_ros.io.result_names import ResultNames
-from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.settings import ImageLimits
 
 ASSUMED_FOV_DEG = 60.0
@@ -36,7 +37,13 @@ INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     cli = argparse.ArgumentParser(prog="depth_anything_client", description="Photographs to depth, by way of a bridge.")
-    cli.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files")
+    cli.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files")
+    robot = cli.add_mutually_exclusive_group()
+    robot.add_argument(
+        "--cameras", action="store_true", help="list the cameras of the robot (the bridge runs with --ros)"
+    )
+    robot.add_argument("--camera", metavar="NAME", help="write the latest depth of a camera of the robot")
+    cli.add_argument("--watch", action="store_true", help="with --camera: a line a second about it, until Ctrl-C")
     where = cli.add_mutually_exclusive_group(required=True)
     where.add_argument("--server", help="a name in the servers file")
     where.add_argument("--url", help="address of a bridge, such as http://robot:8000")
@@ -80,6 +87,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Process every photograph; one that cannot be done is named, and the next one follows. Returns the exit status."""
     if arguments.max_depth is not None and not 0 < arguments.max_depth < math.inf:
         raise SettingsError(f"--max-depth must be a positive number of metres, got {arguments.max_depth}")
+    check_task(arguments)
+    if arguments.cameras or arguments.camera:
+        with connect(arguments) as client:
+            run_robot(client, arguments)
+        return 0
     cameras = Cameras(arguments.intrinsics, arguments.fov)
     photos = list({whole_path(photo): photo for photo in arguments.photos}.values())
     names, failed = ResultNames(), 0
@@ -94,6 +106,28 @@ def run(arguments: argparse.Namespace) -> int:
                 failed += 1
                 say(f"{photo}: {os_reason(error) if isinstance(error, OSError) else error}")
     return 1 if failed else 0
+
+
+def check_task(arguments: argparse.Namespace) -> None:
+    """Raise SettingsError unless there is one thing to do: photographs, or the robot's cameras."""
+    is_robot = arguments.cameras or arguments.camera is not None
+    if is_robot == bool(arguments.photos):
+        raise SettingsError("name photographs, or --cameras, or --camera NAME: one of these")
+    if arguments.watch and arguments.camera is None:
+        raise SettingsError("--watch needs --camera NAME")
+    unused = ("max_depth", "intrinsics", "fov", "model")
+    if is_robot and any(getattr(arguments, name) is not None for name in unused):
+        raise SettingsError("--model, --max-depth, --intrinsics and --fov are for photographs: the node knows its own")
+
+
+def run_robot(client: DepthClient, arguments: argparse.Namespace) -> None:
+    """List the robot's cameras, watch one, or write its latest depth."""
+    if arguments.cameras:
+        list_cameras(client)
+    elif arguments.watch:
+        watch(client.camera(arguments.camera))
+    else:
+        save_frame(client.camera(arguments.camera), arguments.out)
 
 
 def say(text: str) -> None:
@@ -141,20 +175,9 @@ def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, ma
     print(f"  -> {target}_depth.png (metres x {scale:g}), _color.png, .ply ({described(camera)})")
 
 
-def depth_range(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Least and largest depth but for the sky's, which is infinite; 0 and 0 where nothing else is."""
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-
-
 def described(camera: CameraModel) -> str:
     """The camera that a cloud was made with."""
     return f"fx {camera.fx:g} fy {camera.fy:g} cx {camera.cx:g} cy {camera.cy:g}"
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises CannotWrite."""
-    write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
 @dataclass

@@ -41,6 +41,8 @@ from bridge.client.connections import LoopConnections, ProcessConnections
 from bridge.client.errors import BridgeError
 from bridge.client.images import Image
 from bridge.client.retries import Attempts, Outcome, RetryPolicy
+from bridge.client.robot import AsyncRobotCamera, RobotCamera
+from bridge.client.robot_calls import cameras_call
 from bridge.client.servers import Server, load_server
 from bridge.client.transport import DeadlineTransport, deadline
 from depth_anything_ros.errors import SettingsError
@@ -186,6 +188,14 @@ class DepthClient(_Client):
         """What `GET /models` says: the default model, and those that can be asked for."""
         return self.run(models_call())
 
+    def cameras(self) -> list[dict[str, Any]]:
+        """What `GET /cameras` says: the robot's cameras, where the server runs with `--ros`."""
+        return self.run(cameras_call())
+
+    def camera(self, name: str) -> RobotCamera:
+        """One of the robot's cameras, by its name in `cameras()`. Asks nothing yet."""
+        return RobotCamera(name, self._server, self.run)
+
     def close(self) -> None:
         """Close this process's connections."""
         self._connections.close()
@@ -269,6 +279,14 @@ class AsyncDepthClient(_Client):
     async def models(self) -> dict[str, Any]:
         """See `DepthClient.models`."""
         return await self.run(models_call())
+
+    async def cameras(self) -> list[dict[str, Any]]:
+        """See `DepthClient.cameras`."""
+        return await self.run(cameras_call())
+
+    def camera(self, name: str) -> AsyncRobotCamera:
+        """See `DepthClient.camera`."""
+        return AsyncRobotCamera(name, self._server, self.run)
 
     async def aclose(self) -> None:
         """Close the running loop's connections; those of another loop close when it ends."""

@@ -1,7 +1,8 @@
 """Keeps the worker processes alive: one listening socket, N processes that accept from it.
 
-A worker that dies is replaced. SIGTERM and SIGINT drain: workers finish what they accepted within
-`drain_timeout_s`, and the exit status is 0. SIGHUP is passed on: the workers read the key file again.
+A worker that dies is replaced; a first one that can never work ends the start. SIGTERM and SIGINT drain: workers finish
+what they accepted within `drain_timeout_s`, and the exit status is 0. SIGHUP is passed on: the workers read the key
+file again.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ ANY_IPV6 = "::"  # IPv4 clients may come there too
 
 @dataclass
 class Worker:
-    """One process, and when it was started."""
+    """One process, when it was started, and whether it is the first in its place."""
 
     process: SpawnProcess
     started_s: float
+    is_first: bool
 
 
 class Supervisor:
@@ -78,7 +80,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-        self._workers[worker_id] = Worker(process, time.monotonic())
+        self._workers[worker_id] = Worker(process, time.monotonic(), is_first=worker_id not in self._workers)
 
     def _watch(self) -> None:
         wait([worker.process.sentinel for worker in self._workers.values()], POLL_S)
@@ -88,7 +90,8 @@ class Supervisor:
 
     def _replace(self, worker_id: int, worker: Worker) -> None:
         status = worker.process.exitcode
-        if status == WORKER_UNABLE:
+        # A later one meets what may pass, such as a key file that is being written.
+        if status == WORKER_UNABLE and worker.is_first:
             self._exit_status, self._is_ending = WORKER_UNABLE, True
             return
         logger.error("worker %d ended with status %s and is replaced", worker_id, status)

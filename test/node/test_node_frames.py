@@ -357,11 +357,11 @@ def test_memory_is_steady_over_600_frames(toy_process: NodeProcess, peer: Peer) 
     ):
         camera.ask(image_message(pixels), clouds, camera_info(42, 28))
         resident: list[int] = []
-        for count in range(700):
+        for count in range(1000):
             image = image_message(pixels)
             camera.infos.publish(camera_info(42, 28, header=image.header))
             camera.ask(image, clouds)
             clouds.messages.clear()
-            if count in (100, 699):
+            if count in (400, 999):
                 resident.append(process.memory_info().rss)
     assert (resident[1] - resident[0]) / 2**20 < 6  # 10 kB a frame; the soak looks closer

@@ -31,6 +31,7 @@ class Feed:
         what: depth, points, image, color or camera_info.
         source: where topics are subscribed.
         status: the camera's.
+        heard: told of each frame that its node made.
 
     Attributes:
         latest: the newest frame since the topic was subscribed; None before the first.
@@ -38,12 +39,13 @@ class Feed:
             counts for who asks now only beyond that.
     """
 
-    def __init__(self, what: str, source: Source, status: CameraStatus) -> None:
+    def __init__(self, what: str, source: Source, status: CameraStatus, heard: Callable[[], None]) -> None:
         self.what = what
         self.latest: Frame | None = None
         self.processed_before = 0
         self._source = source
         self._status = status
+        self._heard = heard
         self._loop = asyncio.get_running_loop()
         self._demand = 0
         self._ends: list[Callable[[], None]] = []
@@ -120,6 +122,8 @@ class Feed:
     def _take(self, turn: int, kind: Kind | None, message: Any, info: Any) -> None:
         if turn != self._turn:
             return  # it was on its way when its topic was given up
+        if self.what != "image":  # which comes from a driver
+            self._heard()
         self._frames += 1
         status = self._status
         self.latest = Frame(self.what, message, self._frames, kind, status.model, info, status.is_rectified)

@@ -50,14 +50,18 @@ class Camera:
 
     def heard(self, status: CameraStatus) -> None:
         """Take a newer status."""
-        self.status, self._heard_s = status, self._clock()
+        self.status = status
+        self._note_heard()
         for feed in self._feeds.values():
             feed.follow(status)
+
+    def _note_heard(self) -> None:
+        self._heard_s = self._clock()
 
     def feed(self, what: str) -> Feed:
         """Where one of its things comes from."""
         if what not in self._feeds:
-            self._feeds[what] = Feed(what, self._source, self.status)
+            self._feeds[what] = Feed(what, self._source, self.status, self._note_heard)
         return self._feeds[what]
 
     def check(self, feed: Feed) -> None:

@@ -24,6 +24,7 @@ def test_the_examples_run_as_they_stand(
     Path("photo.jpg").write_bytes(encoded(".jpg", photo))
     names: dict[str, object] = {"key": "k1"}
     blocks = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    blocks = [block for block in blocks if "client.cameras()" not in block]  # needs a robot, see test_robot_client
     assert len(blocks) == 2
     for block in blocks:
         for stands, runs in CHANGES.items():

@@ -37,6 +37,6 @@ def peer() -> Iterator[Peer]:
 
 @pytest.fixture(scope="module")
 def robot(tmp_path_factory: pytest.TempPathFactory, peer: Peer) -> Iterator[RobotUnderTest]:
-    """The robot and its bridge; leave all of it running."""
+    """The robot and its bridge; leave all of it running. The last tests of the file end a node, then the bridge."""
     with ExitStack() as stack:
         yield stack.enter_context(running_robot(tmp_path_factory.mktemp("robot"), peer))

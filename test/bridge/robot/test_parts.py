@@ -166,7 +166,7 @@ def test_a_topic_is_left_after_the_last_who_asks_and_taken_up_again(monkeypatch:
 
     async def run() -> None:
         source = Source()
-        feed = Feed("color", source, status(topics="depth/color=/c"))
+        feed = Feed("color", source, status(topics="depth/color=/c"), lambda: None)
         with feed.wanted(), feed.wanted():
             assert set(source.listeners) == {"/c"}
             late = source.listeners["/c"]

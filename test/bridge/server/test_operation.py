@@ -23,6 +23,7 @@ import pytest
 from running_bridge import TOY, HeldEstimator, RunningBridge, encoded, eventually, launch, toy_settings
 
 from bridge.server import worker
+from bridge.server.auth import make_key
 from bridge.server.exit_status import WORKER_FAILED, WORKER_UNABLE
 from bridge.server.supervisor import open_listener
 from depth_anything_ros.depth_map import DepthMap
@@ -245,6 +246,22 @@ def test_a_killed_worker_is_replaced_while_the_others_serve(
     (third,) = eventually(lambda: set(running.workers()) - {first, second})
     assert {process.pid for process in psutil.Process(running.process.pid).children()} >= {second, third}
     assert eventually(lambda: worker_ids(running) == {0, 1})
+    assert running.end() == 0
+
+
+def test_a_worker_that_dies_while_the_key_file_is_damaged_comes_back_with_it(
+    start_bridge: Callable[..., RunningBridge], metric_request: Json, tmp_path: Path
+) -> None:
+    keys, (key, line) = tmp_path / "keys", make_key("robot")
+    keys.write_text(f"{line}\n")
+    running = start_bridge(f"--api-keys-file={keys}")
+    keys.write_text("damaged\n")
+    (first,) = running.workers()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: running.logged("ended with status 3 and is replaced"), 60)
+    keys.write_text(f"{line}\n")
+    authorized = {"Authorization": f"Bearer {key}"}
+    assert httpx.post(f"{running.url}/metric_depth", json=metric_request, headers=authorized, timeout=60).is_success
     assert running.end() == 0
 
 
