@@ -6,13 +6,22 @@ from importlib import metadata
 
 # For each kind of device.
 OURS = {
-    "cpu": [("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")],
+    "cpu": [
+        ("auto", "auto"),
+        ("torch", "fp32"),
+        ("torch", "bf16"),
+        ("openvino", "fp32"),
+        ("openvino", "bf16"),
+        ("onnxruntime", "fp32"),
+    ],
     "cuda": [("torch", "fp32"), ("torch", "fp16")],
 }
 
 
 def is_installed(distribution: str) -> bool:
     """Whether a backend's library, which has the backend's name, is here."""
+    if distribution == "auto":
+        return True
     try:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -70,9 +70,16 @@ def main(argv: list[str]) -> None:
 
 def measure(encoder: str, device: str, repeats: int) -> None:
     """Compare all on one device and print what came out; a backend whose library is missing is left out."""
-    network, processor = transformers_network(encoder), transformers_processor()
+    with tempfile.TemporaryDirectory() as folder:  # the weights are read again for another size
+        transformers_network(encoder).save_pretrained(folder)
+        measure_weights(folder, encoder, device, repeats)
+
+
+def measure_weights(folder: str, encoder: str, device: str, repeats: int) -> None:
+    """`measure` for weights in a `-hf` folder, which are transformers' own seeded ones."""
+    processor = transformers_processor()
     contenders: dict[str, Estimate] = {
-        f"{backend} {precision}": estimator(network, encoder, device, precision, backend)
+        f"{backend} {precision}": estimator(folder, encoder, device, precision, backend)
         for backend, precision in OURS[device]
         if is_installed(backend)
     }
@@ -194,11 +201,9 @@ def difference(found: Depth, reference: Depth) -> dict[str, float]:
     return {"max": float(f"{off.max():.2g}"), "mean": float(f"{off.mean():.2g}")}
 
 
-def estimator(network: Any, encoder: str, device: str, precision: str, backend: str) -> Estimate:
-    """Load the network's weights as anyone would load a `-hf` checkpoint, and return `estimate`."""
-    with tempfile.TemporaryDirectory() as folder:
-        network.save_pretrained(folder)
-        loaded = DepthEstimator.load(encoder, DATASET, folder, device=device, precision=precision, backend=backend)
+def estimator(folder: str, encoder: str, device: str, precision: str, backend: str) -> Estimate:
+    """Load weights as anyone would load a `-hf` checkpoint, and return `estimate`."""
+    loaded = DepthEstimator.load(encoder, DATASET, folder, device=device, precision=precision, backend=backend)
     return lambda image_bgr: loaded.estimate(image_bgr).values
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from depth_anything_ros.backends.blob_cache import fingerprint
-from depth_anything_ros.errors import BackendError
+from depth_anything_ros.errors import BackendError, CheckpointError
 from depth_anything_ros.model.depth_network import DepthNetwork
 from depth_anything_ros.model.dinov2 import interpolate_pos_embed
 
@@ -52,13 +52,17 @@ class NetworkSource:
         """Return the network, loading it again if it was let go.
 
         Raises:
-            BackendError: its file holds other weights by now.
-            CheckpointError: its file cannot be read any more.
+            BackendError: its file holds other weights by now, or cannot be read any more.
         """
         with self._lock:
             if self._network is None:
                 assert self._load is not None
-                network = self._load()
+                try:
+                    network = self._load()
+                except CheckpointError as error:
+                    raise BackendError(
+                        f"a new image size needs the weights once more, and they cannot be read: {error}"
+                    ) from error
                 if fingerprint(network) != self.fingerprint:
                     raise BackendError("the checkpoint has changed since it was loaded: load the model again")
                 self._network = network

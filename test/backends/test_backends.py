@@ -301,6 +301,18 @@ def test_a_checkpoint_that_was_exchanged_meanwhile_is_refused(toy_weights: Weigh
         held.get()
 
 
+def test_a_checkpoint_that_is_gone_is_missed_at_a_new_size_only(toy_checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / toy_checkpoint.name
+    file.write_bytes(toy_checkpoint.read_bytes())
+    estimator = DepthEstimator.load("toy", "hypersim", file, 56, "cpu", "fp32", "openvino")
+    picture = np.zeros((48, 64, 3), np.uint8)
+    before = estimator.estimate(picture).values
+    file.unlink()
+    np.testing.assert_array_equal(estimator.estimate(picture).values, before)
+    with pytest.raises(BackendError, match="a new image size needs the weights once more, and they cannot be read"):
+        estimator.estimate(picture.transpose(1, 0, 2))
+
+
 def test_an_openvino_device_that_is_not_here_is_told_with_those_that_are(toy_weights: Weights) -> None:
     with pytest.raises(BackendError, match=r"no device 'NPU' here, only .*CPU"):
         create_backend("openvino:NPU", network(toy_weights), CPU, "auto")
