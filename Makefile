@@ -44,11 +44,11 @@ test-fast: $(READY)
 		--ignore=test/test_training.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 # The same, and which lines no test reaches; takes a fifth longer.
 coverage: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

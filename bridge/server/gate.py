@@ -39,11 +39,11 @@ class Gate:
         Raises:
             Unauthorized: nothing that counts. OtherOrigin: a page that may not do this.
         """
-        headers, path = Headers(scope=scope), path.removeprefix(VERSION_PREFIX)
-        ticket = _ticket_of(scope) if TICKET_PATHS.fullmatch(path) else None
+        headers, plain_path = Headers(scope=scope), path.removeprefix(VERSION_PREFIX)
+        ticket = _ticket_of(scope) if TICKET_PATHS.fullmatch(plain_path) else None
         if ticket is not None:
-            return self.tickets.use(ticket, path, headers.get("origin"))
-        if scope["type"] == "websocket" or path.startswith(CAMERAS_PATH):
+            return self.tickets.use(ticket, plain_path, headers.get("origin"))
+        if scope["type"] == "websocket" or plain_path.startswith(CAMERAS_PATH):
             self.check_origin(headers)
         if not self.keys or (path in OPEN_PATHS and scope["type"] == "http"):
             return None

@@ -132,8 +132,9 @@ def test_every_value_is_there_and_plausible(rig: Rigs) -> None:
     latencies = {f"latency_p{p}_ms" for p in (50, 95, 99)}
     what_runs = {"model", "sha256", "device", "backend", "precision", "hardware", "memory_mib"}
     others = {"rate_in_hz", "rate_out_hz", "image_age_s", "camera_info_age_s", "scale", "shift_m"}
-    assert set(values) == stages | counts | latencies | what_runs | others
-    numbers = {name: number(values[name]) for name in values if name not in what_runs - {"memory_mib"}}
+    what_it_is = {"camera", "state", "topics", "kind", "width", "height", "alignment", "rectified", "calibrated"}
+    assert set(values) == stages | counts | latencies | what_runs | others | what_it_is
+    numbers = {name: number(values[name]) for name in values.keys() - what_it_is - what_runs | {"memory_mib"}}
     assert all(math.isfinite(value) and value >= 0 for value in numbers.values())
     assert 0 < numbers["latency_p50_ms"] <= numbers["latency_p95_ms"] <= numbers["latency_p99_ms"]
     assert 2 <= numbers["network_ms"] <= numbers["latency_p99_ms"]

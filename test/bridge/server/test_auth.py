@@ -35,10 +35,20 @@ def guarded(serve_app: Callable[..., str]) -> str:
     return serve_app(api_key=SecretStr(KEY))
 
 
-def test_only_health_and_liveness_are_open_when_there_is_a_key(guarded: str) -> None:
-    for path in ("/health", "/livez"):
+def test_only_health_liveness_and_the_page_are_open_when_there_is_a_key(guarded: str) -> None:
+    for path in ("/health", "/livez", "/session", "/", "/page/main.js"):
         assert httpx.get(guarded + path).status_code == 200
-    for path in ("/readyz", "/metrics", "/docs", "/openapi.json", "/", "/nothing", "//health", "/health/", "/livez/x"):
+    for path in (
+        "/readyz",
+        "/metrics",
+        "/docs",
+        "/openapi.json",
+        "/page/",
+        "/nothing",
+        "//health",
+        "/health/",
+        "/livez/x",
+    ):
         answer = httpx.get(guarded + path)
         assert answer.status_code == 401, path
         assert answer.headers["www-authenticate"].startswith("Bearer")

@@ -102,7 +102,6 @@ def test_errors_and_documents_are_those_of_the_plain_bridge(two: RayCluster, run
             ("GET", "/cameras", None),
             ("GET", "/v1/cameras/front/depth", None),
             ("GET", "/docs", None),
-            ("GET", "/v1/models", None),
         ):
             answers = [shown(server.request(method, path, json=body, headers=headers)) for server in (ray, plain)]
             assert answers[0] == answers[1], path

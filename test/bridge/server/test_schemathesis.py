@@ -26,11 +26,19 @@ OPERATIONS = [
     ("GET", "/readyz"),
     ("GET", "/models"),
     ("GET", "/metrics"),
+    ("GET", "/session"),
+    ("POST", "/session"),
+    ("DELETE", "/session"),
+    ("POST", "/tickets"),
 ]
-# A GET without parameters cannot be asked wrongly.
+# What has neither parameters nor a body cannot be asked wrongly.
 CASES = [
     *((method, path, GenerationMode.POSITIVE) for method, path in OPERATIONS),
-    *((method, path, GenerationMode.NEGATIVE) for method, path in OPERATIONS if method == "POST"),
+    *(
+        (method, path, GenerationMode.NEGATIVE)
+        for method, path in OPERATIONS
+        if method == "POST" and path != "/session"
+    ),
 ]
 
 
