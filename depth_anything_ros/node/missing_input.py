@@ -21,7 +21,7 @@ def missing_image(node: Node, name: str, topic: str, transport: str) -> str:
     """
     if node.count_publishers(topic):
         return ""
-    found = _elsewhere(node, IMAGE_TYPES)
+    found = _elsewhere(node, IMAGE_TYPES, topic)
     if not found:
         return f"no image yet: nobody publishes {topic}; no other topic has images"
     base, is_compressed = found[0].removesuffix("/compressed"), found[0].endswith("/compressed")
@@ -35,7 +35,7 @@ def missing(node: Node, what: str, name: str, topic: str) -> str:
     """Say where messages of a type of sensor_msgs are, such as `CameraInfo`; otherwise as `missing_image`."""
     if node.count_publishers(topic):
         return ""
-    found = _elsewhere(node, (f"sensor_msgs/msg/{what}",))
+    found = _elsewhere(node, (f"sensor_msgs/msg/{what}",), topic)
     mend = f"it is on {_listed(found)}: start with -r {name}:={found[0]}" if found else "no other topic has one"
     return f"no {what} yet: nobody publishes {topic}; {mend}"
 
@@ -44,12 +44,22 @@ def _listed(topics: list[str]) -> str:
     return ", ".join(topics[:MAX_TOPICS_NAMED])
 
 
-def _elsewhere(node: Node, types: Collection[str]) -> list[str]:
-    """Topics of these types that another node publishes; those of depth, which is seldom meant, last."""
+def _elsewhere(node: Node, types: Collection[str], wanted: str) -> list[str]:
+    """Topics of these types that another node publishes, those likely to be meant first.
+
+    That is the wanted topic in the other transport, then its neighbours; topics of depth come last.
+    """
     own = f"{node.get_fully_qualified_name()}/"
     found = [
         topic
         for topic, published in node.get_topic_names_and_types()
         if set(published) & set(types) and not topic.startswith(own) and node.count_publishers(topic)
     ]
-    return sorted(found, key=lambda topic: ("depth" in topic.lower(), topic))
+    base = wanted.removesuffix("/compressed")
+    folder = f"{base.rpartition('/')[0]}/"
+
+    def rank(topic: str) -> tuple[bool, bool, bool, str]:
+        is_same, is_near = topic.removesuffix("/compressed") == base, topic.startswith(folder)
+        return not is_same, "depth" in topic.lower(), not is_near, topic
+
+    return sorted(found, key=rank)

@@ -36,7 +36,8 @@ def test_walls_seen_through_a_lens_are_where_they_are(host: Host, peer: Peer) ->
     frame = room.frame(1.0)
     pinhole = pinhole_of(room.model)
     _, depth = render(stack_scenes([room.scene]), frame.position, frame.rotation, camera_rays(pinhole))
-    backend = Watches(depth.reshape(HEIGHT, WIDTH).numpy())
+    true_depth = depth.reshape(HEIGHT, WIDTH).numpy()
+    backend = Watches(true_depth)
     node = host(backend, undistort=True)
     with (
         node.camera(peer) as camera,
@@ -58,7 +59,7 @@ def test_walls_seen_through_a_lens_are_where_they_are(host: Host, peer: Peer) ->
 
     points = np.ndarray((HEIGHT, WIDTH, 3), "<f4", bytes(cloud.data), 0, (cloud.row_step, cloud.point_step, 4))
     world = points @ frame.rotation.T + frame.position
-    truth = pinhole.back_project(backend.depth_m) @ frame.rotation.T + frame.position
+    truth = pinhole.back_project(true_depth) @ frame.rotation.T + frame.position
     walls = [(axis, at) for axis in (0, 1) for at in (0.0, room.scene.size[axis])]
     visible = [(axis, at, np.isclose(truth[..., axis], at, atol=2e-3)) for axis, at in walls]
     assert sum(mask.mean() for _, _, mask in visible) > 0.2, "the camera sees walls"

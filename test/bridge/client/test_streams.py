@@ -26,8 +26,8 @@ Answer = Callable[[ServerConnection, Request], Response | None]
 
 def message(number: int, values: Any = DEPTH, **fields: Any) -> bytes:
     """A stream's message of depth."""
-    told = {"what": "depth", "format": "raw", "kind": "metric", "width": 3, "height": 2} | fields
-    payload = values.tobytes()
+    told: dict[str, Any] = {"what": "depth", "format": "raw", "kind": "metric", "width": 3, "height": 2} | fields
+    payload: bytes = values.tobytes()
     return FrameHeader(stamp_ns=number, number=number, **told).pack(len(payload)) + payload
 
 

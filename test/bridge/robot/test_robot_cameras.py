@@ -112,6 +112,7 @@ def test_pictures_and_the_camera_info_are_those_of_the_messages(robot: RobotUnde
     with listening(robot, Image, "image") as images, listening(robot, CameraInfo, "~/depth/camera_info") as infos:
         png = ask(robot, "image", headers={"Accept": "image/png"})
         picture = cv2.imdecode(np.frombuffer(png.content, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
         assert picture.tobytes() == bytes(with_text(images, png.headers["x-stamp"]).data)
         said = ask(robot, "camera_info")
         info = with_text(infos, said.headers["x-stamp"])
@@ -266,7 +267,9 @@ def test_pictures_come_as_parts_that_an_image_element_reads(robot: RobotUnderTes
     _, first, *_ = seen.split(b"--frame\r\n")
     head, _, jpeg = first.partition(b"\r\n\r\n")
     assert f"Content-Length: {len(jpeg) - 2}".encode() in head
-    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (56, 84, 3)
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (56, 84, 3)
 
 
 def test_one_that_never_reads_among_twenty_streams_costs_nobody_anything(robot: RobotUnderTest) -> None:

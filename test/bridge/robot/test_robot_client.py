@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,10 @@ def test_one_frame_is_the_nodes_own(front: RobotCamera, depth_messages: Inbox) -
 
 def test_a_cloud_and_pictures_come_in_their_shapes(front: RobotCamera) -> None:
     points, picture = front.points(), front.image()
-    assert (points.values.shape, points.values.dtype) == ((*SIZE, 3), np.float32)
-    assert (picture.values.shape, picture.values.dtype) == ((*SIZE, 3), np.uint8)
+    assert points.values.shape == (*SIZE, 3)
+    assert points.values.dtype == np.float32
+    assert picture.values.shape == (*SIZE, 3)
+    assert picture.values.dtype == np.uint8
     assert front.color().values.shape == (*SIZE, 3)
     info = front.camera_info()
     depth, (fx, cx) = points.values[..., 2], (info["k"][0], info["k"][2])
@@ -88,12 +90,14 @@ def test_a_stream_is_the_nodes_depth_frame_by_frame(front: RobotCamera, depth_me
 def test_streams_of_pictures_and_points_are_arrays(front: RobotCamera) -> None:
     for what, dtype in (("image", np.uint8), ("color", np.uint8), ("points", np.float32)):
         frame = next(front.stream(what))
-        assert (frame.values.shape, frame.values.dtype) == ((*SIZE, 3), dtype)
+        assert frame.values.shape == (*SIZE, 3)
+        assert frame.values.dtype == dtype
 
 
 def test_an_unknown_camera_is_refused_with_the_servers_words(client: DepthClient) -> None:
     stranger = client.camera("no_such")
-    for ask in (stranger.depth, lambda: next(stranger.stream())):
+    asked: tuple[Callable[[], RobotFrame], ...] = (stranger.depth, lambda: next(stranger.stream()))
+    for ask in asked:
         with pytest.raises(BridgeError) as raised:
             ask()
         assert (raised.value.status, raised.value.code) == (404, "unknown_camera")
@@ -124,8 +128,11 @@ def test_the_program_lists_and_writes_what_a_camera_sees(robot: RobotUnderTest, 
     )
     stem = tmp_path / "out" / robot.front_name
     assert f"{robot.front_name}: 84x56 metric, " in written.stdout
-    assert cv2.imread(f"{stem}_depth.png", cv2.IMREAD_UNCHANGED).dtype == np.uint16
-    assert cv2.imread(f"{stem}_color.png").shape == (*SIZE, 3)
+    depth, color = cv2.imread(f"{stem}_depth.png", cv2.IMREAD_UNCHANGED), cv2.imread(f"{stem}_color.png")
+    assert depth is not None
+    assert color is not None
+    assert depth.dtype == np.uint16
+    assert color.shape == (*SIZE, 3)
     assert Path(f"{stem}.ply").read_bytes().startswith(b"ply\n")
 
 
