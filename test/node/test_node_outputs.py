@@ -177,4 +177,4 @@ def test_scale_and_shift_hold_for_depth_and_cloud_and_are_reported(host: Host, p
             np.testing.assert_allclose(depth, expected, rtol=1e-4, atol=1e-5)
             np.testing.assert_array_equal(points[..., 2], depth)
         values = report()[2]
-    assert (values["scale"], values["shift_m"]) == ("0.5", "1.0")
+    assert (values["scale"], values["shift_m"]) == ("0.5", "1.0 m")
