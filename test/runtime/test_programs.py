@@ -47,7 +47,7 @@ def test_a_program_chooses_how_threads_wait_before_torch_is_imported_and_torch_t
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in shown
 
 
-@pytest.mark.parametrize("module", ["depth_anything_ros.node", "demo", "soak.node", "training", "benchmarks"])
+@pytest.mark.parametrize("module", ["depth_anything_ros.node", "demo", "soak.bridge", "training", "benchmarks"])
 def test_so_does_a_module_that_is_run(module: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("import os, sys; sys.exit(os.environ.get('OMP_WAIT_POLICY'))")
     assert run("-m", module, first=tmp_path).stderr.strip() == "PASSIVE"
