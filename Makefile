@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 MINUTES ?= 60
 # Many tests wait for processes that start: three at a time keep two cores busy.
-WORKERS ?= 3
+WORKERS ?= 2
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
 .PHONY: help setup demo test test-fast coverage check docs screenshots pins bench soak fuzz clean

@@ -23,7 +23,7 @@ from soak.command import run_soak
 from soak.rounds import Disturbance, Record, soak
 from soak.strangers import abandon_requests, send_nonsense
 from soak.traffic import Traffic
-from soak.verdict import Sample
+from soak.verdict import MEMORY_MIB, Sample
 
 START_S, END_S, RELOAD_S = 60.0, 40.0, 5.0
 LOOK_S = 0.05
@@ -39,6 +39,8 @@ OPTIONS = (
     "--port=0",
     f"--workers={WORKERS}",
 )
+# Memory grows while every model of every size comes for the first time. A shorter run sees only gross leaks.
+FULL_MINUTES, FILLING_MIB = 30.0, 80.0
 FRESH_CONNECTIONS = 8  # so many in a row reach every worker, as good as always
 
 
@@ -212,7 +214,7 @@ def measure(minutes: float, seed: int, log: Path) -> tuple[Record, dict[str, Any
     subject = BridgeSoak(log, seed)
     record = Record()
     try:
-        record = soak(subject, minutes, seed)
+        record = soak(subject, minutes, seed, MEMORY_MIB if minutes >= FULL_MINUTES else FILLING_MIB)
     finally:
         record.problems += subject.stop()
     return record, {"requests": subject.counts()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from soak.standstill import Standstills
-from soak.verdict import Sample, drifts, medians
+from soak.verdict import MEMORY_MIB, Sample, drifts, medians
 
 clock_s = time.monotonic  # tests put their own here
 # A disturbance, then calm. Samples are taken at the end, when the last 10 s were calm, and 10 s before.
@@ -71,8 +71,13 @@ class Record:
         }
 
 
-def soak(subject: Subject, minutes: float, seed: int) -> Record:
-    """Repeat rounds until the time is up or the subject has died. The seed is of the disturbances' order."""
+def soak(subject: Subject, minutes: float, seed: int, memory_mib: float = MEMORY_MIB) -> Record:
+    """Repeat rounds until the time is up or the subject has died.
+
+    Args:
+        seed: of the disturbances' order.
+        memory_mib: what memory may grow by in the last third.
+    """
     record, shuffled, standstills = Record(), random.Random(seed), Standstills()
     coming: list[Disturbance] = []
     end_s = clock_s() + 60 * minutes
@@ -84,7 +89,7 @@ def soak(subject: Subject, minutes: float, seed: int) -> Record:
     standstills.stop()
     if (death := subject.death()) is not None:
         record.problems.append(death)
-    record.problems += drifts(record.samples)
+    record.problems += drifts(record.samples, memory_mib)
     return record
 
 

@@ -32,9 +32,9 @@ def medians(values: Sequence[float | None]) -> list[float]:
     return [round(statistics.median(third), 1) for third in thirds] if all(thirds) else []
 
 
-def drifts(samples: Sequence[Sample]) -> list[str]:
-    """Return what drifted upwards, or why it cannot be judged."""
-    memory = _drift("memory", "MiB", medians([sample.memory_mib for sample in samples]), MEMORY_SHARE, MEMORY_MIB)
+def drifts(samples: Sequence[Sample], memory_mib: float = MEMORY_MIB) -> list[str]:
+    """Return what drifted upwards, or why it cannot be judged. `memory_mib`: what memory may grow by at least."""
+    memory = _drift("memory", "MiB", medians([sample.memory_mib for sample in samples]), MEMORY_SHARE, memory_mib)
     latency = _drift("latency", "ms", medians([sample.latency_ms for sample in samples]), LATENCY_SHARE, LATENCY_MS)
     return [text for text in (memory, latency) if text]
 
