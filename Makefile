@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 MINUTES ?= 60
-# Many tests wait for processes that start: three at a time keep two cores busy.
+# Many tests wait for processes that start: two at a time take two thirds of the time, on two cores too.
 WORKERS ?= 2
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 

@@ -113,7 +113,7 @@ def test_attempts_and_the_waits_between_them_share_the_deadline(ask: Ask) -> Non
     with raw_host(always_full) as url:
         start = time.monotonic()
         retry = RetryPolicy(attempts=1000, base_s=0.1)
-        with pytest.raises(BridgeError, match="503"):
+        with pytest.raises(BridgeError, match=r"503|not finished within 0\.5 s"):
             ask("health", client={"base_url": url, "timeout_s": 0.5, "retry": retry})
         assert time.monotonic() - start < 5
 
