@@ -13,6 +13,7 @@ import base64
 import binascii
 import io
 import math
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -25,8 +26,9 @@ from depth_anything_ros.io.image_header import DEFAULT_LIMITS, UndecodableImage,
 from depth_anything_ros.settings import ImageLimits
 
 FLOAT32 = np.dtype("<f4")
-# Of a depth PNG that a server sends: it has the size of the image that was sent, which the server has judged.
-DEPTH_LIMITS = ImageLimits(max_pixels=200_000_000, max_side=65_535, max_aspect_ratio=math.inf, formats=("png",))
+# Of what the server has judged, or will judge: they only keep a bad file from filling this machine's memory.
+GENEROUS_LIMITS = ImageLimits(max_pixels=200_000_000, max_side=65_535, max_aspect_ratio=math.inf)
+DEPTH_LIMITS = replace(GENEROUS_LIMITS, formats=("png",))  # of a depth PNG that a server sends
 
 
 class UndecodableData(InputError):

@@ -18,17 +18,14 @@ from bridge.client.images import read_photo
 from bridge.client.results import depth_range, write
 from bridge.client.robot_command import list_cameras, save_frame, watch
 from bridge.client.servers import load_server, read_api_key
-from bridge.codec import decode_image, encode_depth_png16, fitting_png_scale
+from bridge.codec import GENEROUS_LIMITS, decode_image, encode_depth_png16, fitting_png_scale
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError, CannotWrite, InputError, SettingsError, os_reason
 from depth_anything_ros.io.formats import colorize, encode_ply, encode_png
 from depth_anything_ros.io.media_paths import whole_path
 from depth_anything_ros.io.result_names import ResultNames
-from depth_anything_ros.settings import ImageLimits
 
 ASSUMED_FOV_DEG = 60.0
-# What the server takes is the server's matter; this only keeps a bad file from filling this machine's memory.
-PHOTO_LIMITS = ImageLimits(max_pixels=200_000_000, max_side=65_535, max_aspect_ratio=math.inf)
 # The server's words for errors that are about one photograph. After any other the next one would fail as well.
 PHOTO_CODES = ("undecodable_image", "image_size", "body_too_large")
 INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
@@ -156,7 +153,7 @@ def connect(arguments: argparse.Namespace) -> DepthClient:
 def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, max_depth: float | None) -> None:
     """Fetch one photograph's depth and write what follows from it: `NAME_depth.png`, `_color.png`, `.ply`."""
     data = read_photo(photo)
-    image = decode_image(data, PHOTO_LIMITS)
+    image = decode_image(data, GENEROUS_LIMITS)
     height, width = image.shape[:2]
     camera = cameras.of(width, height)  # before the work is asked for
     focal_px = (camera.fx + camera.fy) / 2 if cameras.is_known else None

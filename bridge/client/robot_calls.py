@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 
 from bridge.client.calls import Call, read_json
 from bridge.client.servers import Server
-from bridge.codec import FLOAT32, decode_depth_png16, decode_image, decode_npy
+from bridge.codec import FLOAT32, GENEROUS_LIMITS, decode_depth_png16, decode_image, decode_npy
 from bridge.frame_header import FrameHeader, UndecodableFrame, unpack
 from depth_anything_ros.errors import SettingsError
-from depth_anything_ros.settings import ImageLimits
 
 OCTETS = "application/octet-stream"
-# Of a picture that a server sends: what the camera makes is the server's matter.
-PICTURE_LIMITS = ImageLimits(max_pixels=200_000_000, max_side=65_535, max_aspect_ratio=math.inf)
 NANOSECONDS = 10**9
 
 
@@ -159,7 +156,7 @@ def _values(header: FrameHeader, payload: memoryview) -> NDArray[Any]:
     elif header.format == "png" and is_depth:
         values = decode_depth_png16(bytes(payload), header.scale)
     elif header.format in ("png", "jpeg"):
-        values = decode_image(bytes(payload), PICTURE_LIMITS)
+        values = decode_image(bytes(payload), GENEROUS_LIMITS)
     else:
         raise UndecodableFrame(f"{header.what} as {header.format} is a file, not an array")
     if values.size != math.prod(shape):

@@ -136,7 +136,7 @@ def intrinsics_of(camera: CameraModel) -> dict[str, float]:
     return {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
 
 
-def _text(number: float) -> str:
+def number_text(number: float) -> str:
     """A number for a header, with all its digits: JSON says the same."""
     return repr(float(number)).removesuffix(".0")
 
@@ -149,19 +149,19 @@ def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
     headers = {
         "X-Shape": ",".join(str(length) for length in array.shape),
         "X-Unit": result.unit,
-        "X-Scale": _text(result.png_scale if media == PNG else 1),
-        "X-Min": _text(lowest),
-        "X-Max": _text(highest),
+        "X-Scale": number_text(result.png_scale if media == PNG else 1),
+        "X-Min": number_text(lowest),
+        "X-Max": number_text(highest),
         "X-Model-Key": result.depth.model_key,
         "X-Kind": result.depth.kind,
     }
     if result.depth.focal_px is not None:
-        headers["X-Focal-Px"] = _text(result.depth.focal_px)
+        headers["X-Focal-Px"] = number_text(result.depth.focal_px)
         headers["X-Focal-Source"] = focal_source(result.depth)
     if result.camera is not None:
-        headers["X-Intrinsics"] = ",".join(_text(number) for number in intrinsics_of(result.camera).values())
+        headers["X-Intrinsics"] = ",".join(number_text(number) for number in intrinsics_of(result.camera).values())
     if result.max_depth is not None:
-        headers["X-Max-Depth"] = _text(result.max_depth)
+        headers["X-Max-Depth"] = number_text(result.max_depth)
     if media == JSON:
         return _json(result, {}), headers
     return ENCODERS[media](result, array), headers

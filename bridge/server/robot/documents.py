@@ -7,13 +7,13 @@ from typing import Any
 from fastapi import Response
 from pydantic import BaseModel
 
+from bridge.server.media import JSON
 from bridge.server.openapi import BINARY, error_responses, reference
 from bridge.server.replies import EXPOSED_HEADERS
 from bridge.server.robot.encodings import FORMATS
 from bridge.server.robot.options import FrameOptions, MjpegOptions
 from bridge.server.robot.streams import MJPEG
 
-JSON = "application/json"
 NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": r"^[\w.]{1,255}$"}}
 TAG = {"name": "If-None-Match", "in": "header", "schema": {"type": "string", "pattern": r'^(W/)?"[0-9.]{1,30}"$'}}
 SUMMARIES = {

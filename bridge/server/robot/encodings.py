@@ -15,7 +15,7 @@ from bridge.codec import encode_array_base64, encode_depth_png16, encode_raw
 from bridge.frame_header import FrameHeader
 from bridge.server.errors import NotAcceptable
 from bridge.server.media import JPEG, JSON, NPY, PCD, PLY, PNG, RAW, dump_json
-from bridge.server.replies import with_arrays
+from bridge.server.replies import number_text, with_arrays
 from bridge.server.robot.frames import Frame, stamp_text
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError
@@ -80,7 +80,12 @@ def _depth(frame: Frame, media: str, png_scale: float) -> Encoded:
         PNG: lambda: encode_depth_png16(values, png_scale),
         JSON: lambda: _json(frame, said, {"depth_map": values}),
     }
-    headers = {"X-Unit": unit, "X-Scale": _text(scale), "X-Min": _text(lowest), "X-Max": _text(highest)}
+    headers = {
+        "X-Unit": unit,
+        "X-Scale": number_text(scale),
+        "X-Min": number_text(lowest),
+        "X-Max": number_text(highest),
+    }
     headers |= {"X-Kind": str(frame.kind)} | ({"X-Model-Key": quote(frame.model)} if frame.model else {})
     intrinsics, is_distorted = _intrinsics(frame, values.shape[1], values.shape[0])
     header = FrameHeader(
@@ -183,10 +188,6 @@ def _range(values: NDArray[np.float32]) -> tuple[float, float]:
     is_finite = np.isfinite(values)
     finite = values if is_finite.all() else values[is_finite]
     return (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
-
-
-def _text(number: float) -> str:
-    return repr(float(number)).removesuffix(".0")
 
 
 def _bgr(packed: NDArray[Any]) -> NDArray[np.uint8]:

@@ -114,13 +114,10 @@ class CameraRoutes:
     async def _message(self, frame: Frame, format_: str, png_scale: float) -> bytes:
         """A frame as a stream's message, made once for all."""
         media = MEDIA[format_]
-
-        def make() -> bytes:
-            encoded = encode(frame, media, png_scale)
-            assert encoded.frame_header is not None
-            return encoded.frame_header.pack(len(encoded.body)) + encoded.body
-
-        return await frame.make(("message", media, png_scale), make, self._pool)
+        encoded = await frame.make((media, png_scale), partial(encode, frame, media, png_scale), self._pool)
+        assert encoded.frame_header is not None
+        header = encoded.frame_header.pack(len(encoded.body))
+        return await frame.make(("message", media, png_scale), lambda: header + encoded.body, self._pool)
 
     # Streams
 
