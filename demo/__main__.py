@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", help="a file, or 'untrained'; default: the one on this machine")
     parser.add_argument("--input-size", type=int, default=defaults.input_size)
     parser.add_argument("--device", default=defaults.device)
+    parser.add_argument("--precision", default=defaults.precision, help="default: %(default)s")
     parser.add_argument("--page", action="store_true", help="record nothing; keep all running for a browser")
     parser.add_argument("--port", type=int, default=8000, help="of the page, default: %(default)s; 0 takes a free one")
     return parser
@@ -90,7 +91,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def choose_model(args: argparse.Namespace) -> ModelSettings:
     """Return the model asked for; else real weights for photographs, if there are any; else the demonstration model."""
-    base = ModelSettings(checkpoint=args.checkpoint, input_size=args.input_size, device=args.device, download=False)
+    base = ModelSettings(
+        checkpoint=args.checkpoint,
+        input_size=args.input_size,
+        device=args.device,
+        precision=args.precision,
+        download=False,
+    )
     encoder, dataset = args.encoder, args.dataset
     if encoder is None and dataset is None:
         here = [pair for pair in ((e, d) for e in ENCODERS for d in METRIC) if find_checkpoint(*pair)]
@@ -180,7 +187,7 @@ def wait(spin: Callable[[], None], done: Callable[[], bool], timeout_s: float) -
 
 def node_command(model: ModelSettings) -> list[str]:
     """Return the command of the depth node."""
-    names = ("encoder", "dataset", "checkpoint", "device", "download")
+    names = ("encoder", "dataset", "checkpoint", "device", "precision", "download")
     parameters = {name: getattr(model, name) for name in names} | {"input_size": model.network_input_size}
     return ros_command("depth_anything_ros.node", parameters)
 

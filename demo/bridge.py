@@ -55,6 +55,7 @@ def bridge_command(model: ModelSettings, port: int, *more: str) -> list[str]:
         "default-input-size": model.network_input_size,
         "checkpoint": model.checkpoint,
         "device": model.device,
+        "precision": model.precision,
     }
     given = [f"--{name}={value}" for name, value in options.items() if value is not None]
     return [sys.executable, "-m", "bridge", *given, *more]
