@@ -74,6 +74,7 @@ TEST = [
     "pillow>=10",
     "psutil>=5.9",
     "playwright>=1.48",
+    "simpy>=4.1",
     "colcon-common-extensions>=0.3",
 ]
 # pytest-cov is not in TEST: colcon would measure coverage in every run.

@@ -47,8 +47,8 @@ class ReplicaSettings(BaseModel):
     max_replicas: Count | None = None
     """Most replicas. With it, their number follows the load."""
     target_ongoing_requests: Annotated[float, Field(gt=0)] | None = None
-    """Requests in a replica that are just right: more add replicas, fewer remove some. By default twice
-    what its devices work on at once."""
+    """Requests in a replica that are just right: more add replicas, fewer remove some. By default one on a
+    CPU, and on GPUs twice what they work on at once."""
     autoscaling_config: dict[str, Any] = Field(default_factory=dict)
     """With max_replicas: more of Ray Serve's options of that name, such as downscale_delay_s."""
     gpus: Annotated[float, Field(ge=0)] = 0
@@ -120,7 +120,7 @@ def deployment_options(settings: BridgeSettings, replicas: ReplicaSettings) -> d
     scaling = {
         "min_replicas": 1 if replicas.min_replicas is None else replicas.min_replicas,
         "max_replicas": replicas.max_replicas,
-        "target_ongoing_requests": replicas.target_ongoing_requests or 2 * at_once,
+        "target_ongoing_requests": replicas.target_ongoing_requests or just_right(replicas),
     }
     return options | {"autoscaling_config": scaling | replicas.autoscaling_config}
 
@@ -128,6 +128,15 @@ def deployment_options(settings: BridgeSettings, replicas: ReplicaSettings) -> d
 def at_once_of(replicas: ReplicaSettings) -> int:
     """Images that a replica's devices work on at once: one on a CPU, a batch on each GPU."""
     return max(1, int(replicas.gpus)) * (CacheSettings.max_batch if replicas.gpus else 1)
+
+
+def just_right(replicas: ReplicaSettings) -> float:
+    """Requests in a replica that are neither too many nor too few; docs/fleet.md says why.
+
+    Where one runs at a time, two would mean that it never rests. GPUs need a second batch once the first is done.
+    """
+    at_once = at_once_of(replicas)
+    return 1 if at_once == 1 else 2 * at_once
 
 
 def config_file(arguments: Mapping[str, Any]) -> str:

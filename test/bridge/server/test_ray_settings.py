@@ -55,15 +55,15 @@ def test_a_replica_without_gpus_stays_on_the_cpu() -> None:
     assert read_arguments({"gpus": "1"})[0].device == "auto"
 
 
-@pytest.mark.parametrize(("gpus", "at_once"), [("0", 1), ("0.5", 8), ("2", 16)])
-def test_the_limits_of_the_bridge_become_those_of_ray(gpus: str, at_once: int) -> None:
+@pytest.mark.parametrize(("gpus", "at_once", "target"), [("0", 1, 1), ("0.5", 8, 16), ("2", 16, 32)])
+def test_the_limits_of_the_bridge_become_those_of_ray(gpus: str, at_once: int, target: int) -> None:
     options = deployment_options(*read_arguments({"gpus": gpus, "max_waiting": "3", "max_replicas": "4"}))
     assert options["max_ongoing_requests"] >= at_once + 3
     assert options["max_queued_requests"] >= at_once + 3
     assert options["autoscaling_config"] == {
         "min_replicas": 1,
         "max_replicas": 4,
-        "target_ongoing_requests": 2 * at_once,
+        "target_ongoing_requests": target,
     }
     assert options["graceful_shutdown_timeout_s"] > read_arguments({})[0].request_timeout_s
 
