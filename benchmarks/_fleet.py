@@ -16,6 +16,8 @@ from typing import Any
 
 import simpy
 
+from bridge.server.admission import USABLE
+
 TurnTime = Callable[[int, Random], float]  # seconds that a batch of so many images takes
 Process = Generator[simpy.Event, Any, None]
 
@@ -33,7 +35,7 @@ class ReplicaSpec:
         devices: batches that run at once.
         max_batch: images in one.
         max_waiting: requests that may wait beyond those that run.
-        deadline_s: what would be answered later is turned away; what waited longer is not begun.
+        deadline_s: what would hardly be answered in time is turned away; what would end later is not begun.
         start_s: from the decision for a replica until it takes requests.
     """
 
@@ -94,7 +96,7 @@ class Outcome:
     Attributes:
         latencies_s: of those that were answered, from arrival to answer.
         refused: turned away at once: the queue was full, or the answer would have come too late.
-        late: given up in the queue at their deadline.
+        late: given up when their turn came, because it would have ended after their deadline.
         unfinished: neither, when the simulation ended.
         replica_s: seconds that replicas were there, starting ones included.
         busy_s: seconds that their devices worked.
@@ -162,7 +164,8 @@ class Replica:
     def offer(self, arrived_s: float) -> None:
         """Take a request, or refuse it as the bridge does: no place, or the answer would come too late."""
         turns = self.ongoing // self._spec.at_once + 1
-        is_late = self.ongoing > 0 and turns * self._turn_s > self._spec.deadline_s - (self._env.now - arrived_s)
+        left_s = arrived_s + self._spec.deadline_s - self._env.now
+        is_late = self.ongoing > 0 and turns * self._turn_s > USABLE * left_s
         if is_late or self.ongoing >= self._spec.places:
             self._outcome.refused += 1
             return
@@ -189,7 +192,8 @@ class Replica:
         batch: list[float] = []
         while self._waiting and len(batch) < self._spec.max_batch:
             arrived_s = self._waiting.popleft()
-            if self._env.now - arrived_s > self._spec.deadline_s:
+            waited_s = self._env.now - arrived_s
+            if waited_s > 0 and waited_s + self._turn_s > self._spec.deadline_s:
                 self._outcome.late += 1
             else:
                 batch.append(arrived_s)

@@ -66,7 +66,7 @@ def test_overload_costs_nothing_of_the_rate_and_those_who_are_answered_wait_for_
 def test_nobody_is_answered_after_the_deadline_and_few_wait_for_nothing() -> None:
     outcome = run(3.0, 300, exponential, deadline_s=0.5)
     assert max(outcome.latencies_s) < 0.5 + 8 * TURN_S  # what began in time ends
-    assert outcome.images_per_s > 0.97 / TURN_S
+    assert outcome.images_per_s > 0.95 / TURN_S
     assert outcome.late < 0.1 * outcome.answered
 
 

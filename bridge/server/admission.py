@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import median
 
-from bridge.server.errors import QueueFull
+from bridge.server.errors import DeadlineExceeded, QueueFull
 from bridge.server.metrics import Metrics
 from bridge.server.state import WorkerState
 
 REMEMBERED = 9  # requests whose time tells how long the next one takes
+# Of the time until its deadline, what a request may be expected to take. Where all are accepted that would just make
+# it, under load half of them do not, and their work is lost.
+USABLE = 0.8
 
 
 class Admission:
@@ -29,6 +32,9 @@ class Admission:
         at_once: inferences that run at once.
         max_waiting: requests that may wait beyond those.
         clock: seconds.
+
+    Attributes:
+        turn_s: what a turn on a device takes; 0 until the first is over. Threads may read it.
     """
 
     def __init__(
@@ -40,7 +46,8 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
-        self._turn_s: deque[float] = deque(maxlen=REMEMBERED)
+        self.turn_s = 0.0
+        self._turns_s: deque[float] = deque(maxlen=REMEMBERED)
         self._state = state
         self._at_once = at_once
         self._capacity = at_once + max_waiting
@@ -59,7 +66,7 @@ class Admission:
         """
         self._state.check_open()
         self._check_deadline(left_s)
-        place = Place(self, self.turns_ahead)
+        place = Place(self, self.turns_ahead, self.clock() + left_s)
         place.take()
         self._state.in_work += 1
         try:
@@ -76,12 +83,13 @@ class Admission:
 
     def _check_deadline(self, left_s: float) -> None:
         """Raise QueueFull if the answer would come too late. An idle server always tries."""
-        if self._taken and self._turn_s and self.turns_ahead * median(self._turn_s) > left_s:
+        if self._taken and self.turns_ahead * self.turn_s > USABLE * left_s:
             raise QueueFull("so many requests are waiting that the answer would come after the deadline")
 
     def learn(self, turn_s: float) -> None:
         """Note how long a turn of an answered request took."""
-        self._turn_s.append(turn_s)
+        self._turns_s.append(turn_s)
+        self.turn_s = median(self._turns_s)
 
     def change_taken(self, change: int) -> None:
         """Count places that are taken. Raises QueueFull beyond the capacity."""
@@ -99,9 +107,10 @@ class Place:
         until_answered: what else the request holds until its answer is sent.
     """
 
-    def __init__(self, admission: Admission, turns: int) -> None:
+    def __init__(self, admission: Admission, turns: int, deadline_s: float) -> None:
         self._admission = admission
         self._turns = turns
+        self._deadline_s = deadline_s
         self._began_s = admission.clock()
         self.until_answered = ExitStack()
         self.is_held = False
@@ -111,6 +120,14 @@ class Place:
         if not self.is_held:
             self._admission.change_taken(1)
             self.is_held = True
+
+    def check_time(self) -> None:
+        """Raise DeadlineExceeded where a turn that begins now would end too late. For any thread.
+
+        Only a request that had to wait is judged: one that finds an idle server is always tried.
+        """
+        if self._turns > 1 and self._admission.clock() + self._admission.turn_s > self._deadline_s:
+            raise DeadlineExceeded("the answer would not be ready in time")
 
     def finish(self, images: int = 1) -> None:
         """The answer is made: learn from its time, and leave the place to another request."""

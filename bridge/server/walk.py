@@ -102,7 +102,7 @@ class Walk:
         watch = Stopwatch()
         job = await self._job(ask, fields)
         reservation = await self._reserve(ask, [job], watch)
-        picture = await self._compute(job, watch)
+        picture = await self._compute(ask, job, watch)
         with watch.time("encode"):
             body, headers = await self._scheduler.in_thread(partial(finish, job, picture, ask.media))
         reservation.resize(len(body))
@@ -127,7 +127,7 @@ class Walk:
         if isinstance(job, Exception):
             raise job
         watch = Stopwatch()
-        picture = await self._compute(job, watch)
+        picture = await self._compute(ask, job, watch)
         with watch.time("encode"):
             item = await self._scheduler.in_thread(lambda: encode_item(result_of(job, picture)))
         self._record(watch)
@@ -166,13 +166,14 @@ class Walk:
         ask.place.until_answered.callback(reservation.release)
         return reservation
 
-    async def _compute(self, job: Job, watch: Stopwatch) -> Picture:
+    async def _compute(self, ask: Ask, job: Job, watch: Stopwatch) -> Picture:
         """Decode and infer, each in its turn."""
 
         def decode() -> Picture:
             return rectified(job, Picture(decode_image(job.image, self._settings.image_limits)))
 
         def infer(picture: Picture) -> Picture:
+            ask.place.check_time()
             pending.append(self._cache.submit(job.model, picture.image, scale_of(job), focal_of(job)))
             return replace(picture, depth=pending[0].result())
 

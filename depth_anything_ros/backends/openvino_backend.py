@@ -176,7 +176,11 @@ class OpenVinoBackend:
 
     def _config(self) -> dict[str, Any]:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": 1}
-        return config | ({"INFERENCE_NUM_THREADS": self._threads} if self._target == "CPU" else {})
+        return config | (self._threading() if self._target == "CPU" else {})
+
+    def _threading(self) -> dict[str, Any]:
+        """Not bound to cores: the threads of two processes would be bound to the same ones."""
+        return {"INFERENCE_NUM_THREADS": self._threads, "ENABLE_CPU_PINNING": False}
 
     def _identity(self) -> tuple[str, ...]:
         """Return what a compiled network depends on, beside size and configuration."""

@@ -11,7 +11,7 @@ HELP = "fetch official weights ahead of time"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `[ENCODER DATASET] [--accept-license] [--folder DIR]`."""
     parser.add_argument("encoder", metavar="ENCODER", nargs="?", help="such as vits; default: list the models")
-    parser.add_argument("dataset", metavar="DATASET", nargs="?", help="such as hypersim (indoor) or vkitti (outdoor)")
+    parser.add_argument("dataset", metavar="DATASET", nargs="?", help="such as hypersim or da3metric")
     parser.add_argument("--accept-license", action="store_true", help="agree to a non-commercial licence")
     parser.add_argument("--folder", metavar="DIR", type=Path, help="where to put the file instead of the cache folder")
 

@@ -13,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `ENCODER DATASET --out FILE --height H --width W [...]`."""
     from depth_anything_ros.settings import ModelSettings
 
-    parser.add_argument("encoder", metavar="ENCODER", help="vits, vitb or vitl")
-    parser.add_argument("dataset", metavar="DATASET", help="hypersim (indoor), vkitti (outdoor) or relative")
+    parser.add_argument("encoder", metavar="ENCODER", help="such as vits; `depth_anything download` lists all models")
+    parser.add_argument("dataset", metavar="DATASET", help="such as hypersim or da3metric")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="file to write, FILE.onnx")
     parser.add_argument("--height", metavar="H", type=int, required=True, help="height of the images in pixels")
     parser.add_argument("--width", metavar="W", type=int, required=True, help="width of the images in pixels")

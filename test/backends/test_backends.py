@@ -187,6 +187,16 @@ def test_a_missing_library_is_told_with_how_to_get_it(
         create_backend(backend, network(toy_weights), CPU, "auto")
 
 
+@both
+def test_threads_of_a_backend_may_run_on_every_core(backend: str, toy_weights: Weights) -> None:
+    """Bound to cores, those of two processes would share the same ones, whatever else is idle."""
+    running = create_backend(backend, network(toy_weights), CPU, "fp32")
+    running(parity.probe_image(56, 70))
+    status = [file.read_text() for file in Path("/proc/self/task").glob("*/status")]
+    allowed = {re.search(r"Cpus_allowed_list:\s*(.*)", text)[1] for text in status}  # type: ignore[index]
+    assert len(allowed) == 1
+
+
 def test_openvino_keeps_no_telemetry() -> None:
     openvino_conversion.import_openvino()
     assert "openvino_telemetry.main" not in sys.modules

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.server.admission import Admission
-from bridge.server.errors import QueueFull
+from bridge.server.admission import USABLE, Admission
+from bridge.server.errors import DeadlineExceeded, QueueFull
 from bridge.server.metrics import Metrics
 from bridge.server.state import WorkerState
 
@@ -37,11 +37,23 @@ def accepted(server: Server, count: int, left_s: float) -> int:
 
 
 @pytest.mark.parametrize(("at_once", "expected"), [(1, 4), (8, 32)])
-def test_as_many_are_accepted_as_can_be_answered_before_their_deadline(at_once: int, expected: int) -> None:
+def test_as_many_are_accepted_as_can_be_answered_well_before_their_deadline(at_once: int, expected: int) -> None:
     server = Server(at_once)
     for _ in range(3):
         server.answer_one()
-    assert accepted(server, 60, left_s=4.5) == expected
+    assert accepted(server, 60, left_s=4.5 / USABLE) == expected
+
+
+def test_a_turn_that_would_end_too_late_is_not_begun() -> None:
+    server = Server()
+    server.answer_one()
+    with server.admission.admit(left_s=0.5) as first, server.admission.admit(left_s=4.0) as second:
+        first.check_time()  # nobody was before it
+        server.now_s += 2.9
+        second.check_time()
+        server.now_s += 0.2
+        with pytest.raises(DeadlineExceeded, match="would not be ready in time"):
+            second.check_time()
 
 
 def test_the_time_that_was_spent_waiting_does_not_count_as_work() -> None:
@@ -51,18 +63,18 @@ def test_the_time_that_was_spent_waiting_does_not_count_as_work() -> None:
         first.finish()
         server.now_s += 1.0
         second.finish()
-    assert accepted(server, 60, left_s=3.5) == 3
+    assert accepted(server, 60, left_s=3.5 / USABLE) == 3
 
 
 def test_one_slow_start_does_not_turn_later_requests_away() -> None:
     server = Server()
     server.answer_one(turn_s=30.0)  # loads the model
-    assert accepted(server, 5, left_s=2.5) == 1  # an idle server tries
+    assert accepted(server, 5, left_s=2.5 / USABLE) == 1  # an idle server tries
 
     server = Server()
     for turn_s in (30.0, 1.0, 1.0):
         server.answer_one(turn_s)
-    assert accepted(server, 5, left_s=2.5) == 2
+    assert accepted(server, 5, left_s=2.5 / USABLE) == 2
 
 
 def test_without_a_deadline_the_queue_is_the_only_limit() -> None:
