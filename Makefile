@@ -30,7 +30,7 @@ setup: $(READY)
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,ray,test,dev,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,ray,int8,test,dev,docs]'
 	touch $@
 
 demo: $(READY)

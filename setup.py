@@ -59,6 +59,7 @@ BRIDGE = [
 RAY = ["ray[serve]>=2.60"]
 OPENVINO = ["openvino>=2024.6"]
 ONNX = ["onnxruntime>=1.17", "onnx>=1.16", "onnxscript>=0.3"]
+INT8 = ["nncf>=3.0"]
 BAG = ["rosbags>=0.11.9"]
 TEST = [
     *CORE,
@@ -117,6 +118,7 @@ setup(
         "core": CORE,
         "openvino": [*CORE, *OPENVINO],
         "onnx": [*CORE, *ONNX],
+        "int8": [*CORE, *OPENVINO, *ONNX, *INT8],
         "bag": [*CORE, *BAG],
         "ros": ROS,
         "bridge": BRIDGE,

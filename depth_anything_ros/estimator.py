@@ -136,7 +136,7 @@ class DepthEstimator:
         target = select_device(device)
         if checkpoint is not None and Path(checkpoint).suffix == ONNX_SUFFIX:
             if compile:
-                raise SettingsError(f"compile is torch.compile, for backend torch; {checkpoint} is run by ONNX Runtime")
+                raise SettingsError(f"compile is torch.compile, for backend torch; {checkpoint} is a finished graph")
             # Imported here: the libraries behind it are an extra.
             from depth_anything_ros.backends.onnx_files import load_file
 

@@ -72,8 +72,7 @@ def test_nobody_is_answered_after_the_deadline_and_few_wait_for_nothing() -> Non
 
 @pytest.mark.parametrize("load", [0.5, 3.0])
 def test_every_request_is_answered_or_refused_or_late_or_still_there(load: float) -> None:
-    limits = {"max_waiting": 3, "deadline_s": 0.35}
-    outcome = run(load, 60, exponential, replicas=3, **limits)
+    outcome = run(load, 60, exponential, replicas=3, max_waiting=3, deadline_s=0.35)
     assert outcome.offered == len([*poisson(load * 3 / TURN_S, 60, Random(1))])
 
 

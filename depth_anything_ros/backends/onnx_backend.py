@@ -115,15 +115,15 @@ class OnnxBackend:
 
 
 class OnnxFileBackend:
-    """Runs one exported file, which is made for one size of the network's input. See `backends.Backend`.
+    """Runs one exported file, which was checked, and is made for one size. See `backends.Backend`.
 
     Args:
         model: content of the file.
         size: (h, w) it is made for.
-        expected: torch's result for `parity.probe_image(*size)`; of maps every `step`-th row and column.
+        precision: as for `OnnxBackend`.
 
     Raises:
-        BackendError: as `OnnxBackend`, or the result is not the expected one.
+        BackendError: as `OnnxBackend`.
     """
 
     name = "onnxruntime"
@@ -133,8 +133,6 @@ class OnnxFileBackend:
         self,
         model: bytes,
         size: Size,
-        expected: Outputs,
-        step: int,
         device: torch.device,
         precision: str = "auto",
         cache_folder: Path | None = None,
@@ -145,16 +143,19 @@ class OnnxFileBackend:
         self._size = size
         folder = None if cache_folder is None else cache_folder / "onnxruntime"
         self._session = Session(model, device, self.precision, folder)
-        found = on_host(self._session(parity.probe_image(*size).to(device)))
-        parity.require_within(sampled(found, step), expected, LIMITS[self.precision], "the ONNX file on this machine")
 
     def __call__(self, x: Tensor) -> Outputs:
-        if (x.shape[2], x.shape[3]) != self._size:
-            raise ImageError(
-                f"this image becomes {x.shape[3]}x{x.shape[2]} pixels for the network, and the ONNX file is made "
-                f"for {self._size[1]}x{self._size[0]}: export one for this image size and input_size"
-            )
+        check_size(x, self._size)
         return self._session(x)
+
+
+def check_size(x: Tensor, size: Size) -> None:
+    """Raise ImageError where images (B, 3, h, w) do not have the size of an exported file."""
+    if (x.shape[2], x.shape[3]) != size:
+        raise ImageError(
+            f"this image becomes {x.shape[3]}x{x.shape[2]} pixels for the network, and the ONNX file is made "
+            f"for {size[1]}x{size[0]}: export one for this image size and input_size"
+        )
 
 
 class Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,17 @@ import torch
 from torch import Tensor
 
 from depth_anything_ros.backends import parity
-from depth_anything_ros.backends.onnx_backend import INPUT, export_network, import_library, sampled
+from depth_anything_ros.backends.onnx_backend import (
+    INPUT,
+    OnnxFileBackend,
+    export_network,
+    import_library,
+    on_host,
+    sampled,
+)
 from depth_anything_ros.backends.onnx_graph import check_graph
 from depth_anything_ros.backends.protocol import Backend
-from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, InputError
+from depth_anything_ros.errors import BackendError, CheckpointInvalid, CheckpointMismatch, InputError, SettingsError
 from depth_anything_ros.files.bounded_files import read_bounded
 from depth_anything_ros.model.checkpoint_search import cache_folder, given_checkpoint
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
@@ -35,6 +43,14 @@ OUTPUT_TEXTS = {
     "da3": "depth, larger is farther; metric: metres for a focal length of 300 pixels of this input; sky from 0.3 on",
     "da3_views": "depth up to a factor, larger is farther; confidence from 1 on; field of view in radians",
 }
+PRECISIONS = ("fp32", "int8")
+# By the precision that it runs in.
+LIMITS = {
+    "fp32": parity.FP32_LIMIT,
+    "fp16": parity.HALF_LIMIT,
+    "bf16": parity.HALF_LIMIT,
+    "int8": parity.INT8_LIMIT,
+}
 MAX_ONNX_BYTES = (2 << 30) - 1  # protobuf's own limit
 
 
@@ -46,13 +62,15 @@ class OnnxFile:
         content: the whole file.
         sha256: of the file.
         size: (h, w) of the network's input.
-        expected: torch's result for `parity.probe_image(*size)`; of maps every `SAMPLE_STEP`-th row and column,
-            float32 (1, h / 14, w / 14).
+        precision: `fp32` or `int8`.
+        expected: torch's result, or in int8 the file's own, for `parity.probe_image(*size)`; of maps every
+            `SAMPLE_STEP`-th row and column, float32 (1, h / 14, w / 14).
     """
 
     content: bytes
     sha256: str
     size: tuple[int, int]
+    precision: str
     expected: Outputs
 
 
@@ -123,7 +141,10 @@ def check_content(content: bytes, where: str, encoder: str, dataset: str) -> Onn
     expected = {name: _sample(says, name, size, where) for name in outputs}
     if not varies(expected["depth"]):
         raise CheckpointInvalid(f"{where} gives no depth: its sample is the same everywhere, or not finite")
-    return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, expected)
+    precision = says.get("precision", "fp32")
+    if precision not in PRECISIONS:
+        raise CheckpointMismatch(f"{where} says precision {precision!r:.80}; known: {', '.join(PRECISIONS)}")
+    return OnnxFile(content, hashlib.sha256(content).hexdigest(), size, precision, expected)
 
 
 def sample_name(output: str) -> str:
@@ -143,17 +164,62 @@ def _sample(says: dict[str, str], output: str, size: tuple[int, int], where: str
         raise CheckpointInvalid(f"{where} lacks the sample that it is checked with") from error
 
 
+def in_int8(content: bytes, pictures: Sequence[Tensor]) -> bytes:
+    """Return a file of `export_file`, for one image, in int8.
+
+    Its sample is what it says itself here: the test picture is noise, of which 8 bits make something else than torch.
+
+    Raises:
+        BackendError: NNCF or OpenVINO is missing, or cannot do it.
+    """
+    from depth_anything_ros.backends.int8 import quantize
+    from depth_anything_ros.backends.openvino_file import OpenVinoFileBackend
+
+    h, w = pictures[0].shape[2:]
+    model = import_library("onnx").load_model_from_string(quantize(content, pictures))
+    found = OpenVinoFileBackend(model.SerializeToString(), (h, w), "int8")(parity.probe_image(h, w))
+    samples = {PREFIX + sample_name(name): _as_json(values) for name, values in sampled(found, SAMPLE_STEP).items()}
+    for entry in model.metadata_props:
+        entry.value = samples.get(entry.key, entry.value)
+    model.metadata_props.add(key=f"{PREFIX}precision", value="int8")
+    return model.SerializeToString()  # type: ignore[no-any-return]
+
+
 def load_file(
     path: Path, encoder: str, dataset: str, device: torch.device, precision: str, backend: str
 ) -> tuple[Backend, str, str]:
-    """Return a backend for an exported file, its path and its SHA-256."""
-    from depth_anything_ros.backends.onnx_backend import OnnxFileBackend
+    """Return a backend for an exported file, its path and its SHA-256.
 
-    if backend not in ("auto", OnnxFileBackend.name):
-        raise BackendError(f"{path} is run by backend {OnnxFileBackend.name}, not by {backend}")
+    `auto` is OpenVINO for int8 on a CPU, where it is installed, and otherwise ONNX Runtime.
+    """
     file = read_file(path, encoder, dataset)
-    running = OnnxFileBackend(file.content, file.size, file.expected, SAMPLE_STEP, device, precision, cache_folder())
+    running = backend_for(file, device, precision, backend, str(path))
+    found = sampled(on_host(running(parity.probe_image(*file.size).to(device))), SAMPLE_STEP)
+    parity.require_within(found, file.expected, LIMITS[running.precision], "the ONNX file on this machine")
     if dataset == DEMONSTRATION[1]:
         logger.warning(DEMONSTRATION_NOTE)
-    logger.info("backend onnxruntime: %s, SHA-256 %s", path, file.sha256)
+    logger.info("backend %s: %s in %s, SHA-256 %s", running.name, path, running.precision, file.sha256)
     return running, str(path), file.sha256
+
+
+def backend_for(file: OnnxFile, device: torch.device, precision: str, backend: str, where: str) -> Backend:
+    """Return what runs a file: ONNX Runtime, and for int8 OpenVINO. On a CPU OpenVINO runs others, too, by name.
+
+    Raises:
+        BackendError, SettingsError: it does not run so, or not here.
+    """
+    kind, _, target = backend.partition(":")
+    if kind == "auto":
+        kind = "openvino" if file.precision == "int8" else "onnxruntime"
+    runs = ("openvino",) if file.precision == "int8" else ("onnxruntime", "openvino")
+    if kind not in runs or (kind == "openvino" and device.type != "cpu"):
+        on = "on the CPU " if runs == ("openvino",) else ""
+        raise BackendError(f"{where} is run {on}by backend {' or '.join(runs)}, not by {backend} on {device}")
+    if file.precision == "int8" and precision != "auto":
+        raise SettingsError(f"{where} is in int8, whatever runs it: leave precision at auto, not {precision}")
+    if kind == "onnxruntime":
+        return OnnxFileBackend(file.content, file.size, device, precision, cache_folder())
+    from depth_anything_ros.backends.openvino_file import OpenVinoFileBackend
+
+    how = "int8" if file.precision == "int8" else precision
+    return OpenVinoFileBackend(file.content, file.size, how, target or "CPU")

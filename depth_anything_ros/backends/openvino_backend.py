@@ -175,12 +175,7 @@ class OpenVinoBackend:
         return compiled
 
     def _config(self) -> dict[str, Any]:
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": 1}
-        return config | (self._threading() if self._target == "CPU" else {})
-
-    def _threading(self) -> dict[str, Any]:
-        """Not bound to cores: the threads of two processes would be bound to the same ones."""
-        return {"INFERENCE_NUM_THREADS": self._threads, "ENABLE_CPU_PINNING": False}
+        return config_for(self._target, self.precision, self._threads)
 
     def _identity(self) -> tuple[str, ...]:
         """Return what a compiled network depends on, beside size and configuration."""
@@ -212,6 +207,15 @@ class Executor:
 
 # "loaded" or "compiled", what runs the network, and its difference from torch.
 Built = tuple[str, Executor, parity.Difference]
+
+
+def config_for(target: str, precision: str, threads: int) -> dict[str, Any]:
+    """OpenVINO's settings for one image at a time.
+
+    Threads are not bound to cores: those of two processes would be bound to the same ones.
+    """
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS.get(precision, "f32"), "NUM_STREAMS": 1}
+    return config | ({"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False} if target == "CPU" else {})
 
 
 def machine(core: Any, target: str = "CPU") -> tuple[str, ...]:

@@ -22,7 +22,7 @@ class Backend(Protocol):
     Attributes:
         name: of the backend that runs: `torch`, `openvino` or `onnxruntime`.
         device: where input and output live.
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16`, `fp16`, or `int8` of a file in int8.
         weight_bytes: memory taken by the weights.
         max_batch: largest number of images in one call.
     """

@@ -525,6 +525,18 @@ def test_an_exported_file_is_described_and_runs(
         estimator.estimate(photo[:, :48])
 
 
+def test_openvino_runs_an_exported_file_where_it_is_asked_for(
+    exported: Path, toy_estimator: DepthEstimator, photo: NDArray[np.uint8]
+) -> None:
+    estimator = DepthEstimator.load("toy", "hypersim", exported, 56, "cpu", backend="openvino")
+    assert (estimator.backend.name, estimator.backend.precision) == ("openvino", "fp32")
+    np.testing.assert_allclose(estimator.estimate(photo).values, toy_estimator.estimate(photo).values, atol=2e-3)
+    with pytest.raises(ImageError, match=r"becomes 56x56 pixels .* made for 70x56"):
+        estimator.estimate(photo[:, :48])
+    with pytest.raises(BackendError, match="OpenVINO has no device 'NPU' here, only CPU"):
+        DepthEstimator.load("toy", "hypersim", exported, 56, "cpu", backend="openvino:NPU")
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_an_exported_file_takes_as_many_images_as_it_says(batch: int, exported: Path, toy_weights: Weights) -> None:
     import onnxruntime
@@ -553,8 +565,8 @@ def test_a_wrong_file_is_refused(exported: Path, tmp_path: Path) -> None:
     for encoder, dataset, said in (("vits", "hypersim", "encoder 'toy'"), ("toy", "vkitti", "dataset 'hypersim'")):
         with pytest.raises(CheckpointMismatch, match=f"says {said}, but '(vits|vkitti)' was asked for"):
             DepthEstimator.load(encoder, dataset, exported, 56, "cpu")
-    with pytest.raises(BackendError, match="is run by backend onnxruntime, not by openvino"):
-        DepthEstimator.load("toy", "hypersim", exported, 56, "cpu", backend="openvino")
+    with pytest.raises(BackendError, match="is run by backend onnxruntime or openvino, not by torch on cpu"):
+        DepthEstimator.load("toy", "hypersim", exported, 56, "cpu", backend="torch")
     with pytest.raises(CheckpointNotFound, match=r"none\.onnx' does not exist"):
         DepthEstimator.load("toy", "hypersim", tmp_path / "none.onnx", 56, "cpu")
 
