@@ -324,7 +324,7 @@ class DepthEstimator:
         maps = zip(depth, sky, confidence, focals, strict=True)
         is_estimated = found.focal_px is not None
         return [
-            DepthMap(values, self.kind, self.key, is_sky, sure, focal_px, is_estimated)
+            DepthMap(values, self.kind, self.key, is_sky, sure, focal_px, is_estimated and focal_px is not None)
             for values, is_sky, sure, focal_px in maps
         ]
 
@@ -378,11 +378,12 @@ def as_pair(focal_px: Focal) -> tuple[float, float]:
 def focal_of(field_of_view: Tensor, height: int, width: int) -> Tensor:
     """Field of view (B, 2), vertical and horizontal, radians -> focal length in pixels of (H, W) images, (B,).
 
-    The mean of both axes; infinite where the field of view is 0.
+    The mean of both axes; NaN where a field of view is none that a pinhole camera can have, 0 or 180 degrees and more.
     """
     vertical, horizontal = field_of_view.float().unbind(1)
     fx, fy = width / 2 / (horizontal / 2).tan(), height / 2 / (vertical / 2).tan()
-    return (fx + fy) / 2
+    is_pinhole = ((field_of_view > 0) & (field_of_view < math.pi)).all(1)
+    return ((fx + fy) / 2).where(is_pinhole, math.nan)
 
 
 def _none_or_host(maps: Tensor | None, count: int) -> list[NDArray[Any] | None]:

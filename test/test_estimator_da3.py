@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from stand_in_da3 import save_da3, toy_da3_weights
 
@@ -137,3 +138,19 @@ def test_caps_count_for_these_models_too(checkpoints: dict[str, Path]) -> None:
         estimator.estimate(np.zeros((60, 80, 3), np.uint8))
     with pytest.raises(ImageError, match="aspect ratio"):
         estimator.estimate(np.zeros((10, 100, 3), np.uint8))
+
+
+@pytest.mark.parametrize("field_of_view", [(0.0, 0.9), (0.9, 0.0), (0.9, math.pi), (3.5, 0.9)])
+def test_a_field_of_view_that_no_pinhole_camera_has_is_no_estimate_of_a_focal_length(
+    field_of_view: tuple[float, float], photo: Image
+) -> None:
+    class Backend:
+        name, precision, weight_bytes, max_batch, device = "told", "fp32", 0, 1, torch.device("cpu")
+
+        def __call__(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            ones = torch.ones(len(x), *x.shape[2:])
+            return {"depth": ones, "confidence": ones, "field_of_view": torch.tensor([field_of_view])}
+
+    estimator = DepthEstimator(Backend(), key="toy_da3_56", kind="scale_invariant", max_depth=1.0, input_size=56)
+    depth = estimator.estimate(photo)
+    assert (depth.focal_px, depth.is_focal_estimated) == (None, False)

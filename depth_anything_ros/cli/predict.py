@@ -243,12 +243,10 @@ def _remarks(args: argparse.Namespace, formats: tuple[str, ...], max_depth_m: fl
     if "png" in formats and (max_depth_m is None or max_depth_m > MAX_PNG_DEPTH_M):
         yield f"png: 16 bits of millimetres end at {MAX_PNG_DEPTH_M} m; larger depth becomes 0, which means no value"
     if "ply" in formats and not given and not spec.needs_focal:
-        instead = (
-            "the model estimates it" if estimates else f"{ASSUMED_FOV_DEG:g} degrees along the longer side are assumed"
-        )
+        sources = "EXIF data, or else from the model's estimate" if estimates else "EXIF data"
         yield (
-            f"ply: the focal length is taken from EXIF data; where there are none, {instead}. "
-            "Give --fov, or --fx --fy --cx --cy"
+            f"ply: the focal length is taken from {sources}; where there is none, {ASSUMED_FOV_DEG:g} degrees along "
+            "the longer side are assumed, which the file says. Give --fov, or --fx --fy --cx --cy"
         )
     if "ply" in formats and spec.kind != "metric":
         yield "ply: the points have no unit: they are known up to a factor in each picture"

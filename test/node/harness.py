@@ -148,11 +148,11 @@ def fields_of(cloud: PointCloud2) -> tuple[NDArray[np.float32], NDArray[np.uint8
 
 
 class Peer:
-    """A node that publishes, listens and calls; its executor has a thread."""
+    """A node that publishes, listens and calls; its executor has a thread. `domain_id`: ROS_DOMAIN_ID by default."""
 
-    def __init__(self) -> None:
+    def __init__(self, domain_id: int | None = None) -> None:
         self.context = rclpy.Context()
-        rclpy.init(args=[], context=self.context)
+        rclpy.init(args=[], context=self.context, domain_id=domain_id)
         self.node = Node("peer", context=self.context, namespace=unique("peer"))
         self._clients: dict[str, Any] = {}
         self._spinner = Spinner(self.node, self.context)
