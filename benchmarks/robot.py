@@ -2,12 +2,14 @@
 
 Node (toy network), camera, a plain rclpy subscriber and the bridge are processes of their own on one machine. The
 subscriber and the clients get the same frames; it takes messages as bytes, without unpacking them. CPU is that of the
-bridge's processes, as a share of one core; the clients are in this process.
+bridge's processes, as a share of one core; the clients are in this process. Beside it is a bare server that sends as
+many bytes and does nothing else: what one more client costs there is the kernel's work, and nothing can be below it.
 """
 
 from __future__ import annotations
 
 import argparse
+import socket
 import statistics
 import subprocess
 import sys
@@ -52,7 +54,10 @@ def main(argv: list[str]) -> None:
             ros.start_listener("depth")
             ros.wait_for_arrivals(5, START_S)
         latency = latencies(ros, port, args.seconds)
-        cpu = [cpu_of(bridge, port, format_, args.seconds) for _ in range(args.repeats) for format_ in FORMATS]
+        with bare_server(4 * width * height, args.rate_hz) as (bare_port, bare):
+            servers = {"bare": (bare, bare_port), **dict.fromkeys(FORMATS, (bridge, port))}
+            turns = [turn for _ in range(args.repeats) for turn in servers.items()]
+            cpu = [cpu_of(*server, name, args.seconds) for name, server in turns]
     report(
         "robot",
         versions=versions("torch", "numpy", "ros-rclpy", "uvicorn", "websockets"),
@@ -60,7 +65,8 @@ def main(argv: list[str]) -> None:
         rate_hz=args.rate_hz,
         latency_ms=latency,
         cpu=cpu,
-        ratios={name: median_of(cpu, name) for name in FORMATS},
+        ratios={name: median_of(cpu, name, "ratio") for name in FORMATS},
+        ms_for_a_frame_of_one_more={name: median_of(cpu, name, "ms_of_one_more") for name in servers},
     )
 
 
@@ -77,6 +83,31 @@ def running_bridge() -> Iterator[tuple[int, psutil.Process]]:
     finally:
         server.terminate()
         server.wait()
+
+
+@contextmanager
+def bare_server(payload_bytes: int, rate_hz: float) -> Iterator[tuple[int, psutil.Process]]:
+    """A server that sends so many bytes so often: its port, and its process."""
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks._bare_stream", str(port), str(payload_bytes), str(rate_hz)]
+    server = subprocess.Popen(command)
+    try:
+        wait_until_listening(port)
+        yield port, psutil.Process(server.pid)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_until_listening(port: int) -> None:
+    """Wait until connections are taken. Raises RuntimeError where they are not."""
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("the bare server does not listen")
 
 
 def wait_for_camera(port: int) -> None:
@@ -98,7 +129,8 @@ def wait_for_camera(port: int) -> None:
 def clients(port: int, count: int, format_: str) -> Iterator[list[list[tuple[int, float]]]]:
     """Clients that read all they get: for each, stamps and seconds from the stamp to the client."""
     found: list[list[tuple[int, float]]] = [[] for _ in range(count)]
-    url = f"ws://127.0.0.1:{port}/cameras/{CAMERA}/stream?format={format_}"
+    asked = "raw" if format_ == "bare" else format_
+    url = f"ws://127.0.0.1:{port}/cameras/{CAMERA}/stream?format={asked}"
 
     def read(stream: Any, own: list[tuple[int, float]]) -> None:
         for message in stream:
@@ -128,28 +160,30 @@ def latencies(ros: RosProcesses, port: int, seconds: float) -> dict[str, Any]:
     return {**medians, "more_in_the_median": round(more_ms, 2), "frames": counts}
 
 
-def cpu_of(bridge: psutil.Process, port: int, format_: str, seconds: float) -> dict[str, Any]:
-    """Share of a core that the bridge takes for one client and for many, and frames a second that each of them got."""
-    found: dict[str, Any] = {"format": format_}
+def cpu_of(server: psutil.Process, port: int, name: str, seconds: float) -> dict[str, Any]:
+    """Share of a core that a server takes for one client and for many, and frames a second that each of them got."""
+    found: dict[str, Any] = {"format": name}
     for count in CLIENTS:
-        with clients(port, count, format_) as streams:
+        with clients(port, count, name) as streams:
             time.sleep(1.0)
-            before_s, seen, start_s = cpu_s(bridge), [len(own) for own in streams], time.monotonic()
+            before_s, seen, start_s = cpu_s(server), [len(own) for own in streams], time.monotonic()
             time.sleep(seconds)
             taken_s = time.monotonic() - start_s
             frames = [len(own) - before for own, before in zip(streams, seen, strict=True)]
-            found[f"core_share_{count}"] = round((cpu_s(bridge) - before_s) / taken_s, 4)
+            found[f"core_share_{count}"] = round((cpu_s(server) - before_s) / taken_s, 4)
             found[f"rate_hz_{count}"] = round(min(frames) / taken_s, 1)
     few, many = (found[f"core_share_{count}"] for count in CLIENTS)
-    return {**found, "ratio": round(many / few, 2)}
+    more_s = (many - few) / (CLIENTS[1] - CLIENTS[0]) / found[f"rate_hz_{CLIENTS[1]}"]
+    return {**found, "ratio": round(many / few, 2), "ms_of_one_more": round(1e3 * more_s, 3)}
 
 
-def cpu_s(bridge: psutil.Process) -> float:
-    """CPU time of the bridge's processes, the kernel's for them included."""
-    times = [process.cpu_times() for process in (bridge, *bridge.children(recursive=True))]
-    return float(sum(time.user + time.system for time in times))
+def cpu_s(server: psutil.Process) -> float:
+    """CPU time of a server's threads that run, the kernel's work for them included; not rounded to clock ticks."""
+    pids = [process.pid for process in (server, *server.children(recursive=True))]
+    threads = (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(int(file.read_text().split()[0]) for file in threads) / 1e9
 
 
-def median_of(cpu: list[dict[str, Any]], format_: str) -> float:
-    """Median over the repeats of how many times as much many clients cost."""
-    return round(float(statistics.median(row["ratio"] for row in cpu if row["format"] == format_)), 2)
+def median_of(cpu: list[dict[str, Any]], name: str, field: str) -> float:
+    """Median of a figure over the repeats."""
+    return round(float(statistics.median(row[field] for row in cpu if row["format"] == name)), 3)

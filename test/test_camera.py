@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bridge.client.cli import Cameras
+from bridge.client.photo_cameras import Cameras
 from depth_anything_ros.camera import CameraModel, image_size
 from depth_anything_ros.errors import CameraError
 from depth_anything_ros.offline.given_camera import GivenCamera

@@ -3,7 +3,8 @@
 Needs neither torch nor ROS nor a web server (extra `[client]`).
 """
 
-from bridge.client.calls import ServedDepth, Undistort
+from bridge.client.calls import ServedDepth
+from bridge.client.cameras import Undistort
 from bridge.client.client import AsyncDepthClient, DepthClient
 from bridge.client.errors import BridgeError
 from bridge.client.functions import (

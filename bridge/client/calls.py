@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.client.cameras import INTRINSICS, Said, given, pinhole
 from bridge.client.errors import BridgeError
 from bridge.client.images import Image, encoded, is_url
 from bridge.client.retries import Outcome
@@ -24,14 +25,13 @@ from depth_anything_ros.depth_map import DepthMap, Kind
 from depth_anything_ros.errors import CameraError, SettingsError
 from depth_anything_ros.io.image_header import read_header
 
-Camera = CameraModel | Mapping[str, float]
 T = TypeVar("T")
 
 NPY, PNG, JSON = "application/x-npy", "image/png", "application/json"
 # Datasets of /rel_depth. Their kind is in the answer: relative, or scale_invariant.
-DATASETS_WITHOUT_METRES = ("relative", "da3mono", "da3")
+SCALE_INVARIANT_DATASETS = ("da3mono", "da3")
+DATASETS_WITHOUT_METRES = ("relative", *SCALE_INVARIANT_DATASETS)
 DATASETS_WITH_MORE = "da3"  # how datasets begin that tell sky or confidence, too; only JSON carries those
-INTRINSICS = ("fx", "fy", "cx", "cy")
 ESTIMATE = "estimate"  # what the server says of a focal length that the model found
 MAX_MESSAGE_CHARACTERS = 500  # of a text from a server
 
@@ -78,85 +78,77 @@ class ServedDepth(DepthMap):
     camera: CameraModel | None = None
 
 
-@dataclass(frozen=True)
-class Undistort:
-    """The lens that the server takes out of an image before it estimates depth.
-
-    Attributes:
-        camera: of the image as it is sent, with its lens.
-        focal_px: focal length of the rectified image in pixels; None is that of the largest view without holes.
-    """
-
-    camera: CameraModel
-    focal_px: float | None = None
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """What a request says of it."""
-        camera = self.camera
-        intrinsics: dict[str, Any] = {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
-        intrinsics |= {"distortion_model": camera.distortion_model, "d": list(camera.distortion)}
-        return {"camera_intrinsics": intrinsics, "undistort": True, **_given(undistort_focal_px=self.focal_px)}
-
-
 # ---- the calls
 
 
-def metric_depth_call(
-    image: Image, max_depth: float | None, focal_px: float | None, model: str | None, undistort: Undistort | None = None
-) -> Call[ServedDepth]:
-    """Ask for metric depth. Raises SettingsError: the focal length is given twice."""
-    if undistort is not None and focal_px is not None:
-        raise SettingsError("undistort has the focal length: leave focal_px out")
-    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
-    fields |= {} if undistort is None else undistort.fields
+def metric_depth_call(image: Image, max_depth: float | None, camera: Said, model: str | None) -> Call[ServedDepth]:
+    """Ask for metric depth."""
+    fields = _fields(model) | given(max_depth=max_depth) | camera.fields
     return Call(_image_request("/metric_depth", image, _depth_format(fields), fields), _depth_map)
 
 
 def metric_depths_call(
-    images: Sequence[Image], max_depth: float | None, focal_px: float | None, model: str | None
+    images: Sequence[Image], max_depth: float | None, camera: Said, model: str | None
 ) -> Call[list[ServedDepth | BridgeError]]:
-    """Ask for metric depth of several images as JSON."""
-    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
+    """Ask for metric depth of several images of one camera as JSON."""
+    fields = _fields(model) | given(max_depth=max_depth) | camera.fields
     request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
     return Call(request, lambda response: [_item(item, "metric") for item in response.json()["results"]])
 
 
-def relative_depth_call(image: Image, model: str | None) -> Call[ServedDepth]:
+def relative_depth_call(image: Image, camera: Said, model: str | None) -> Call[ServedDepth]:
     """Ask for depth without metres: of the model's dataset if it has none, else of `relative`."""
-    fields = _fields(model)
-    if fields.get("dataset") not in DATASETS_WITHOUT_METRES:
+    fields = _fields(model) | camera.fields
+    if has_metres(model):
         fields["dataset"] = "relative"
     return Call(_image_request("/rel_depth", image, _depth_format(fields), fields), _depth_map)
 
 
 def point_cloud_call(
-    image: Image, camera: Camera | Undistort, max_depth: float | None, model: str | None
+    image: Image, camera: Said, max_depth: float | None, model: str | None
 ) -> Call[NDArray[np.float32]]:
-    """Ask for depth, and make the cloud here.
+    """Ask for depth, and make the cloud here; of a model without metres it is one up to a factor.
 
     Depth travels as a 16-bit PNG, a sixth of the cloud's bytes at most, where `max_depth` tells its scale.
+
+    Raises:
+        SettingsError: nothing is said of the camera, or a `max_depth` where there are no metres.
     """
-    if isinstance(camera, Undistort):
-        depth_call = metric_depth_call(image, max_depth, None, model, camera)
-        return Call(depth_call.request, lambda response: _rectified_points(_depth_map(response)))
-    # A bad camera is refused before anything is sent.
-    known = camera if isinstance(camera, CameraModel) else pinhole(camera)
-    focal_px = (known.fx + known.fy) / 2  # for models whose metres depend on it
-    fields = _fields(model) | _given(max_depth=max_depth, focal_px=focal_px)
+    if _fields(model).get("dataset") in SCALE_INVARIANT_DATASETS:
+        if max_depth is not None:
+            raise SettingsError(f"max_depth does not apply to model {model}, which has no metres: leave it out")
+        depth_call = relative_depth_call(image, camera, model)
+        return Call(depth_call.request, lambda response: _points(_depth_map(response), camera))
+    if camera.is_nothing:
+        raise SettingsError("a cloud needs the camera: give camera, fov_deg or focal_px")
+    if camera.undistort is not None:
+        depth_call = metric_depth_call(image, max_depth, camera, model)
+        return Call(depth_call.request, lambda response: _points(_depth_map(response), camera))
+    fields = _fields(model) | given(max_depth=max_depth) | camera.fields
     if max_depth is None:
         request = _image_request("/metric_depth", image, NPY, fields)
-        return Call(request, lambda response: back_project(decode_npy(response.content), camera))
+        return Call(request, lambda response: camera.of_depth(decode_npy(response.content)))
     scale = fitting_png_scale(max_depth)
     request = _image_request("/metric_depth", image, PNG, fields | {"png_scale": scale})
-    return Call(request, lambda response: back_project(decode_depth_png16(response.content, scale), camera))
+    return Call(request, lambda response: camera.of_depth(decode_depth_png16(response.content, scale)))
 
 
-def _rectified_points(depth: ServedDepth) -> NDArray[np.float32]:
-    """Points of a rectified image. Raises KeyError: an older server, which does not rectify."""
-    if depth.camera is None:
+def _points(depth: ServedDepth, camera: Said) -> NDArray[np.float32]:
+    """Points by the camera that the answer tells, else by what is said of it, else by the model's estimate.
+
+    Raises:
+        KeyError: an older server, which does not rectify.
+        CameraError: the camera is of another size than the image, or the model finds no focal length.
+    """
+    if camera.undistort is not None and depth.camera is None:
         raise KeyError("x-intrinsics")
-    return depth.camera.back_project(depth.values)
+    if depth.camera is not None:
+        return depth.camera.back_project(depth.values)
+    if not camera.is_nothing:
+        return camera.of_depth(depth.values)
+    if depth.focal_px is None:
+        raise CameraError("the model finds no focal length in this image: give camera, fov_deg or focal_px")
+    return Said(focal_px=depth.focal_px).of_depth(depth.values)
 
 
 def models_call() -> Call[dict[str, Any]]:
@@ -169,33 +161,18 @@ def health_call() -> Call[dict[str, Any]]:
     return Call({"method": "GET", "url": "/health"}, read_json)
 
 
-# ---- cameras
-
-
-def pinhole(intrinsics: Mapping[str, float], shape: tuple[int, ...] = (1, 1)) -> CameraModel:
-    """Camera of images of shape (H, W) from fx, fy, cx, cy. Raises KeyError or CameraError."""
-    fx, fy, cx, cy = (intrinsics[name] for name in INTRINSICS)
-    return CameraModel(fx, fy, cx, cy, width=shape[1], height=shape[0])
-
-
-def back_project(depth: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
-    """Depth (H, W) in metres -> points (H, W, 3) in the optical frame. Raises CameraError."""
-    model = camera if isinstance(camera, CameraModel) else pinhole(camera, depth.shape)
-    return model.back_project(depth)
-
-
 # ---- requests
+
+
+def has_metres(model: str | None) -> bool:
+    """Whether a model gives metres, by its name; one that is not named does."""
+    return _fields(model).get("dataset") not in DATASETS_WITHOUT_METRES
 
 
 def _fields(model: str | None) -> dict[str, Any]:
     """A model key as the API's three fields; without one the server chooses."""
     match = MODEL_KEY.fullmatch(model or "")
     return {} if match is None else match.groupdict() | {"model_input_size": int(match["model_input_size"])}
-
-
-def _given(**fields: float | None) -> dict[str, float]:
-    """The fields that have a value; the others are left to the server."""
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _depth_format(fields: Mapping[str, Any]) -> str:

@@ -9,25 +9,29 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.client.calls import ServedDepth, has_metres, metric_depth_call, relative_depth_call
+from bridge.client.cameras import Said
 from bridge.client.client import DepthClient
 from bridge.client.errors import BridgeError
 from bridge.client.images import read_photo
-from bridge.client.results import depth_range, write
+from bridge.client.photo_cameras import CAMERA_OPTIONS, Cameras, add_camera_arguments
+from bridge.client.results import depth_range, write, write_depth
 from bridge.client.robot_command import list_cameras, save_frame, watch
 from bridge.client.servers import load_server, read_api_key
-from bridge.codec import GENEROUS_LIMITS, decode_image, encode_depth_png16, fitting_png_scale
+from bridge.codec import GENEROUS_LIMITS, decode_image
 from depth_anything_ros.camera import CameraModel
-from depth_anything_ros.errors import CameraError, CannotWrite, InputError, SettingsError, os_reason
-from depth_anything_ros.io.formats import colorize, encode_ply, encode_png
+from depth_anything_ros.errors import CannotWrite, InputError, SettingsError, os_reason
+from depth_anything_ros.io.formats import UNITLESS, encode_ply
 from depth_anything_ros.io.media_paths import whole_path
 from depth_anything_ros.io.result_names import ResultNames
+from depth_anything_ros.messages.rectification import Rectification
 
-ASSUMED_FOV_DEG = 60.0
 # The server's words for errors that are about one photograph. After any other the next one would fail as well.
 PHOTO_CODES = ("undecodable_image", "image_size", "body_too_large")
+# Options that say what a depth node knows by itself.
+OF_PHOTOS = ("model", "max_depth", *CAMERA_OPTIONS)
 INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
 
 
@@ -50,20 +54,7 @@ def parser() -> argparse.ArgumentParser:
     cli.add_argument("--api-key-file", type=Path, help="file that holds the key, for --url")
     cli.add_argument("--model", help="model key, such as vits_hypersim_518; default: the server's")
     cli.add_argument("--max-depth", type=float, help="metres at the network's full output; default: the dataset's own")
-    camera = cli.add_mutually_exclusive_group()
-    camera.add_argument(
-        "--intrinsics",
-        nargs=4,
-        type=float,
-        metavar=("FX", "FY", "CX", "CY"),
-        help="pixels, for photographs of the first one's size; they are scaled where a size differs by one factor",
-    )
-    camera.add_argument(
-        "--fov",
-        type=float,
-        metavar="DEGREES",
-        help=f"field of view along the longer side; {ASSUMED_FOV_DEG:g} is assumed without --intrinsics",
-    )
+    add_camera_arguments(cli)
     cli.add_argument("--out", type=Path, default=Path("depth_out"), help="folder to write to (default: %(default)s)")
     return cli
 
@@ -89,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
         with connect(arguments) as client:
             run_robot(client, arguments)
         return 0
-    cameras = Cameras(arguments.intrinsics, arguments.fov)
+    cameras = Cameras.from_arguments(arguments)
     photos = list({whole_path(photo): photo for photo in arguments.photos}.values())
     names, failed = ResultNames(), 0
     with connect(arguments) as client:
@@ -112,9 +103,9 @@ def check_task(arguments: argparse.Namespace) -> None:
         raise SettingsError("name photographs, or --cameras, or --camera NAME: one of these")
     if arguments.watch and arguments.camera is None:
         raise SettingsError("--watch needs --camera NAME")
-    unused = ("max_depth", "intrinsics", "fov", "model")
-    if is_robot and any(getattr(arguments, name) is not None for name in unused):
-        raise SettingsError("--model, --max-depth, --intrinsics and --fov are for photographs: the node knows its own")
+    unused = [f"--{name.replace('_', '-')}" for name in OF_PHOTOS if getattr(arguments, name) is not None]
+    if is_robot and unused:
+        raise SettingsError(f"leave {' and '.join(unused)} out: that is for photographs, and the node knows its own")
 
 
 def run_robot(client: DepthClient, arguments: argparse.Namespace) -> None:
@@ -151,70 +142,40 @@ def connect(arguments: argparse.Namespace) -> DepthClient:
 
 
 def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, max_depth: float | None) -> None:
-    """Fetch one photograph's depth and write what follows from it: `NAME_depth.png`, `_color.png`, `.ply`."""
+    """Fetch one photograph's depth and write what follows from it: the files in docs/client.md."""
     data = read_photo(photo)
     image = decode_image(data, GENEROUS_LIMITS)
     height, width = image.shape[:2]
     camera = cameras.of(width, height)  # before the work is asked for
-    focal_px = (camera.fx + camera.fy) / 2 if cameras.is_known else None
-    depth = client.metric_depth(data, max_depth=max_depth, focal_px=focal_px)
+    depth = ask(client, data, cameras.said(camera), max_depth)
+    if depth.camera is not None:
+        image, camera = Rectification(camera, depth.camera.fx)(image), depth.camera
+    elif depth.focal_px is not None and depth.is_focal_estimated:
+        camera = Said(focal_px=depth.focal_px).of(image.shape[:2])
+    written = write_depth(target, depth.values, depth.kind, depth.max_depth or max_depth)
+    if depth.kind != "relative":
+        remarks = () if depth.kind == "metric" else (UNITLESS,)
+        write(Path(f"{target}.ply"), encode_ply(camera.back_project(depth.values), image, comments=remarks))
+        written += f", .ply ({described(camera)})"
     nearest, farthest = depth_range(depth.values)
-    scale = fitting_png_scale(depth.max_depth or max_depth or farthest)
-    picture = colorize(depth.values, nearest, max(farthest, nearest + 1e-3))
-    for suffix, content in (
-        ("_depth.png", encode_depth_png16(depth.values, scale)),
-        ("_color.png", encode_png(picture)),
-        (".ply", encode_ply(camera.back_project(depth.values), image)),
-    ):
-        write(Path(f"{target}{suffix}"), content)
+    unit = "m" if depth.kind == "metric" else depth.kind
     used = f", max_depth {depth.max_depth:g} m" if depth.max_depth else ""
-    print(f"{photo}: {nearest:.2f} to {farthest:.2f} m ({depth.model_key}{used})")
-    print(f"  -> {target}_depth.png (metres x {scale:g}), _color.png, .ply ({described(camera)})")
+    print(f"{photo}: {nearest:.2f} to {farthest:.2f} {unit} ({depth.model_key}{used})")
+    print(f"  -> {target}{written}")
+
+
+def ask(client: DepthClient, data: bytes, camera: Said, max_depth: float | None) -> ServedDepth:
+    """Depth in metres; from a model that is named and has none, what it has."""
+    if has_metres(client.model):
+        return client.run(metric_depth_call(data, max_depth, camera, client.model))
+    if max_depth is not None:
+        raise SettingsError(f"--max-depth does not apply to model {client.model}, which has no metres")
+    return client.run(relative_depth_call(data, camera, client.model))
 
 
 def described(camera: CameraModel) -> str:
     """The camera that a cloud was made with."""
     return f"fx {camera.fx:g} fy {camera.fy:g} cx {camera.cx:g} cy {camera.cy:g}"
-
-
-@dataclass
-class Cameras:
-    """The camera of each photograph: intrinsics of the first one's size, or a field of view.
-
-    Raises:
-        CameraError: the numbers describe no camera.
-    """
-
-    intrinsics: Sequence[float] | None
-    fov_deg: float | None
-    first: CameraModel | None = None
-
-    def __post_init__(self) -> None:
-        self._of_size(1, 1)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the user said something about the camera."""
-        return self.intrinsics is not None or self.fov_deg is not None
-
-    def of(self, width: int, height: int) -> CameraModel:
-        """Return the camera of a photograph. Raises CameraError where intrinsics cannot be scaled to its size."""
-        if self.intrinsics is None:
-            return self._of_size(width, height)
-        self.first = self.first or self._of_size(width, height)
-        try:
-            return self.first.scaled_to(width, height)
-        except CameraError:
-            raise CameraError(
-                f"it is {width}x{height}, and --intrinsics hold for {self.first.width}x{self.first.height}, the first "
-                "photograph's size, which is not the same at another scale: process it in a run of its own"
-            ) from None
-
-    def _of_size(self, width: int, height: int) -> CameraModel:
-        if self.intrinsics is None:
-            return CameraModel.from_fov(ASSUMED_FOV_DEG if self.fov_deg is None else self.fov_deg, width, height)
-        fx, fy, cx, cy = self.intrinsics
-        return CameraModel(fx, fy, cx, cy, width, height)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 
 from bridge.client.calls import (
     Call,
-    Camera,
     ServedDepth,
     T,
-    Undistort,
     health_call,
     metric_depth_call,
     metric_depths_call,
@@ -37,6 +35,7 @@ from bridge.client.calls import (
     point_cloud_call,
     relative_depth_call,
 )
+from bridge.client.cameras import Camera, Said, Undistort, said_of
 from bridge.client.connections import LoopConnections, ProcessConnections
 from bridge.client.errors import BridgeError
 from bridge.client.images import Image
@@ -72,6 +71,11 @@ class _Client:
         self._server = Server(base_url, api_key, model)
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
+
+    @property
+    def model(self) -> str | None:
+        """Key of the model that is asked for; None is the server's default."""
+        return self._server.model
 
     @classmethod
     def from_server(cls: type[C], name: str, path: str | os.PathLike[str] | None = None) -> C:
@@ -139,46 +143,79 @@ class DepthClient(_Client):
         *,
         max_depth: float | None = None,
         focal_px: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
         undistort: Undistort | None = None,
     ) -> ServedDepth:
-        """Depth in metres.
+        """Depth in metres along the optical axis.
 
         Args:
-            image: see `images.Image`.
-            max_depth: metres at the network's full output; None is the dataset's own.
-            focal_px: focal length of the image in pixels, for models whose metres depend on it (`da3metric`).
-            undistort: rectify the image first; `ServedDepth.camera` is the camera of the depth then.
+            max_depth: metres at the network's full output; None is the dataset's own. Not for models that need the
+                camera.
+            focal_px, fov_deg, camera: of the image, one of them, for models whose metres follow from it.
+            undistort: have the image rectified first; the answer's `camera` is that of the depth.
         """
-        return self.run(metric_depth_call(image, max_depth, focal_px, self._server.model, undistort))
+        said = Said(focal_px, fov_deg, camera, undistort)
+        return self.run(metric_depth_call(image, max_depth, said, self.model))
 
     def metric_depths(
-        self, images: Sequence[Image], *, max_depth: float | None = None, focal_px: float | None = None
+        self,
+        images: Sequence[Image],
+        *,
+        max_depth: float | None = None,
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
+        undistort: Undistort | None = None,
     ) -> list[ServedDepth | BridgeError]:
-        """Depth of several images in one request, in their order; an image that failed has its error in its place.
+        """Depth of several images of one camera in one request, in their order; an image that failed has its error.
 
-        `max_depth` and `focal_px` (see `metric_depth`) hold for all of them.
+        The arguments are those of `metric_depth`.
         """
-        return self.run(metric_depths_call(images, max_depth, focal_px, self._server.model))
+        said = Said(focal_px, fov_deg, camera, undistort)
+        return self.run(metric_depths_call(images, max_depth, said, self.model))
 
-    def relative_depth(self, image: Image) -> ServedDepth:
+    def relative_depth(
+        self,
+        image: Image,
+        *,
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
+        undistort: Undistort | None = None,
+    ) -> ServedDepth:
         """Depth without metres; `kind` of the answer tells which.
 
         With a model of `da3` or `da3mono` it is `scale_invariant`: depth up to a factor, larger is farther. With any
         other it is `relative`: affine-invariant inverse depth from a relative checkpoint, larger is nearer.
+
+        `undistort` is that of `metric_depth`. The others tell the focal length of `scale_invariant` depth, in place
+        of the model's estimate.
         """
-        return self.run(relative_depth_call(image, self._server.model))
+        return self.run(relative_depth_call(image, Said(focal_px, fov_deg, camera, undistort), self.model))
 
     def point_cloud(
-        self, image: Image, camera: Camera | Undistort, *, max_depth: float | None = None
+        self,
+        image: Image,
+        camera: Camera | Undistort | None = None,
+        *,
+        max_depth: float | None = None,
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
     ) -> NDArray[np.float32]:
         """Points, float32 (H, W, 3), metres, optical frame; NaN where there is no depth.
 
-        `camera` is a CameraModel, lens distortion included, or a mapping with fx, fy, cx, cy; an unusable one
-        raises CameraError or KeyError. `Undistort` makes points of the rectified image. With `max_depth` (and without
-        `Undistort`), depth comes as a 16-bit PNG, so it is rounded to millimetres (`codec.fitting_png_scale` beyond
-        65 m); without, it comes as floats, which are larger.
+        Args:
+            camera: a CameraModel, lens distortion included, or a mapping with fx, fy, cx, cy; an unusable one raises
+                CameraError or KeyError. `Undistort` makes points of the rectified image.
+            max_depth: see `metric_depth`. With it (and without `Undistort`), depth comes as a 16-bit PNG, so it is
+                rounded to millimetres (`codec.fitting_png_scale` beyond 65 m); without, as floats, which are larger.
+            focal_px, fov_deg: in place of `camera`; the principal point is the middle of the image.
+
+        With a model of `da3` or `da3mono` the points are in no unit, and `da3` estimates the focal length where
+        nothing is said of the camera.
         """
-        return self.run(point_cloud_call(image, camera, max_depth, self._server.model))
+        return self.run(point_cloud_call(image, said_of(camera, focal_px, fov_deg), max_depth, self.model))
 
     def health(self) -> dict[str, Any]:
         """What `GET /health` says."""
@@ -251,26 +288,51 @@ class AsyncDepthClient(_Client):
         *,
         max_depth: float | None = None,
         focal_px: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
         undistort: Undistort | None = None,
     ) -> ServedDepth:
         """See `DepthClient.metric_depth`."""
-        return await self.run(metric_depth_call(image, max_depth, focal_px, self._server.model, undistort))
+        said = Said(focal_px, fov_deg, camera, undistort)
+        return await self.run(metric_depth_call(image, max_depth, said, self.model))
 
     async def metric_depths(
-        self, images: Sequence[Image], *, max_depth: float | None = None, focal_px: float | None = None
+        self,
+        images: Sequence[Image],
+        *,
+        max_depth: float | None = None,
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
+        undistort: Undistort | None = None,
     ) -> list[ServedDepth | BridgeError]:
         """See `DepthClient.metric_depths`."""
-        return await self.run(metric_depths_call(images, max_depth, focal_px, self._server.model))
+        said = Said(focal_px, fov_deg, camera, undistort)
+        return await self.run(metric_depths_call(images, max_depth, said, self.model))
 
-    async def relative_depth(self, image: Image) -> ServedDepth:
+    async def relative_depth(
+        self,
+        image: Image,
+        *,
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
+        camera: Camera | None = None,
+        undistort: Undistort | None = None,
+    ) -> ServedDepth:
         """See `DepthClient.relative_depth`."""
-        return await self.run(relative_depth_call(image, self._server.model))
+        return await self.run(relative_depth_call(image, Said(focal_px, fov_deg, camera, undistort), self.model))
 
     async def point_cloud(
-        self, image: Image, camera: Camera | Undistort, *, max_depth: float | None = None
+        self,
+        image: Image,
+        camera: Camera | Undistort | None = None,
+        *,
+        max_depth: float | None = None,
+        focal_px: float | None = None,
+        fov_deg: float | None = None,
     ) -> NDArray[np.float32]:
         """See `DepthClient.point_cloud`."""
-        return await self.run(point_cloud_call(image, camera, max_depth, self._server.model))
+        return await self.run(point_cloud_call(image, said_of(camera, focal_px, fov_deg), max_depth, self.model))
 
     async def health(self) -> dict[str, Any]:
         """See `DepthClient.health`."""

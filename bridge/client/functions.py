@@ -37,18 +37,21 @@ def predict_pointcloud(
     max_depth: float | None = None,
     api_key: str | None = None,
     *,
+    fov_deg: float | None = None,
+    focal_px: float | None = None,
     undistort: bool | None = None,
     undistort_focal_px: float | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, Any]:
     """`POST /pc`: a dict with pointcloud, pointcloud_shape, depth_map, depth_shape, min and max.
 
-    `image` is base64 (`encode_image`); `camera_intrinsics` has fx, fy, cx, cy, and may have distortion_model and d.
-    With `undistort` the image is rectified first, and the answer's `camera_intrinsics` are those of its depth.
+    `image` is base64 (`encode_image`). The camera is one of `camera_intrinsics` (fx, fy, cx, cy, and it may have
+    distortion_model and d), `fov_deg` and `focal_px`. With `undistort` the image is rectified first, and the answer's
+    `camera_intrinsics` are those of its depth. The other functions take the camera, too.
     """
     fields: dict[str, Any] = {"encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
-    fields |= {"max_depth": max_depth, "camera_intrinsics": camera_intrinsics}
-    fields |= {"undistort": undistort, "undistort_focal_px": undistort_focal_px}
+    fields |= {"max_depth": max_depth, "camera_intrinsics": camera_intrinsics, "fov_deg": fov_deg}
+    fields |= {"focal_px": focal_px, "undistort": undistort, "undistort_focal_px": undistort_focal_px}
     return _post_json("/pc", image, image_url, fields, base_url, api_key, timeout_s)
 
 
@@ -62,20 +65,20 @@ def predict_metric_depth(
     max_depth: float | None = None,
     api_key: str | None = None,
     *,
+    camera_intrinsics: Mapping[str, Any] | None = None,
+    fov_deg: float | None = None,
     focal_px: float | None = None,
+    undistort: bool | None = None,
+    undistort_focal_px: float | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, Any]:
     """`POST /metric_depth`: a dict with depth_map, shape, min and max.
 
-    `focal_px` is the focal length in pixels, for models whose metres depend on it.
+    The camera (`predict_pointcloud`) is for models whose metres depend on its focal length, and for `undistort`.
     """
-    fields = {
-        "max_depth": max_depth,
-        "focal_px": focal_px,
-        "encoder": encoder,
-        "dataset": dataset,
-        "model_input_size": model_input_size,
-    }
+    fields: dict[str, Any] = {"encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
+    fields |= {"max_depth": max_depth, "camera_intrinsics": camera_intrinsics, "fov_deg": fov_deg}
+    fields |= {"focal_px": focal_px, "undistort": undistort, "undistort_focal_px": undistort_focal_px}
     return _post_json("/metric_depth", image, image_url, fields, base_url, api_key, timeout_s)
 
 
@@ -88,13 +91,21 @@ def predict_relative_depth(
     model_input_size: int | None = None,
     api_key: str | None = None,
     *,
+    camera_intrinsics: Mapping[str, Any] | None = None,
+    fov_deg: float | None = None,
+    focal_px: float | None = None,
+    undistort: bool | None = None,
+    undistort_focal_px: float | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> dict[str, Any]:
     """`POST /rel_depth`: a dict with depth_map, shape, min and max.
 
-    With a metric dataset near is small, 0 to 1; with `dataset="relative"` near is large.
+    With a metric dataset near is small, 0 to 1; with `dataset="relative"` near is large. The camera
+    (`predict_pointcloud`) is for `undistort`, and for the focal length of depth up to a factor.
     """
-    fields = {"encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
+    fields: dict[str, Any] = {"encoder": encoder, "dataset": dataset, "model_input_size": model_input_size}
+    fields |= {"camera_intrinsics": camera_intrinsics, "fov_deg": fov_deg, "focal_px": focal_px}
+    fields |= {"undistort": undistort, "undistort_focal_px": undistort_focal_px}
     return _post_json("/rel_depth", image, image_url, fields, base_url, api_key, timeout_s)
 
 

@@ -9,11 +9,9 @@ from typing import Any
 from bridge.client.calls import plain
 from bridge.client.client import DepthClient
 from bridge.client.errors import BridgeError
-from bridge.client.results import depth_range, write
+from bridge.client.results import depth_range, write, write_depth
 from bridge.client.robot import RobotCamera
 from bridge.client.robot_calls import RobotFrame
-from bridge.codec import encode_depth_png16, fitting_png_scale
-from depth_anything_ros.io.formats import colorize, encode_npy, encode_png
 from depth_anything_ros.io.result_names import safe_name
 
 LINE_EVERY_S = 1.0
@@ -41,19 +39,10 @@ def described(camera: dict[str, Any]) -> str:
 def save_frame(camera: RobotCamera, folder: Path) -> None:
     """Write the latest depth, and what follows from it, as files named after the camera."""
     frame = camera.depth()
-    lowest, highest = depth_range(frame.values)
     target = folder / safe_name(camera.name)
-    if frame.header.kind == "metric":
-        scale = fitting_png_scale(highest)
-        write(Path(f"{target}_depth.png"), encode_depth_png16(frame.values, scale))
-        written = f"_depth.png (metres x {scale:g})"
-    else:
-        write(Path(f"{target}_depth.npy"), encode_npy(frame.values))
-        written = f"_depth.npy ({plain(frame.header.kind)}: no metres)"
-    near, far = (highest, lowest) if frame.header.kind == "relative" else (lowest, highest)
-    write(Path(f"{target}_color.png"), encode_png(colorize(frame.values, near, far)))
+    written = plain(write_depth(target, frame.values, frame.header.kind))
     print(line_of(camera.name, frame))
-    print(f"  -> {target}{written}, _color.png{_cloud(camera, target)}")
+    print(f"  -> {target}{written}{_cloud(camera, target)}")
 
 
 def _cloud(camera: RobotCamera, target: Path) -> str:

@@ -17,14 +17,26 @@ import { nearAndFar } from "./depth.js";
  * @property {[number, number, number, number]} lineColour
  */
 
-const POINTS_VERTEX = `#version 300 es
+const COLOUR_OF = `#version 300 es
 precision highp float;
+precision highp int;
 uniform highp sampler2D depth;
+uniform sampler2D picture, palette;
+uniform vec2 range;  // nearest, farthest
+uniform int every;   // pixels between points
+uniform bool by_depth;
+vec3 colourOf(ivec2 at, ivec2 size) {
+  if (!by_depth) return texelFetch(picture, at * textureSize(picture, 0) / size, 0).rgb;
+  float level = (range.y - texelFetch(depth, at, 0).r) / (range.y - range.x) * 255.0;
+  return texelFetch(palette, ivec2(int(clamp(level, 0.0, 255.0)), 0), 0).rgb;
+}`;
+
+const POINTS_VERTEX = `${COLOUR_OF}
 uniform mat4 matrix;
 uniform vec4 camera;  // fx, fy, cx, cy
 uniform float focal;  // of the view, in its pixels
-uniform int every;    // pixels between points
 flat out ivec2 pixel;
+flat out vec3 colour;  // of a point that stands for one pixel: the same for all of its fragments
 void main() {
   ivec2 size = textureSize(depth, 0);
   int columns = (size.x + every - 1) / every;
@@ -36,29 +48,19 @@ void main() {
   if (!(z > 0.0) || isinf(z)) return;
   gl_Position = matrix * vec4((vec2(middle) - camera.zw) / camera.xy * z, z, 1.0);
   gl_PointSize = clamp(ceil(focal * z / min(camera.x, camera.y) * float(every) / gl_Position.w), 1.0, 32.0);
+  if (every == 1) colour = colourOf(pixel, size);
 }`;
 
 // A point that stands for several pixels shows the colour of each.
-const POINTS_FRAGMENT = `#version 300 es
-precision highp float;
-precision highp int;
-uniform highp sampler2D depth;
-uniform sampler2D picture, palette;
-uniform vec2 range;  // nearest, farthest
-uniform int every;
-uniform bool by_depth;
+const POINTS_FRAGMENT = `${COLOUR_OF}
 flat in ivec2 pixel;
+flat in vec3 colour;
 out vec4 shown;
 void main() {
+  shown = vec4(colour, 1.0);
+  if (every == 1) return;
   ivec2 size = textureSize(depth, 0);
-  ivec2 at = min(pixel + ivec2(gl_PointCoord * float(every)), size - 1);
-  if (by_depth) {
-    float level = (range.y - texelFetch(depth, at, 0).r) / (range.y - range.x) * 255.0;
-    shown = texelFetch(palette, ivec2(int(clamp(level, 0.0, 255.0)), 0), 0);
-  } else {
-    ivec2 there = at * textureSize(picture, 0) / size;
-    shown = vec4(texelFetch(picture, there, 0).rgb, 1.0);
-  }
+  shown.rgb = colourOf(min(pixel + ivec2(gl_PointCoord * float(every)), size - 1), size);
 }`;
 
 const LINES_VERTEX = `#version 300 es

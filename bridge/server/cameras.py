@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge.server.errors import BadRequest, InvalidValue
-from bridge.server.schemas import CameraIntrinsics, MetricOptions
+from bridge.server.schemas import CameraIntrinsics, Options
 from depth_anything_ros.camera import CameraModel, image_center, read_lens
 from depth_anything_ros.errors import CameraError
 from depth_anything_ros.messages.rectification import pinhole_of
@@ -14,7 +14,7 @@ from depth_anything_ros.messages.rectification import pinhole_of
 WAYS = ("camera_intrinsics", "fov_deg", "focal_px")  # and `MAKERS` makes a camera of each
 
 
-def check_one_camera(options: MetricOptions, *, is_required: bool) -> None:
+def check_one_camera(options: Options, *, is_required: bool) -> None:
     """Refuse a request that describes its camera in several ways, or not at all where it has to.
 
     Raises:
@@ -31,7 +31,7 @@ def check_one_camera(options: MetricOptions, *, is_required: bool) -> None:
         raise BadRequest("camera_intrinsics is required, or else fov_deg or focal_px", "camera_intrinsics")
 
 
-def camera_of(options: MetricOptions, width: int, height: int) -> CameraModel | None:
+def camera_of(options: Options, width: int, height: int) -> CameraModel | None:
     """The camera of an image of this size, or None where the request describes none.
 
     Raises:
@@ -46,7 +46,7 @@ def camera_of(options: MetricOptions, width: int, height: int) -> CameraModel | 
         raise InvalidValue(f"{given}: {error}", given) from None
 
 
-def seen_camera(options: MetricOptions, width: int, height: int) -> CameraModel | None:
+def seen_camera(options: Options, width: int, height: int) -> CameraModel | None:
     """The camera of what the network is given: `camera_of`, or the pinhole camera of the image that is rectified.
 
     Raises:

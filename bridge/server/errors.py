@@ -6,6 +6,7 @@
     └── RequestError
         ├── BadRequest            400  malformed, or a field missing
         ├── Unauthorized          401  no key, or a wrong one
+        ├── OtherHost             403  a name that is none of the server's
         ├── OtherOrigin           403  a web page of another origin
         ├── NotFound              404
         │   ├── NoRobot           404  the server runs without --ros
@@ -83,6 +84,10 @@ class BadRequest(RequestError):
 
 class Unauthorized(RequestError):
     """No valid key."""
+
+
+class OtherHost(RequestError):
+    """The server was called by a name that is none of its own."""
 
 
 class OtherOrigin(RequestError):
@@ -207,6 +212,7 @@ ANSWERS: dict[type[BaseException], Answer] = {
     UndecodableData: Answer(400, INVALID, "bad_base64"),
     Unauthorized: Answer(401, "authentication", "unauthorized"),
     UrlRefused: Answer(403, "permission", "image_url_refused", "this server does not fetch that image_url"),
+    OtherHost: Answer(403, "permission", "other_host"),
     OtherOrigin: Answer(403, "permission", "other_origin"),
     NotFound: Answer(404, INVALID, "not_found"),
     NoRobot: Answer(404, INVALID, "no_robot"),

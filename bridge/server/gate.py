@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers
@@ -10,7 +11,8 @@ from starlette.types import Scope
 
 from bridge.server.auth import KeyRing
 from bridge.server.endpoints import CAMERAS_PATH, OPEN_PATHS, TICKET_PATHS, VERSION_PREFIX
-from bridge.server.errors import OtherOrigin, Unauthorized
+from bridge.server.errors import OtherHost, OtherOrigin, Unauthorized
+from bridge.server.names import shown
 from bridge.server.sessions import COOKIE, Sessions, Tickets
 from bridge.server.settings import BridgeSettings
 
@@ -28,6 +30,7 @@ class Gate:
         self.sessions = Sessions(keys, settings.session_lifetime_s, settings.session_secret_bytes)
         self.tickets = Tickets()
         self._origins = frozenset(settings.cors_allow_origins)
+        self._hosts = frozenset(name.lower() for name in settings.allow_hosts) if settings.checks_hosts else None
 
     def identify(self, scope: Scope, path: str) -> str | None:
         """Return the name of the key that stands behind a request; None where none is needed.
@@ -37,9 +40,10 @@ class Gate:
             path: as it is routed.
 
         Raises:
-            Unauthorized: nothing that counts. OtherOrigin: a page that may not do this.
+            Unauthorized: nothing that counts. OtherOrigin: a page that may not do this. OtherHost: see `check_host`.
         """
         headers, plain_path = Headers(scope=scope), path.removeprefix(VERSION_PREFIX)
+        self.check_host(headers)
         ticket = _ticket_of(scope) if TICKET_PATHS.fullmatch(plain_path) else None
         if ticket is not None:
             return self.tickets.use(ticket, plain_path, headers.get("origin"))
@@ -52,6 +56,26 @@ class Gate:
             self.check_origin(headers, allow_all=False)
             return self.sessions.identify(session)
         return self.keys.identify(scope["headers"])
+
+    def check_host(self, headers: Headers) -> None:
+        """Refuse a request without a key that calls this machine by a stranger's name.
+
+        A page's own name may be made to mean this machine after the page is loaded (DNS rebinding); for the browser
+        it then asks its own server. It cannot do that with an address, nor where a key is needed. A name without a
+        dot is no page's of the internet: it is a machine's, a container's, or what a proxy calls the servers behind it.
+
+        Raises:
+            OtherHost: neither an address, nor localhost, nor among the settings' names.
+        """
+        name = host_name(headers.get("host", ""))
+        is_own = "." not in name or name.endswith(".localhost") or is_address(name)
+        if self.keys or self._hosts is None or is_own or name in self._hosts:
+            return
+        raise OtherHost(
+            f"without keys this server answers to addresses and to names without a dot, not to {shown(name)}; "
+            "--allow-hosts names others",
+            "Host",
+        )
 
     def check_origin(self, headers: Headers, *, allow_all: bool = True) -> None:
         """Refuse pages of other origins than the server's own and those that the settings name.
@@ -75,8 +99,23 @@ class Gate:
         """As `identify`, for what is told to everybody: None where nothing counts."""
         try:
             return self.identify(scope, "")
-        except (Unauthorized, OtherOrigin):
+        except (Unauthorized, OtherHost, OtherOrigin):
             return None
+
+
+def host_name(host: str) -> str:
+    """The name or address in a Host header, in lower case, without port and brackets."""
+    bracketed, _, _ = host.partition("]")
+    return (bracketed[1:] if host.startswith("[") else host.partition(":")[0]).lower().rstrip(".")
+
+
+def is_address(name: str) -> bool:
+    """Whether a host is named by its address, which nobody can make to mean another."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _ticket_of(scope: Scope) -> str | None:

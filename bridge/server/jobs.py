@@ -57,15 +57,13 @@ class Job:
     @property
     def has_lens(self) -> bool:
         """Whether a ray is needed for each pixel, for points or to rectify the image."""
-        if not isinstance(self.options, MetricOptions) or not (self.is_cloud or self.options.undistort):
+        if not (self.is_cloud or self.options.undistort):
             return False
         return self.options.camera_intrinsics is not None and bool(self.options.camera_intrinsics.d)
 
     @property
     def camera(self) -> CameraModel | None:
         """Of what the network is given, where the request describes it. Raises InvalidValue, see `seen_camera`."""
-        if not isinstance(self.options, MetricOptions):
-            return None
         return seen_camera(self.options, self.header.width, self.header.height)
 
 
@@ -81,8 +79,7 @@ def check_job(job: Job, media: str, limits: InputLimits) -> None:
     """Refuse now what would otherwise be refused after the inference."""
     check = preprocessing_for(job.model.dataset, job.model.resize).network_size
     check(job.header.height, job.header.width, job.model.network_input_size, limits)
-    if isinstance(job.options, MetricOptions):
-        focal_of(job)
+    focal_of(job)
     if media == PNG:
         spec = dataset_spec(job.model.dataset)
         if spec.kind != "metric":
@@ -129,20 +126,20 @@ def result_of(job: Job, picture: Picture) -> Result:
     assert depth is not None
     if depth.sky is not None and job.options.sky == "inf":
         depth = replace(depth, values=np.where(depth.sky, np.float32(np.inf), depth.values))
-    png_scale = job.options.png_scale
-    if not isinstance(job.options, MetricOptions):
-        return Result(depth, picture.image, None, png_scale, None, "none")
     given = job.camera
+    if given is not None and depth.kind == "scale_invariant":  # what is known counts more than an estimate
+        depth = replace(depth, focal_px=(given.fx + given.fy) / 2, is_focal_estimated=False)
     camera = estimated_camera(depth) if given is None and job.is_cloud else given
     points = back_project(camera, depth) if job.is_cloud and camera is not None else None
-    unit, max_depth = ("m", scale_of(job)) if depth.kind == "metric" else ("none", None)
+    has_metres = isinstance(job.options, MetricOptions) and depth.kind == "metric"
+    unit, max_depth = ("m", scale_of(job)) if has_metres else ("none", None)
     is_new = given is None or job.options.undistort  # the client does not know it
-    return Result(depth, picture.image, points, png_scale, max_depth, unit, camera if is_new else None)
+    return Result(depth, picture.image, points, job.options.png_scale, max_depth, unit, camera if is_new else None)
 
 
 def rectified(job: Job, picture: Picture) -> Picture:
     """Take the lens's distortion out of a picture, where that is asked for."""
-    if not isinstance(job.options, MetricOptions) or not job.options.undistort:
+    if not job.options.undistort:
         return picture
     camera = camera_of(job.options, job.header.width, job.header.height)
     assert camera is not None

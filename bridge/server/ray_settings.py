@@ -90,6 +90,8 @@ def read_arguments(arguments: Mapping[str, Any]) -> tuple[BridgeSettings, Replic
     except ValidationError as error:
         problem = error.errors()[0]
         raise SettingsError(f"setting {'.'.join(map(str, problem['loc'])) or 'replicas'!r}: {problem['msg']}") from None
+    if "allow_hosts" not in settings.model_fields_set:  # Ray listens, and nobody here knows where
+        settings = settings.model_copy(update={"allow_hosts": ("*",)})
     if replicas.gpus == 0 and settings.device == "auto":  # Ray leaves a machine's GPUs visible to it
         settings = settings.model_copy(update={"device": "cpu"})
     return settings, replicas

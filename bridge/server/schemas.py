@@ -32,7 +32,7 @@ class CameraIntrinsics(BaseModel):
 
 
 class Options(BaseModel):
-    """What every request may say beside its image."""
+    """What every request may say beside its image: the model, and the camera in one of three ways."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -50,14 +50,6 @@ class Options(BaseModel):
         Literal["inf", "fill"],
         Field(description="depth of the sky: infinite, or filled with the depth of what is far (da3metric, da3mono)"),
     ] = "inf"
-
-
-class MetricOptions(Options):
-    """Options of /metric_depth."""
-
-    max_depth: Annotated[
-        Positive | None, Field(description="metres at the network's full output; the dataset's own when absent")
-    ] = None
     camera_intrinsics: CameraIntrinsics | None = None
     fov_deg: Annotated[
         float | None, Field(gt=0, lt=180, description="field of view that the longer side of the image spans")
@@ -69,6 +61,14 @@ class MetricOptions(Options):
     ] = False
     undistort_focal_px: Annotated[
         Positive | None, Field(description="focal length of the rectified image; that of the largest view when absent")
+    ] = None
+
+
+class MetricOptions(Options):
+    """Options of /metric_depth."""
+
+    max_depth: Annotated[
+        Positive | None, Field(description="metres at the network's full output; the dataset's own when absent")
     ] = None
 
 

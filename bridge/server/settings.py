@@ -55,6 +55,9 @@ class BridgeSettings(BaseSettings):
     """Path under which a proxy shows this server, such as /depth."""
     cors_allow_origins: Names = ()
     """Origins whose web pages may call this server, such as https://example.com; * allows all."""
+    allow_hosts: Names = ()
+    """Names, such as robot.lan, that clients may call this server by where it needs no key and listens on this machine
+    alone; addresses and names without a dot always count, * allows all."""
     workers: Count = 1
     """Worker processes; GPUs are dealt out to them in turn."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -167,7 +170,7 @@ class BridgeSettings(BaseSettings):
     image_url_max_redirects: Annotated[int, Field(ge=0)] = ImageUrlSettings.max_redirects
     """Redirects that are followed."""
 
-    @field_validator("preload", "image_url_allow", "cors_allow_origins", "ros_node", mode="before")
+    @field_validator("preload", "image_url_allow", "cors_allow_origins", "allow_hosts", "ros_node", mode="before")
     @classmethod
     def _split_commas(cls, value: Any) -> Any:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
@@ -218,6 +221,11 @@ class BridgeSettings(BaseSettings):
     def listen_host(self) -> str:
         """Address to listen on: all interfaces if a key is required, else this machine alone."""
         return self.host or ("0.0.0.0" if self.has_keys else LOCAL_HOSTS[0])
+
+    @property
+    def checks_hosts(self) -> bool:
+        """Whether requests have to call a server without keys by a name of its own."""
+        return "*" not in self.allow_hosts and (bool(self.allow_hosts) or self.listen_host in LOCAL_HOSTS)
 
     @property
     def has_keys(self) -> bool:

@@ -30,7 +30,7 @@ from bridge.server.options import validate
 from bridge.server.parsing import Body, Fields, read_body, read_source
 from bridge.server.replies import choose_format, encode_item, join_items
 from bridge.server.scheduling import Scheduler, server_timing
-from bridge.server.schemas import CloudOptions, MetricOptions
+from bridge.server.schemas import CloudOptions
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.depth_map import DepthMap
@@ -148,8 +148,7 @@ class Walk:
         source = await self._scheduler.on_bytes(partial(read_source, fields), size)
         options = validate(ask.endpoint.options, source.fields, self._settings)
         model = choose_model(options, self._settings)
-        if isinstance(options, MetricOptions):
-            check_one_camera(options, is_required=isinstance(options, CloudOptions) and not estimates_focal(model))
+        check_one_camera(options, is_required=isinstance(options, CloudOptions) and not estimates_focal(model))
         encoded = source.image
         if encoded is None:
             encoded = await self._fetches.fetch(source.image_url or "", ask.place)

@@ -51,7 +51,7 @@ class Feed:
         self._ends: list[Callable[[], None]] = []
         self._topic: str | None = None
         self._linger: asyncio.TimerHandle | None = None
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Future[None] = self._loop.create_future()
         self._frames = 0
         self._turn = 0
 
@@ -86,16 +86,12 @@ class Feed:
 
     async def change(self, timeout_s: float) -> None:
         """Wait until a frame or a status comes, or the time is up."""
-        event = self._changed
-        try:
-            await asyncio.wait_for(event.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            pass
+        await asyncio.wait([self._changed], timeout=timeout_s)
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.set_result(None)
+        self._changed = self._loop.create_future()
 
     def _subscribe(self) -> None:
         topic = self._status.topic_of(self.what)

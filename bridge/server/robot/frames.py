@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.messages.stamps import stamp_ns
@@ -51,6 +51,8 @@ class Frame:
         """What `make` returns, made once in a thread for all who ask with the same key."""
         if key not in self._made:
             self._made[key] = asyncio.get_running_loop().run_in_executor(pool, make)
+        if self._made[key].done():
+            return cast(T, self._made[key].result())
         # One client that leaves does not take it from the others.
         made: T = await asyncio.shield(self._made[key])
         return made

@@ -30,7 +30,16 @@ from bridge.server.robot.limits import StreamLimits
 from bridge.server.robot.options import FrameOptions, MjpegOptions, StreamOptions, read_query
 from bridge.server.robot.roster import Camera, Roster
 from bridge.server.robot.snapshots import Wish, frame_for
-from bridge.server.robot.streams import BOUNDARY, MJPEG, drop_slow, frames_of, part_of, send_in_time, until_gone
+from bridge.server.robot.streams import (
+    BOUNDARY,
+    MJPEG,
+    Message,
+    drop_slow,
+    frames_of,
+    part_of,
+    send_in_time,
+    until_gone,
+)
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from depth_anything_ros.errors import InputError
@@ -111,13 +120,11 @@ class CameraRoutes:
         except InputError as error:
             raise NoFrame(f"the node's message cannot be read: {error}") from None
 
-    async def _message(self, frame: Frame, format_: str, png_scale: float) -> bytes:
+    async def _message(self, frame: Frame, format_: str, png_scale: float) -> Message:
         """A frame as a stream's message, made once for all."""
         media = MEDIA[format_]
         encoded = await frame.make((media, png_scale), partial(encode, frame, media, png_scale), self._pool)
-        assert encoded.frame_header is not None
-        header = encoded.frame_header.pack(len(encoded.body))
-        return await frame.make(("message", media, png_scale), lambda: header + encoded.body, self._pool)
+        return await frame.make(("message", media, png_scale), partial(Message.of, encoded), self._pool)
 
     # Streams
 
@@ -148,10 +155,10 @@ class CameraRoutes:
                 logger.warning("a frame cannot be read: %s", error)
                 continue
             try:
-                await send_in_time(websocket.send_bytes(message), transport, self._take_timeout_s)
+                await send_in_time(websocket.send(message.as_asgi()), transport, self._take_timeout_s)
             except (WebSocketDisconnect, SlowReader):
                 return
-            self._count(frame.what, key, len(message))
+            self._count(frame.what, key, len(message.payload))
 
     async def pictures(self, request: Request) -> Response:
         """JPEG pictures one after the other, for an `<img>` or VLC"""

@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 from bridge.server.answers import SMALL_BYTES, SlowReader
+from bridge.server.robot.encodings import Encoded
 from bridge.server.robot.feed import Feed
 from bridge.server.robot.frames import Frame
 from bridge.server.robot.limits import StreamLimits
+from bridge.server.robot.quiet_websocket import FRAMED, frame_header
 from bridge.server.robot.roster import Camera
 from bridge.server.state import WorkerState
 
@@ -78,14 +82,38 @@ def part_of(jpeg: bytes, stamp: str) -> bytes:
     return head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode()
 
 
+@dataclass(frozen=True)
+class Message:
+    """A stream's message with the header of its WebSocket frame in front: the same bytes for every client."""
+
+    framed: bytes
+    payload: memoryview
+
+    @classmethod
+    def of(cls, encoded: Encoded) -> Message:
+        """Make it of a frame in one format."""
+        assert encoded.frame_header is not None
+        header = encoded.frame_header.pack(len(encoded.body))
+        in_front = frame_header(len(header) + len(encoded.body))
+        framed = b"".join((in_front, header, encoded.body))
+        return cls(framed, memoryview(framed)[len(in_front) :])
+
+    def as_asgi(self) -> dict[str, Any]:
+        """What is sent: a server that does not know `FRAMED` frames the payload."""
+        return {"type": "websocket.send", "bytes": self.payload, FRAMED: self.framed}
+
+
 async def send_in_time(sending: Awaitable[None], transport: asyncio.Transport | None, timeout_s: float) -> None:
     """Wait until a message is handed over; in each `timeout_s` the client has to take half of what is left.
 
     Raises:
         SlowReader: it does not; the connection is dropped, because closing it would wait for the client.
     """
-    work = asyncio.ensure_future(sending)
     left_bytes = _buffered_bytes(transport)
+    if transport is not None and not left_bytes:  # nothing to wait for
+        await sending
+        return
+    work = asyncio.ensure_future(sending)
     try:
         while not work.done():
             await asyncio.wait({work}, timeout=timeout_s)

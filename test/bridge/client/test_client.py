@@ -424,6 +424,12 @@ def test_an_image_is_rectified_on_the_server(ask: Ask, running_bridge: RunningBr
     assert narrow.camera.fx == pytest.approx(90.0)
     with pytest.raises(SettingsError, match="leave focal_px out"):
         ask("metric_depth", photo, focal_px=60.0, undistort=Undistort(lens), client=client)
+    relative = ask("relative_depth", photo, undistort=Undistort(lens), client=client)
+    assert (relative.kind, relative.camera) == ("relative", depth.camera)
+    several = ask("metric_depths", [photo, photo], undistort=Undistort(lens), client=client)
+    for one in several:
+        np.testing.assert_array_equal(one.values, depth.values)
+        assert one.camera == depth.camera
     intrinsics = {
         "fx": 60.0,
         "fy": 61.0,
@@ -436,6 +442,43 @@ def test_an_image_is_rectified_on_the_server(ask: Ask, running_bridge: RunningBr
         encode_image(photo), camera_intrinsics=intrinsics, base_url=running_bridge.url, undistort=True
     )
     assert answer["camera_intrinsics"]["fx"] == pytest.approx(depth.camera.fx, rel=1e-6)
+
+
+def test_a_cloud_is_of_the_camera_however_it_is_said(
+    ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]
+) -> None:
+    height, width = photo.shape[:2]
+    camera = CameraModel(32.0, 32.0, (width - 1) / 2, (height - 1) / 2, width, height)
+    for model in ("toy_hypersim_56", "toy_da3_56", "toy_da3mono_56"):
+        client = {"base_url": running_bridge.url, "model": model}
+        expected = ask("point_cloud", photo, camera, client=client)
+        for said in ({"focal_px": 32.0}, {"fov_deg": 90.0}, {"camera": {"fx": 32, "fy": 32, "cx": 31.5, "cy": 23.5}}):
+            np.testing.assert_allclose(ask("point_cloud", photo, client=client, **said), expected, rtol=1e-6)
+        method = "metric_depth" if model == "toy_hypersim_56" else "relative_depth"
+        depth = ask(method, photo, fov_deg=90.0, client=client)
+        np.testing.assert_allclose(expected, camera.back_project(depth.values), rtol=1e-6)
+        if method == "relative_depth":
+            assert (depth.focal_px, depth.is_focal_estimated) == (pytest.approx(32.0), False)
+            with pytest.raises(SettingsError, match="max_depth does not apply"):
+                ask("point_cloud", photo, camera, max_depth=20.0, client=client)
+    with pytest.raises(SettingsError, match="a cloud needs the camera"):
+        ask("point_cloud", photo, client={"base_url": running_bridge.url})
+    with pytest.raises(SettingsError, match="given as fov_deg and camera"):
+        ask("point_cloud", photo, camera, fov_deg=90.0, client={"base_url": running_bridge.url})
+
+
+def test_points_follow_the_focal_length_that_the_model_estimates(ask: Ask) -> None:
+    body: dict[str, Any] = {"depth_map": base64.b64encode(encode_raw(DEPTH)).decode(), "shape": [2, 2]}
+    body |= {"focal_px": 2.0, "focal_source": "estimate"}
+    headers = {"x-model-key": "vits_da3_504", "x-kind": "scale_invariant", "content-type": "application/json"}
+    model = "vits_da3_504"
+    points = ask(
+        "point_cloud", JPEG, client=Answers(httpx.Response(200, headers=headers, json=body)).client(model=model)
+    )
+    np.testing.assert_allclose(points, CameraModel(2.0, 2.0, 0.5, 0.5, 2, 2).back_project(DEPTH))
+    unknown = httpx.Response(200, headers=headers, json={name: body[name] for name in ("depth_map", "shape")})
+    with pytest.raises(CameraError, match="finds no focal length"):
+        ask("point_cloud", JPEG, client=Answers(unknown).client(model=model))
 
 
 def test_the_models_of_a_bridge_are_told(ask: Ask, running_bridge: RunningBridge) -> None:

@@ -16,9 +16,12 @@ from client_hosts import healthy, host
 from numpy.typing import NDArray
 from running_bridge import RunningBridge
 
-from bridge.client.cli import Cameras, main
+from bridge.client.cli import main
+from bridge.client.photo_cameras import Cameras
+from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.messages.rectification import Rectification
 
 ROOT = Path(__file__).parents[3]
 INTRINSICS = {"fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5}
@@ -80,12 +83,18 @@ def test_the_command_says_in_one_line_what_is_wrong_before_anything_is_sent(
             (("--url", url), "name photographs, or --cameras, or --camera NAME"),
             ((photo_file, "--cameras", "--url", url), "name photographs, or --cameras, or --camera NAME"),
             ((photo_file, "--watch", "--url", url), "--watch needs --camera NAME"),
-            (("--camera", "front", "--fov", "60", "--url", url), "are for photographs"),
+            (("--camera", "front", "--fov", "60", "--url", url), "leave --fov out: that is for photographs"),
             ((photo_file, "--url", url, "--api-key-file", empty), "is empty"),
             ((photo_file, "--url", url, "--max-depth", "-1"), "--max-depth must be a positive number"),
             ((photo_file, "--url", url, "--max-depth", "nan"), "--max-depth must be a positive number"),
             ((photo_file, "--url", url, "--fov", "180"), "field of view must be between 0 and 180"),
             ((photo_file, "--url", url, "--intrinsics", "0", "60", "32", "24"), "fx=0"),
+            ((photo_file, "--url", url, "--undistort"), "--undistort needs the lens"),
+            ((photo_file, "--url", url, "--distortion", "0.1"), "--distortion needs --intrinsics, --focal or --fov"),
+            ((photo_file, "--url", url, "--fov", "60", "--distortion-model", "radtan"), "needs --distortion"),
+            ((photo_file, "--url", url, "--fov", "60", "--undistort-focal", "60"), "needs --undistort"),
+            ((photo_file, "--url", url, "--focal", "0"), "fx=0"),
+            ((photo_file, "--url", url, "--model", "toy_da3_56", "--max-depth", "9"), "model toy_da3_56, which has no"),
             ((photo_file, "--server", "x", "--servers-file", tmp_path / "none.yaml"), "none.yaml"),
             ((photo_file, "--server", "x", "--api-key-file", empty), "--api-key-file belongs to --url"),
         ):
@@ -124,11 +133,9 @@ def test_the_command_writes_depth_picture_and_cloud(
     picture = cv2.imread(str(out / "photo_color.png"))
     assert picture is not None
     assert picture.shape == photo.shape
-    header, _, vertices = (out / "photo.ply").read_bytes().partition(b"end_header\n")
+    header, vertices = cloud_of(out / "photo.ply")
     assert b"element vertex %d" % depth.size in header
-    assert len(vertices) == depth.size * 15
-    z = np.frombuffer(vertices, [("xyz", "<f4", 3), ("rgb", "u1", 3)])["xyz"][:, 2]
-    np.testing.assert_allclose(z, depth.ravel(), atol=1e-5)
+    np.testing.assert_allclose(vertices["xyz"][:, 2], depth.ravel(), atol=1e-5)
 
 
 def test_a_named_server_has_its_own_model_and_the_scale_is_said(
@@ -153,6 +160,59 @@ def test_a_model_whose_metres_follow_from_the_camera_hears_the_users_camera_and_
     status, said, errors = run(*options, "--fov", 60)
     assert status == 0, errors
     assert "toy_da3metric_56" in said
+
+
+def cloud_of(path: Path) -> tuple[bytes, NDArray[np.void]]:
+    """Header and vertices of a PLY file of coloured points."""
+    header, _, vertices = path.read_bytes().partition(b"end_header\n")
+    return header, np.frombuffer(vertices, [("xyz", "<f4", 3), ("rgb", "u1", 3)])
+
+
+def test_the_files_are_of_the_rectified_photograph_where_the_lens_is_taken_out(
+    running_bridge: RunningBridge,
+    photo: NDArray[np.uint8],
+    photo_file: Path,
+    out: Path,
+    estimator: DepthEstimator,
+    run: Run,
+) -> None:
+    lens = ("--intrinsics", *INTRINSICS.values(), "--distortion", -0.2, 0.03, 0, 0)
+    status, said, errors = run(photo_file, "--url", running_bridge.url, *lens, "--undistort", "--undistort-focal", 90)
+    assert status == 0, errors
+    height, width = photo.shape[:2]
+    camera = CameraModel(
+        **INTRINSICS, width=width, height=height, distortion_model="plumb_bob", distortion=(-0.2, 0.03, 0, 0)
+    )
+    rectification = Rectification(camera, 90.0)
+    depth = estimator.estimate(rectification(photo)).values
+    levels = cv2.imread(str(out / "photo_depth.png"), cv2.IMREAD_UNCHANGED)
+    assert levels is not None
+    np.testing.assert_allclose(levels / 1000.0, depth, atol=0.6e-3)
+    _, vertices = cloud_of(out / "photo.ply")
+    np.testing.assert_allclose(vertices["xyz"], rectification.camera.back_project(depth).reshape(-1, 3), atol=1e-4)
+    np.testing.assert_array_equal(vertices["rgb"], rectification(photo)[..., ::-1].reshape(-1, 3))
+    assert "fx 90 " in said
+    status, _, errors = run(photo_file, "--url", running_bridge.url, *lens)  # the rays bend instead
+    assert status == 0, errors
+    points = camera.back_project(estimator.estimate(photo).values).reshape(-1, 3)
+    np.testing.assert_allclose(cloud_of(out / "photo.ply")[1]["xyz"], points, atol=1e-4)
+
+
+def test_a_model_without_metres_gives_what_it_has(
+    running_bridge: RunningBridge, photo: NDArray[np.uint8], photo_file: Path, out: Path, run: Run
+) -> None:
+    status, said, errors = run(photo_file, "--url", running_bridge.url, "--model", "toy_da3_56", "--focal", 70)
+    assert status == 0, errors
+    assert "scale_invariant (toy_da3_56)" in said
+    depth = np.load(out / "photo_depth.npy")
+    header, vertices = cloud_of(out / "photo.ply")
+    assert b"comment" in header
+    assert "fx 70 " in said
+    np.testing.assert_allclose(vertices["xyz"][:, 2], depth.ravel())
+    (out / "photo.ply").unlink()
+    status, _, errors = run(photo_file, "--url", running_bridge.url, "--model", "toy_relative_56")
+    assert status == 0, errors
+    assert sorted(path.name for path in out.iterdir()) == ["photo_color.png", "photo_depth.npy"]
 
 
 def test_photographs_of_one_name_do_not_overwrite_each_other_and_a_bad_one_does_not_stop_the_rest(

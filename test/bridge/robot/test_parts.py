@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr, ValidationError
 from running_bridge import toy_settings
+from websockets.frames import Frame as WebSocketFrame
+from websockets.frames import Opcode
 
 from bridge.frame_header import FrameHeader, UndecodableFrame, unpack
 from bridge.server.auth import KeyRing
@@ -28,11 +30,12 @@ from bridge.server.errors import (
     UnknownCamera,
 )
 from bridge.server.robot import feed as feeds
-from bridge.server.robot.camera_status import CameraStatus, read_status
+from bridge.server.robot.camera_status import CameraStatus, describe, read_status
 from bridge.server.robot.feed import Feed, LatestOnly
 from bridge.server.robot.frames import Frame
 from bridge.server.robot.limits import StreamLimits
 from bridge.server.robot.pairing import Pairing
+from bridge.server.robot.quiet_websocket import frame_header
 from bridge.server.robot.roster import FORGOTTEN_S, GONE_S, Roster
 from bridge.server.robot.streams import Pace
 from bridge.server.sessions import TICKET_LIFETIME_S, Sessions, Tickets
@@ -93,6 +96,36 @@ def test_a_camera_is_named_by_its_namespace_and_its_own_name(node: str, camera: 
 
 def test_a_status_of_another_node_is_no_camera() -> None:
     assert read_status("/driver: camera", 0, "fine", {"state": "active"}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("12.5", 12.5),
+        ("12.5 ms", 12.5),
+        ("9.8 Hz", 9.8),
+        ("-1e-3 m", -0.001),
+        ("640", 640.0),
+        ("nan Hz", None),
+        ("inf s", None),
+        ("none", None),
+        ("", None),
+        ("ms 12", None),
+    ],
+)
+def test_a_value_of_diagnostics_is_a_number_with_or_without_its_unit(text: str, number: float | None) -> None:
+    said = status(latency_p50_ms=text, rate_out_hz=text, image_age_s="0.25 s", width="640 px", height="480 px")
+    assert said.number("latency_p50_ms") == number
+    assert said.number("nothing") is None
+    entry = describe(said, 0.5, is_gone=False)
+    assert (entry["latency_ms"], entry["rate_out_hz"]) == (number, number)
+    assert (entry["width"], entry["height"], entry["age_ms"]) == (640, 480, 750)
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 1_228_800])
+def test_a_message_is_framed_as_a_websocket_library_does_it(size: int) -> None:
+    payload = bytes(size)
+    assert frame_header(size) + payload == WebSocketFrame(Opcode.BINARY, payload).serialize(mask=False)
 
 
 @pytest.mark.parametrize(

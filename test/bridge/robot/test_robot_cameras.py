@@ -9,24 +9,30 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import cv2
 import httpx
+import hypothesis
 import numpy as np
 import psutil
 import pytest
+import schemathesis
 from harness import FakeBackend, HostedNode, Inbox, NodeProcess, Peer, eventually, fake_estimator, image_message
 from lifecycle_msgs.msg import Transition
 from rclpy.qos import qos_profile_sensor_data
 from robot_under_test import AUTHORIZED, RAW, RobotUnderTest, receive, text_of, with_text
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import status_code_conformance
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close
 from websockets.sync.client import ClientConnection
 
 from bridge.codec import decode_depth_png16, decode_npy
+from bridge.server.robot.encodings import FORMATS
 
 MEMORY_MIB = 50
 BUSY_S = 2.0
@@ -314,6 +320,49 @@ def never_reading(robot: RobotUnderTest, query: str) -> Iterator[None]:
 
 
 # Keys
+
+
+# Always the same requests, and a failing one is shown as it is.
+MADE_UP = hypothesis.settings(
+    max_examples=12, deadline=None, database=None, derandomize=True, phases=[hypothesis.Phase.generate]
+)
+# The list has nothing to be asked wrongly with.
+CASES = [("/cameras", GenerationMode.POSITIVE)]
+CASES += [
+    (f"/cameras/{{name}}/{what}", mode)
+    for what in (*FORMATS, "stream.mjpeg")
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+]
+SHORT_WAIT_MS = 300
+# The node's state may be any at all; these say that something is broken.
+BROKEN = (500, 501, 502)
+
+
+@pytest.fixture(scope="module")
+def api(robot: RobotUnderTest) -> Any:
+    """The document of a bridge that shows a robot."""
+    return schemathesis.openapi.from_url(f"{robot.bridge.url}/openapi.json", headers=AUTHORIZED)
+
+
+@pytest.mark.parametrize(("path", "mode"), CASES)
+def test_every_answer_to_a_made_up_request_is_documented(
+    robot: RobotUnderTest, api: Any, path: str, mode: GenerationMode
+) -> None:
+    names = cycle((robot.front_name, None))
+
+    @MADE_UP
+    @hypothesis.given(case=api[path]["GET"].as_strategy(generation_mode=mode))
+    def ask_it(case: Any) -> None:
+        name = next(names)
+        if name is not None and case.path_parameters and path != "/cameras/{name}/stream.mjpeg":  # which has no end
+            case.path_parameters["name"] = name
+        if isinstance(case.query, dict) and isinstance(case.query.get("wait_ms"), int):
+            case.query["wait_ms"] = min(case.query["wait_ms"], SHORT_WAIT_MS)
+        answer = case.call_and_validate(checks=[status_code_conformance], headers=AUTHORIZED, timeout=30)
+        assert answer.status_code not in BROKEN, answer.text
+
+    ask_it()
+    assert robot.bridge.is_ready()
 
 
 def ticket(robot: RobotUnderTest, what: str = "stream", **headers: str) -> str:

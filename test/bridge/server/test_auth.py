@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,8 @@ from running_bridge import RunningBridge, eventually, toy_settings
 from bridge.server import command
 from bridge.server.auth import Buckets, KeyRing, make_key, read_keys
 from bridge.server.command import main
-from bridge.server.errors import Unauthorized
+from bridge.server.errors import OtherHost, Unauthorized
+from bridge.server.gate import Gate
 from bridge.server.settings_sources import load_settings
 from depth_anything_ros.errors import SettingsError
 
@@ -219,6 +221,75 @@ def test_without_a_key_only_this_machine_is_listened_to_and_the_log_says_how_to_
     assert running_bridge.logged("listening on http://127.0.0.1:")
     assert running_bridge.logged("--host")
     assert httpx.get(f"{running_bridge.url}/readyz").json() == {"status": "ready", "warnings": []}
+
+
+OWN = (
+    "127.0.0.1:8000",
+    "[::1]:8000",
+    "localhost",
+    "LOCALHOST.:1",
+    "bridge.localhost:8000",
+    "192.168.1.20",
+    "robot:8000",
+    "",
+)
+FOREIGN = (
+    "attacker.example",
+    "attacker.example:8000",
+    "127.0.0.1.attacker.example",
+    "localhost.attacker.example",
+)
+
+
+def calls(gate: Gate, host: str, kind: str = "http") -> bool:
+    """Whether a request, or a WebSocket of a page that thinks this its own server, is let in by this Host header."""
+    scope: dict[str, Any] = {
+        "type": kind,
+        "headers": [(b"host", host.encode()), (b"origin", f"http://{host}".encode())],
+    }
+    scope |= {"query_string": b"", "path": "/cameras"}
+    try:
+        gate.identify(scope, "/cameras")
+    except OtherHost:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("settings", "let_in", "refused"),
+    [
+        ({}, OWN, FOREIGN),
+        (
+            {"host": "localhost", "allow_hosts": "Robot.lan,lab.example"},
+            (*OWN, "robot.lan:8000", "ROBOT.LAN", "lab.example"),
+            FOREIGN,
+        ),
+        ({"host": "0.0.0.0"}, (*OWN, *FOREIGN), ()),  # nobody here knows by which names others call it
+        ({"host": "0.0.0.0", "allow_hosts": "lab.example"}, (*OWN, "lab.example"), FOREIGN),
+        ({"allow_hosts": "*"}, (*OWN, *FOREIGN), ()),
+    ],
+)
+def test_a_name_that_a_page_made_to_mean_this_machine_does_not_open_a_server_without_keys(
+    settings: dict[str, str], let_in: tuple[str, ...], refused: tuple[str, ...]
+) -> None:
+    made = toy_settings(**settings)
+    gate = Gate(made, KeyRing(made))
+    for kind in ("http", "websocket"):
+        assert {host: calls(gate, host, kind) for host in let_in} == dict.fromkeys(let_in, True)
+        assert {host: calls(gate, host, kind) for host in refused} == dict.fromkeys(refused, False)
+    with_key = made.model_copy(update={"api_key": SecretStr(KEY)})
+    with pytest.raises(Unauthorized):  # the key decides
+        calls(Gate(with_key, KeyRing(with_key)), FOREIGN[0], "websocket")
+
+
+def test_a_strangers_name_is_refused_on_every_path_in_words(serve_app: Callable[..., str]) -> None:
+    url = serve_app()
+    for path in ("/", "/health", "/session", "/models", "/v1/cameras"):
+        answer = httpx.get(url + path, headers={"Host": "attacker.example:8000"})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (403, "other_host", "Host")
+        assert "not to attacker.example; --allow-hosts names others" in error["message"]
+    assert httpx.get(f"{url}/models", headers={"Host": "localhost"}).status_code == 200
 
 
 def test_a_key_opens_the_default_host_to_everybody() -> None:

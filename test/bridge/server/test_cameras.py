@@ -211,7 +211,7 @@ LENS = {**PLAIN, "distortion_model": "plumb_bob", "d": [-0.2, 0.03, 0.0, 0.0, 0.
 LENS_CAMERA = CameraModel(60, 61, 31.5, 23.5, 64, 48, "plumb_bob", (-0.2, 0.03, 0.0, 0.0, 0.0))
 
 
-@pytest.mark.parametrize("path", ["/pc", "/metric_depth"])
+@pytest.mark.parametrize("path", ["/pc", "/metric_depth", "/rel_depth"])
 @pytest.mark.parametrize("focal_px", [None, 90.0])
 def test_an_image_is_rectified_before_the_network_and_the_answer_tells_its_camera(
     client: httpx.Client, path: str, focal_px: float | None
@@ -221,8 +221,9 @@ def test_an_image_is_rectified_before_the_network_and_the_answer_tells_its_camer
     rectification = Rectification(LENS_CAMERA, focal_px)
     pinhole = rectification.camera
     estimator = DepthEstimator.load("toy", "hypersim", "untrained", 56, "cpu", backend="torch")
-    depth = estimator.estimate(rectification(decode_image(PNG))).values
-    values = depth if path == "/metric_depth" else pinhole.back_project(depth).reshape(-1, 3)
+    max_depth = 1.0 if path == "/rel_depth" else None  # there the network's output is left as it is
+    depth = estimator.estimate(rectification(decode_image(PNG)), max_depth).values
+    values = depth if path != "/pc" else pinhole.back_project(depth).reshape(-1, 3)
     np.testing.assert_allclose(points_of(answer), values, rtol=1e-4, atol=1e-5)
     said = [float(number) for number in answer.headers["x-intrinsics"].split(",")]
     assert said == [pinhole.fx, pinhole.fy, pinhole.cx, pinhole.cy]
@@ -250,7 +251,32 @@ def test_metres_of_a_rectified_image_follow_the_pinholes_focal_length(client: ht
     ],
 )
 def test_what_cannot_be_rectified_is_refused(client: httpx.Client, fields: Json, param: str) -> None:
-    refusal(ask(client, "/pc", **fields), param)
+    for path in ("/pc", "/rel_depth"):
+        refusal(ask(client, path, **fields), param)
+
+
+@pytest.mark.parametrize(
+    ("fields", "focal_px"),
+    [({"focal_px": 80}, 80.0), ({"fov_deg": 90}, 32.0), ({"camera_intrinsics": PLAIN}, 60.5)],
+)
+@pytest.mark.parametrize("dataset", ["da3", "da3mono"])
+def test_depth_up_to_a_factor_has_the_focal_length_that_is_given(
+    client: httpx.Client, dataset: str, fields: Json, focal_px: float
+) -> None:
+    answer = ask(client, "/rel_depth", dataset=dataset, **fields)
+    assert points_of(answer).shape == (48, 64)
+    said = answer.headers
+    assert float(said["x-focal-px"]) == pytest.approx(focal_px)
+    assert said["x-focal-source"] == "given"
+    assert (said["x-unit"], "x-intrinsics" in said) == ("none", False)
+    body = ask(client, "/rel_depth", "application/json", dataset=dataset, **fields).json()
+    assert (body["focal_px"], body["focal_source"]) == (pytest.approx(focal_px), "given")
+    assert ask(client, "/pc", dataset=dataset, **fields).headers["x-focal-source"] == "given"
+
+
+def test_every_endpoint_takes_one_camera(client: httpx.Client) -> None:
+    for path in ("/pc", "/metric_depth", "/rel_depth"):
+        refusal(ask(client, path, focal_px=80, fov_deg=60), "focal_px")
 
 
 def test_a_model_that_does_not_exist_is_refused_by_name(client: httpx.Client) -> None:

@@ -52,6 +52,8 @@ def test_text_and_yaml_values_mean_the_same() -> None:
 
 def test_a_replica_without_gpus_stays_on_the_cpu() -> None:
     assert read_arguments({})[0].device == "cpu"
+    assert not read_arguments({})[0].checks_hosts  # Ray listens, by whatever names
+    assert read_arguments({"allow_hosts": "robot.lan"})[0].checks_hosts
     assert read_arguments({"gpus": "1"})[0].device == "auto"
 
 
