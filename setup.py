@@ -111,7 +111,8 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", glob("launch/*.py")),
-        (f"share/{NAME}/config", glob("config/*")),
+        (f"share/{NAME}/config", glob("config/*.*")),
+        (f"share/{NAME}/config/recipes", glob("config/recipes/*.*")),
     ],
     install_requires=["numpy>=1.21", "opencv-python-headless>=4.5.4"],  # what Ubuntu 22.04 has
     extras_require={

@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
         def crowd(clients: int, *, heeds: bool, seconds: float = args.seconds) -> Answers:
             return run(Crowd(port, body, clients, deadline_ms, heeds, seconds))
 
+        crowd(ALONE, heeds=True, seconds=args.seconds / 4)  # for what is built at first
         alone = crowd(ALONE, heeds=True, seconds=args.seconds / 2)
         served = max(ALONE, int(0.8 * args.deadline_s * len(alone.answered_s) / alone.took_s))
         best = crowd(served, heeds=True)

@@ -18,7 +18,7 @@ from depth_anything_ros.scale.alignment import AlignmentState
 from depth_anything_ros.scale.fit import DepthScale, InverseScale
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def tables(section: str) -> list[list[list[str]]]:
@@ -108,6 +108,8 @@ def parameter_files() -> Iterator[tuple[str, dict[str, Any]]]:
     for file in ("depth_anything.yaml", "synthetic.yaml"):
         text = re.sub(r"^    # ( *\w+:)", r"    \1", (ROOT / "config" / file).read_text(), flags=re.MULTILINE)
         yield file, yaml.safe_load(text.replace("ros__parameters: {}", "ros__parameters:"))
+    for path in sorted((ROOT / "config/recipes").iterdir()):
+        yield path.name, yaml.safe_load(path.read_text())
     for document in DOCUMENTS:
         for block in re.findall(r"```yaml\n(.*?)```", document.read_text(), re.DOTALL):
             yield document.name, yaml.safe_load(block)
@@ -120,7 +122,7 @@ def test_parameter_files_name_parameters_there_are() -> None:
         for key in ("/**", "/**/depth_anything")
         if key in content
     ]
-    assert {"depth_anything.yaml", "synthetic.yaml", "node.md"} <= {name for name, _ in found}
+    assert {"depth_anything.yaml", "synthetic.yaml", "nav2.yaml", "node.md"} <= {name for name, _ in found}
     for name, content in found:
         values = content["ros__parameters"]
         cameras = values.get("cameras", [])
