@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from depth_anything_ros.backends.protocol import Backend
@@ -140,6 +139,7 @@ def _network_inputs(args: argparse.Namespace, input_size: int) -> list[Tensor]:
 def _cut(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """The largest middle part (h, w, 3) of this aspect, resized to (height, width, 3)."""
     import cv2
+    import numpy as np
 
     scale = min(image.shape[0] / height, image.shape[1] / width)
     h, w = max(1, round(scale * height)), max(1, round(scale * width))
