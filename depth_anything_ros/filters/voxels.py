@@ -42,8 +42,12 @@ def _by_runs(points: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.fl
         _runs(points[:, first : first + STRIP_POINTS], voxel_m) for first in range(0, points.shape[1], STRIP_POINTS)
     ]
     starts = np.concatenate([strip[0] + i * STRIP_POINTS for i, strip in enumerate(strips)])
-    counts, keys = (np.concatenate([strip[k] for strip in strips]) for k in (1, 3))
-    sums = np.concatenate([strip[2] for strip in strips], axis=1)
+    cells, sums = (np.concatenate([strip[k] for strip in strips], axis=1) for k in (1, 2))
+    counts = np.diff(starts, append=points.shape[1])
+    if not np.abs(cells).max(initial=0) <= MAX_CELL:  # or there is a NaN
+        known = (np.abs(cells) <= MAX_CELL).all(axis=0)
+        starts, counts, cells, sums = starts[known], counts[known], cells[:, known], sums[:, known]
+    keys = _keys(torch.from_numpy(cells)).numpy()
     order = np.argsort(keys)
     is_new = np.diff(keys[order], prepend=-1) != 0
     voxel = np.empty_like(order)
@@ -52,17 +56,17 @@ def _by_runs(points: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.fl
     return (total / np.bincount(voxel, counts)[:, None]).astype(np.float32), starts[order[is_new]]
 
 
-def _runs(points: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.int64], ...]:
-    """Return where runs of points (3, N) in one voxel start, their counts, their sums (3, R), and the voxels' keys."""
+def _runs(
+    points: NDArray[np.float32], voxel_m: float
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Return where runs of points (3, N) in one voxel start (R,), their voxels (3, R), and their sums (3, R)."""
     with np.errstate(invalid="ignore"):
         cells = np.floor(points * np.float32(1 / voxel_m))
-    changes = (cells[0, 1:] != cells[0, :-1]) | (cells[1, 1:] != cells[1, :-1]) | (cells[2, 1:] != cells[2, :-1])
+    changes = cells[0, 1:] != cells[0, :-1]
+    for along in cells[1:]:
+        changes |= along[1:] != along[:-1]
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-    counts = np.diff(starts, append=points.shape[1])
-    cells = cells[:, starts]
-    sums = np.add.reduceat(points, starts, axis=1)
-    known = np.all(np.abs(cells) <= MAX_CELL, axis=0)  # not NaN, either
-    return starts[known], counts[known], sums[:, known], _keys(torch.from_numpy(cells[:, known])).numpy()
+    return starts, cells[:, starts], np.add.reduceat(points, starts, axis=1)
 
 
 def _by_scatter(points: Tensor, voxel_m: float) -> tuple[Tensor, Tensor]:
