@@ -19,7 +19,7 @@ help:
 	@echo "make coverage   all tests, and which lines none of them reaches"
 	@echo "make test-fast  the core alone, under a minute"
 	@echo "make docs       the documentation as a site, in build/site"
-	@echo "make screenshots  the page's pictures in docs/ anew; needs Chromium"
+	@echo "make screenshots  the pictures of the page and of the recipes in docs/ anew; needs Chromium"
 	@echo "make pins       whether the pins install on every supported Python"
 	@echo "make bench      measure; ARGS='node' for one benchmark"
 	@echo "make soak       the node and the bridge under disturbance; MINUTES=5"
@@ -67,7 +67,7 @@ docs: $(READY)
 
 # The page's pictures in docs/, taken by its tests.
 screenshots: $(READY)
-	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page $(ARGS)
+	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page test/node/test_recipes.py $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
