@@ -7,6 +7,9 @@ ARGS ?=
 MINUTES ?= 60
 # Many tests wait for processes that start: two at a time take two thirds of the time, on two cores too.
 WORKERS ?= 2
+# A worker that dies ends the run, and so does a test that hangs: the test's name and its stacks are in the output.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --max-worker-restart 0 \
+	-o faulthandler_timeout=660 -o faulthandler_exit_on_timeout=true
 PYTHONS := 3.10 3.11 3.12 3.13 3.14
 
 .PHONY: help setup demo test test-fast coverage check docs screenshots pins bench soak fuzz clean
@@ -38,17 +41,17 @@ demo: $(READY)
 
 # The core alone: no processes, no sockets, no ROS, no large networks.
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --ignore=test/node --ignore=test/bridge \
+	$(PYTEST) --dist worksteal -m "not slow" --ignore=test/node --ignore=test/bridge \
 		--ignore=test/cli --ignore=test/backends --ignore=test/runtime --ignore-glob='test/model/test_parity*' \
 		--ignore=test/test_floors.py --ignore=test/test_examples.py --ignore=test/test_gpu.py --ignore=test/test_demo.py \
 		--ignore=test/test_training.py $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	$(PYTEST) --dist loadfile $(ARGS)
 
 # The same, and which lines no test reaches; takes a fifth longer.
 coverage: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
+	$(PYTEST) --dist loadfile --cov --cov-report=term:skip-covered $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

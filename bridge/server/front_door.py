@@ -28,6 +28,7 @@ from bridge.server.protocol import TRANSPORT
 from bridge.server.settings import BridgeSettings
 from bridge.server.sockets import close_socket, watched
 from bridge.server.state import WorkerState
+from bridge.server.tasks import end_task
 
 CLIENT_CLOSED_REQUEST = 499  # for the log and the metrics; nobody is left to read it
 
@@ -130,8 +131,7 @@ class FrontDoor:
             work.result()
         finally:
             gone.cancel()
-            work.cancel()
-            await asyncio.wait({work})
+            await end_task(work)
 
     def _check_time(self, exchange: Exchange) -> None:
         if self._state.is_over:

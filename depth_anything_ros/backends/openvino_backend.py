@@ -19,7 +19,7 @@ from torch import Tensor
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache
 from depth_anything_ros.backends.network_source import NetworkSource
-from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, with_single_ends
+from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, the_core, with_single_ends
 from depth_anything_ros.backends.per_shape import MAX_SHAPES, PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
 from depth_anything_ros.model.depth_network import Outputs
@@ -68,7 +68,7 @@ class OpenVinoBackend:
     ) -> None:
         if precision not in ("auto", *HINTS):
             raise SettingsError(f"backend openvino has no precision {precision!r}; it has auto, {', '.join(HINTS)}")
-        self._core = import_openvino().Core()
+        self._core = the_core()
         self._target = check_target(self._core, device)
         self.device = torch.device("cpu")
         self.precision = "fp32" if precision == "auto" else precision
@@ -226,7 +226,7 @@ def machine(core: Any, target: str = "CPU") -> tuple[str, ...]:
 
 def has_bf16() -> bool:
     """Whether the processor computes in bfloat16. Raises BackendError: OpenVINO is missing."""
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in the_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def check_target(core: Any, device: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +26,7 @@ MAX_END_CHANNELS = 2  # every other convolution has more
 EXAMPLE = (3 * PATCH_SIZE, 4 * PATCH_SIZE)  # sides differ, so that none is taken for the other
 # Up to a side of 14,000 pixels, more than the limits on tokens let through.
 MAX_PATCHES = 1000
+CORE_LOCK = threading.Lock()
 
 
 def import_openvino() -> Any:
@@ -40,6 +43,22 @@ def import_openvino() -> Any:
         raise BackendError(
             f"OpenVINO cannot be imported ({error}): pip install 'depth_anything_ros[openvino]'"
         ) from error
+
+
+def the_core() -> Any:
+    """Return OpenVINO's core, one for the whole process. Raises BackendError: OpenVINO is missing.
+
+    Its CPU plugin gives the thread a signal stack for as long as a core lives. Cores that end in another order
+    than last in, first out leave the thread with a stack in freed memory, and the next signal kills the process.
+    """
+    openvino = import_openvino()
+    with CORE_LOCK:
+        return _core_of(openvino)
+
+
+@cache
+def _core_of(openvino: Any) -> Any:
+    return openvino.Core()
 
 
 class SplitAttention(Attention):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from depth_anything_ros.backends.onnx_backend import check_size
 from depth_anything_ros.backends.openvino_backend import HINTS, check_target, config_for
-from depth_anything_ros.backends.openvino_conversion import import_openvino
+from depth_anything_ros.backends.openvino_conversion import the_core
 from depth_anything_ros.backends.per_shape import Size
 from depth_anything_ros.errors import BackendError, SettingsError
 from depth_anything_ros.model.depth_network import Outputs
@@ -36,7 +36,7 @@ class OpenVinoFileBackend:
     def __init__(self, model: bytes, size: Size, precision: str = "auto", device: str = "CPU") -> None:
         if precision not in ("auto", "int8", *HINTS):
             raise SettingsError(f"backend openvino has no precision {precision!r}; it has auto, {', '.join(HINTS)}")
-        core = import_openvino().Core()
+        core = the_core()
         target = check_target(core, device)
         self.device = torch.device("cpu")
         self.precision = "fp32" if precision == "auto" else precision

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -200,6 +201,30 @@ def test_threads_of_a_backend_may_run_on_every_core(backend: str, toy_weights: W
 def test_openvino_keeps_no_telemetry() -> None:
     openvino_conversion.import_openvino()
     assert "openvino_telemetry.main" not in sys.modules
+
+
+SIGNAL_AFTER_NETWORKS = """
+import signal
+from depth_anything_ros.backends.network_source import NetworkSource
+from depth_anything_ros.backends.openvino_backend import OpenVinoBackend, has_bf16
+from depth_anything_ros.model.build import build_model
+
+source = NetworkSource(build_model("toy", "hypersim"))
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+first, second = OpenVinoBackend(source), OpenVinoBackend(source)
+del first
+del second
+has_bf16()
+freed = [bytearray(65536) for _ in range(1000)]
+del freed
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_signals_are_handled_after_networks_were_let_go() -> None:
+    """OpenVINO's CPU plugin moves the thread's signal stack; left in freed memory, a signal ends the process."""
+    ran = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_NETWORKS], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "handled\n"), ran.stderr
 
 
 # ---- threads, and what is kept in memory

@@ -12,7 +12,7 @@ from stand_in_da3 import save_da3, toy_da3_weights
 
 from depth_anything_ros.backends import create_backend, parity
 from depth_anything_ros.backends.network_source import NetworkSource
-from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, with_single_ends
+from depth_anything_ros.backends.openvino_conversion import convert, the_core, with_single_ends
 from depth_anything_ros.cli import main
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
@@ -76,7 +76,7 @@ def test_openvino_ends_in_single_precision_with_as_many_channels_as_there_are() 
     source, x = NetworkSource(network("da3")), parity.probe_image(*SIZE)
     model = convert(source, SIZE)
     rewritten = with_single_ends(model)
-    core = import_openvino().Core()
+    core = the_core()
     inputs = [x.numpy(), source.pos_embed(SIZE[0] // 14, SIZE[1] // 14).numpy()]
     compiled = [core.compile_model(each, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}) for each in (rewritten, model)]
     found, expected = (each(inputs) for each in compiled)

@@ -44,6 +44,12 @@ from depth_anything_ros.node.lifecycle import DepthAnythingNode
 from depth_anything_ros.settings import ModelSettings
 
 DEADLINE_S = 20.0
+STATE_AFTER = {
+    Transition.TRANSITION_CONFIGURE: "inactive",
+    Transition.TRANSITION_ACTIVATE: "active",
+    Transition.TRANSITION_DEACTIVATE: "inactive",
+    Transition.TRANSITION_CLEANUP: "unconfigured",
+}
 # What a network sees at full size, so that a plane of 56 x 84 pixels comes out as it was put in.
 WIDTH, HEIGHT, INPUT_SIZE = 84, 56, 56
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
@@ -52,6 +58,10 @@ FAKE_MAX_DEPTH_M = 20.0
 Value = TypeVar("Value")
 _numbers = itertools.count()
 _stamps = itertools.count(1_000_000_001)
+
+
+class NoAnswer(AssertionError):
+    """A service was found and did not answer."""
 
 
 def unique(name: str) -> str:
@@ -202,7 +212,11 @@ class Peer:
             return next((future for future in futures if future.done()), None)
 
         begun_s = time.monotonic()
-        return eventually(answered, f"answer of {name}", deadline_s).result()
+        while (answer := answered()) is None:
+            if time.monotonic() > begun_s + deadline_s:
+                raise NoAnswer(f"{name} did not answer within {deadline_s} s")
+            time.sleep(0.005)
+        return answer.result()
 
 
 class Spinner:
@@ -245,9 +259,14 @@ class Remote:
         return str(peer.call(GetState, f"{self.name}/get_state", GetState.Request()).current_state.label)
 
     def change(self, peer: Peer, transition: int) -> bool:
-        """Ask for a lifecycle transition and return whether it succeeded."""
+        """Ask for a lifecycle transition and return whether it succeeded; where the answer is lost, the state tells."""
         request = ChangeState.Request(transition=Transition(id=transition))
-        return bool(peer.call(ChangeState, f"{self.name}/change_state", request, 60).success)
+        try:
+            return bool(peer.call(ChangeState, f"{self.name}/change_state", request, 40).success)
+        except NoAnswer:
+            if self.state(peer) == STATE_AFTER.get(transition):
+                return True
+            return bool(peer.call(ChangeState, f"{self.name}/change_state", request, 60).success)
 
     def trigger(self, peer: Peer, service: str) -> tuple[bool, str]:
         """Call a service without arguments and return success and message."""

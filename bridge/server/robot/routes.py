@@ -42,6 +42,7 @@ from bridge.server.robot.streams import (
 )
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
+from bridge.server.tasks import end_task
 from depth_anything_ros.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -221,8 +222,7 @@ async def _either(work: Any, end: Any) -> None:
             tasks[0].result()
     finally:
         for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+            await end_task(task)
 
 
 def _key(connection: Request | WebSocket) -> str | None:
