@@ -1,6 +1,6 @@
 """Hold one estimator and say how much memory that takes.
 
-`python -m benchmarks._holder ENCODER DATASET CHECKPOINT BACKEND`
+`python -m benchmarks._holder ENCODER DATASET CHECKPOINT BACKEND PRECISION`
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ ESTIMATES = 5
 
 def main() -> None:
     """Print resident MiB after the imports, the load and some estimates of 640x480, and at the worst moment."""
-    encoder, dataset, checkpoint, backend = sys.argv[1:]
+    encoder, dataset, checkpoint, backend, precision = sys.argv[1:]
     share_cores()
     resident_mib = {"imports": mib()}
-    estimator = DepthEstimator.load(encoder, dataset, checkpoint, device="cpu", precision="fp32", backend=backend)
+    estimator = DepthEstimator.load(encoder, dataset, checkpoint, device="cpu", precision=precision, backend=backend)
     resident_mib["loaded"] = mib()
     for _ in range(ESTIMATES):
         estimator.warm_up(480, 640)

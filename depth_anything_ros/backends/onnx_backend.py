@@ -22,7 +22,7 @@ from depth_anything_ros.backends.network_source import NetworkSource
 from depth_anything_ros.backends.per_shape import PerShape, Size
 from depth_anything_ros.errors import BackendError, ImageError, SettingsError
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
-from depth_anything_ros.runtime.allocator import trim_freed_memory
+from depth_anything_ros.runtime.device import free_unused_memory
 
 logger = logging.getLogger(__name__)
 EXPORTER_LOG = "torch.onnx._internal.exporter"  # it warns that torchvision, which no network here needs, is missing
@@ -78,7 +78,7 @@ class OnnxBackend:
         """Return the session of a size. The torch network is let go afterwards."""
         with self.source.held() as network:
             session = self._build(size, network)
-        trim_freed_memory()
+        free_unused_memory()
         return session
 
     def _build(self, size: Size, network: DepthNetwork) -> Session:

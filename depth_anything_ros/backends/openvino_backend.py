@@ -19,12 +19,12 @@ from torch import Tensor
 from depth_anything_ros.backends import parity
 from depth_anything_ros.backends.blob_cache import BlobCache
 from depth_anything_ros.backends.network_source import NetworkSource
-from depth_anything_ros.backends.openvino_conversion import convert, import_openvino, the_core, with_single_ends
+from depth_anything_ros.backends.openvino_conversion import convert, for_bf16, import_openvino, the_core
 from depth_anything_ros.backends.per_shape import MAX_SHAPES, PerShape, Size
 from depth_anything_ros.errors import BackendError, SettingsError
 from depth_anything_ros.model.depth_network import Outputs
 from depth_anything_ros.model.registry import PATCH_SIZE
-from depth_anything_ros.runtime.allocator import trim_freed_memory
+from depth_anything_ros.runtime.device import free_unused_memory
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class OpenVinoBackend:
         """Return the network of a size, or for every size. The torch network is let go afterwards."""
         with self.source.held():
             executor = self._build(key)
-        trim_freed_memory()  # of what was only needed to build
+        free_unused_memory()  # of what was only needed to build
         return executor
 
     def _build(self, key: Size) -> Executor:
@@ -168,7 +168,7 @@ class OpenVinoBackend:
 
     def _compiled(self, model: Any, key: Size) -> Any:
         config = self._config()
-        model = model if self.precision == "fp32" else with_single_ends(model)
+        model = model if self.precision == "fp32" else for_bf16(model)
         compiled = self._core.compile_model(model, self._target, config)
         if self._keeps:  # exporting takes a copy of the weights
             self._cache.store(compiled.export_model().getvalue(), *self._identity(), key, config)

@@ -24,7 +24,7 @@ from depth_anything_ros.backends.protocol import Backend
 from depth_anything_ros.backends.torch_backend import TorchBackend
 from depth_anything_ros.errors import BackendError
 from depth_anything_ros.model.depth_network import Outputs
-from depth_anything_ros.runtime.allocator import trim_freed_memory
+from depth_anything_ros.runtime.device import free_unused_memory
 from depth_anything_ros.runtime.hardware import hardware_name
 
 logger = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class PlannedBackend:
             plan = Plan(size, measure(candidates, make, scenes, expected, verdict=self._verdict))
             best = self._finished(built[plan.best])
             built.clear()
-        trim_freed_memory()
+        free_unused_memory()
         for row in plan.rows:
             logger.info("%s: %s, %s", row.candidate, "-" if row.ms is None else f"{row.ms:.1f} ms", row.says)
         logger.info("backend %s: the fastest of these", plan.best)

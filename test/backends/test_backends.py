@@ -360,6 +360,16 @@ def compiled_files() -> set[Path]:
     return set((cache_folder() / "openvino").glob("*"))
 
 
+def test_a_network_in_bf16_is_kept_with_weights_of_two_bytes(toy_weights: Weights) -> None:
+    kept = {}
+    for precision in ("fp32", "bf16"):
+        before = compiled_files()
+        OpenVinoBackend(source(toy_weights), precision, cache_folder())(parity.probe_image(*SIZE))
+        (file,) = compiled_files() - before
+        kept[precision] = file.stat().st_size
+    assert kept["bf16"] < 0.8 * kept["fp32"], "a tiny network's description does not shrink"
+
+
 def test_the_second_start_loads_what_the_first_compiled(
     toy_weights: Weights, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
