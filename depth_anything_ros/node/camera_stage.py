@@ -22,13 +22,13 @@ from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.messages.rectification import rectification_of
-from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.messages.stamps import moment_s
 from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import RELATIVE_REFUSAL, Estimate, Scaling
-from depth_anything_ros.scale.fit import LASTING_FACTOR
+from depth_anything_ros.scale.lasting_factor import LASTING_FACTOR
 from depth_anything_ros.settings import ENDLESS_COLOR_MAX_M, CameraSettings
 
 RAW_DEPTH = (
@@ -116,7 +116,7 @@ class CameraStage:
             return said
         with frame.watch.time("filter"):
             metres = clip_range(self._smoothed(metres, estimate, settings), settings)
-        if estimator.kind == "scale_invariant" and settings.alignment == "none":
+        if estimator.kind == "scale_invariant" and not self._is_aligned():
             self._health.warn(f"metres_per_unit is {settings.metres_per_unit:g}: {LASTING_FACTOR}")
         return replace(
             said, metres=metres, camera=camera, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
@@ -145,6 +145,9 @@ class CameraStage:
             self._health.remark(RAW_DEPTH)
         return CameraOfImage(model, info)
 
+    def _is_aligned(self) -> bool:
+        return self.scaling.state is not None and self.scaling.state.name == "aligned"
+
     def _residual_m(self) -> float | None:
         if self.scaling.state is None:
             return None
@@ -159,7 +162,7 @@ class CameraStage:
         made_of = (time_constant_s, estimate.model, *_configured(settings))
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
-        return self._filter(metres, stamp_s(estimate.header))
+        return self._filter(metres, moment_s(estimate.header))
 
 
 def _estimated_camera(found: DepthTensors) -> CameraModel | None:

@@ -14,10 +14,10 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import InputError, RangeError, describe
+from depth_anything_ros.errors import InputError, NoReading, RangeError, describe, readable
 from depth_anything_ros.messages.camera_infos import frame_of
 from depth_anything_ros.messages.ranges import depth_of
-from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.messages.stamps import stamp_ns, stamp_s
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.node.transforms import Transforms
@@ -68,13 +68,32 @@ class RangeInput:
         self._recent.append(msg)
 
     def nearest(self, header: Header, window_s: float) -> Any:
-        """Return the message nearest in time to an image; None where none is within `window_s` of it."""
+        """Return the message nearest in time to an image.
+
+        A stamp of 0, which some drivers leave there, is no time: it tells of nothing when it was measured.
+
+        Raises:
+            NoReading: none is within `window_s` of the image, or nothing says which one is.
+        """
 
         def off_s(msg: Any) -> float:
             return abs(stamp_s(msg.header) - stamp_s(header))
 
-        nearest = min(list(self._recent), key=off_s, default=None)
-        return nearest if nearest is not None and off_s(nearest) <= window_s else None
+        recent = list(self._recent)
+        if not recent:
+            raise NoReading(f"no message on {self.topic} yet")
+        if stamp_ns(header) == 0:
+            raise NoReading(f"the image's stamp is 0, so no message on {self.topic} can be told to belong to it")
+        stamped = [msg for msg in recent if stamp_ns(msg.header) != 0]
+        if not stamped:
+            raise NoReading(f"stamps on {self.topic} are 0, so no message can be told to belong to the image")
+        nearest = min(stamped, key=off_s)
+        if off_s(nearest) > window_s:
+            raise NoReading(
+                f"no message on {self.topic} near the image's stamp: the nearest is {readable(off_s(nearest))} s away, "
+                f"and range_window_s is {window_s:g}"
+            )
+        return nearest
 
     def compare(
         self,
