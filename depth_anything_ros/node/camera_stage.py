@@ -81,7 +81,8 @@ class CameraStage:
             rectification = rectification_of(camera, settings.undistort_focal_px)
             picture = rectification(frame.image_bgr)
         pinhole = rectification.camera
-        return replace(frame, image_bgr=picture, camera=CameraOfImage(pinhole, pinhole_info(pinhole, frame.header)))
+        info = pinhole_info(pinhole, frame.header)
+        return replace(frame, image_bgr=picture, camera=CameraOfImage(pinhole, info, raw=camera))
 
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
@@ -108,7 +109,8 @@ class CameraStage:
         self._health.focal_estimate_px = model.fx if model is not None and is_estimated else None
         depth = _times(depth, _unit(estimator, depth, model, settings), is_shared=estimator.kind != "metric")
         version = estimator.key, estimator.sha256
-        estimate = Estimate(depth, version, estimator.kind, frame.header, model, is_estimated)
+        raw_camera = None if camera is None else camera.raw
+        estimate = Estimate(depth, version, estimator.kind, frame.header, model, is_estimated, raw_camera)
         with frame.watch.time("scale"):
             metres = self.scaling.apply(estimate, settings)
             self._health.alignment = self.scaling.state

@@ -22,7 +22,7 @@ from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.node.transforms import Transforms
 from depth_anything_ros.scale.range_samples import Pairs, compare, compare_image
-from depth_anything_ros.scale.transform import Transform
+from depth_anything_ros.scale.transform import SAME_FRAME, Transform
 from depth_anything_ros.settings import CameraSettings
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
@@ -103,15 +103,19 @@ class RangeInput:
         header: Header,
         camera: CameraModel,
         settings: CameraSettings,
+        raw_camera: CameraModel | None = None,
     ) -> Pairs:
         """Compare what a message measured with an image's depth (H, W), as the model gives it.
+
+        Args:
+            raw_camera: of an image that was rectified here, that of what came: a depth image is registered to that.
 
         Raises:
             InputError: the message cannot be read, or the sensor's pose is not known.
         """
         try:
             if isinstance(msg, Image):
-                return compare_image(depth_of(msg), values, camera, kind)
+                return _compare_registered(depth_of(msg), values, kind, camera, raw_camera)
             return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
         except InputError:
             raise
@@ -122,3 +126,18 @@ class RangeInput:
         if settings.range_extrinsics:
             return Transform.from_xyz_rpy(settings.range_extrinsics)
         return self._transforms.pose(frame_of(camera), sensor)
+
+
+def _compare_registered(
+    reference: NDArray[np.float32],
+    values: NDArray[np.float32],
+    kind: Kind,
+    camera: CameraModel,
+    raw_camera: CameraModel | None,
+) -> Pairs:
+    """Compare a depth camera's image (h, w) of the picture that came; what was rectified has its pixels elsewhere."""
+    if raw_camera is None:
+        return compare_image(reference, values, camera, kind)
+    height, width = reference.shape
+    seen_by = raw_camera.scaled_to(width, height)
+    return compare_image(reference, values, camera, kind, reference_camera=seen_by, T_camera_reference=SAME_FRAME)

@@ -39,6 +39,7 @@ class Estimate:
         model: its key and the hash of its weights; another one restarts the alignment.
         camera: the image's camera, None where it is not known.
         is_camera_estimated: its focal length is the model's estimate.
+        raw_camera: of an image that was rectified here, that of what came.
     """
 
     depth: Tensor
@@ -47,6 +48,7 @@ class Estimate:
     header: Header
     camera: CameraModel | None
     is_camera_estimated: bool = False
+    raw_camera: CameraModel | None = None
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -140,7 +142,8 @@ class Scaling:
         if msg is self._used.get(purpose) and estimate.kind == "metric":
             return None
         self._used[purpose] = msg
-        return self._range_input.compare(msg, estimate.values, estimate.kind, estimate.header, camera, settings)
+        depth, kind, header = estimate.values, estimate.kind, estimate.header
+        return self._range_input.compare(msg, depth, kind, header, camera, settings, raw_camera=estimate.raw_camera)
 
     # Calibration
 
