@@ -219,7 +219,7 @@ WRONGS: dict[str, tuple[Act, Act, int, str]] = {
     "no memory": (exhaust_the_memory, heal_the_network, ERROR, "times in a row: cuda:0 has no memory left; next try"),
     "an answer of NaN": (answer_with_nan, heal_the_network, ERROR, "cpu answered with numbers that are not finite"),
     "a stuck device": (get_stuck, heal_the_network, ERROR, "the device is stuck: an inference has taken "),
-    "alignment without evidence": (align_to_nothing, do_not_align, WARN, "alignment is waiting: no evidence yet"),
+    "alignment without evidence": (align_to_nothing, do_not_align, WARN, "alignment is waiting: no message on "),
 }
 
 

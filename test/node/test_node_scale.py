@@ -391,9 +391,10 @@ def test_a_relative_model_is_metric_only_while_it_is_aligned(host: Start, peer: 
 
 
 def test_depth_whose_factor_is_another_in_every_picture_has_metres_only_with_a_reading_of_that_picture(
-    host: Start, peer: Peer, states: States
+    host: Start, peer: Peer, states: States, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sensor of a third of the camera's rate; whatever smooths and holds the scale of a metric model is on."""
+    monkeypatch.setattr("depth_anything_ros.node.camera_pipeline.KIND_HELD_S", 1e6)
     backend = FakeBackend(RAMP)
     node = host(
         backend,
@@ -417,6 +418,12 @@ def test_depth_whose_factor_is_another_in_every_picture_has_metres_only_with_a_r
         assert max(error_of(it.depth(header), RAMP) for header in with_reading) < TOLERANCE
         it.depth(it.show(RAMP, scan))  # the last one: what came before has arrived
         assert not [header for header in without if it.depths.with_stamp(header.stamp)]
+        it.show(RAMP)
+        [camera] = node.node._cameras
+        assert (camera.facts()["kind"], camera.facts()["calibrated"]) == ("metric", True), "between readings"
+        monkeypatch.setattr("depth_anything_ros.node.camera_pipeline.KIND_HELD_S", 0.0)
+        it.show(RAMP)
+        assert camera.facts()["kind"] == "scale_invariant"
 
 
 def test_readings_and_images_without_a_stamp_are_not_taken_for_one_moment(
