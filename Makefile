@@ -67,7 +67,7 @@ docs: $(READY)
 
 # The page's pictures in docs/, taken by its tests.
 screenshots: $(READY)
-	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page test/node/test_recipes.py $(ARGS)
+	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page test/node/test_recipe_pictures.py $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
