@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 pytest.importorskip("rclpy")
 
-from demo.__main__ import build_parser, choose_model
+from demo.command import build_parser, choose_model
 from demo.photographs import collect, fit
 from demo.pictures import rotation, splat
 from demo.processes import child
