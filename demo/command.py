@@ -22,6 +22,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from demo import NAMESPACE
 from demo.bridge import Answer, ask_bridge
+from demo.folder import FOLDERS, SHEET, SUMMARY, prepare
+from demo.options import METRIC, build_parser
 from demo.page import show_page
 from demo.photographs import Photograph, collect
 from demo.pictures import cloud_views, depth_pictures, sheet
@@ -31,19 +33,22 @@ from depth_anything_ros.errors import DepthAnythingError
 from depth_anything_ros.io.formats import depth_to_uint16, encode_ply, encode_png
 from depth_anything_ros.metrics import evaluate_depth, mean_metrics
 from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint
-from depth_anything_ros.model.registry import DATASETS, ENCODERS, dataset_spec
+from depth_anything_ros.model.registry import ENCODERS, dataset_spec
 from depth_anything_ros.model.weights import DEMONSTRATION, DEMONSTRATION_NOTE, UNTRAINED
 from depth_anything_ros.settings import ModelSettings
 
 TIME_LIMIT_S = 60.0  # for recording, loading the model included
 MIN_DWELL_S = 2.0
 SETTLE_TIMEOUT_S = 8.0
-METRIC = [name for name, spec in DATASETS.items() if spec.kind == "metric"]
 ROWS = 3  # of rendered rooms on the sheet
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the demo. Returns 0, 1 when something did not work, 2 without a usable photograph, 130 after Ctrl-C."""
+    """Run the demo. Returns 0, 1 when something did not work, 2 without a usable photograph, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: 2, an option that cannot be.
+    """
     args = build_parser().parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -53,10 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             return 2
         model = choose_model(args)
         say_what_runs(model)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for photograph in photographs:
-            (args.out / photograph.name).mkdir(exist_ok=True)
-            (args.out / photograph.name / "input.png").write_bytes(encode_png(photograph.image))
+        prepare(args.out, photographs)
         isolate_ros()
         if args.page:
             return show_page(node_command(model), camera_command(args, photographs), model, args.port, args.out)
@@ -67,26 +69,6 @@ def main(argv: list[str] | None = None) -> int:
     except (ChildFailed, DepthAnythingError) as error:
         print(error, file=sys.stderr)
         return 1
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line's parser."""
-    defaults = ModelSettings()
-    parser = argparse.ArgumentParser(prog="python -m demo", description="A camera through the node, to files.")
-    parser.add_argument("photographs", metavar="PHOTO_OR_FOLDER", nargs="*", type=Path, help="none: a rendered room")
-    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=12.0, help="time to record, default: %(default)s")
-    parser.add_argument("--rate", type=float, default=5.0, help="frames a second, default: %(default)s")
-    parser.add_argument("--seed", type=int, default=7, help="of the rendered room, default: %(default)s")
-    parser.add_argument("--encoder", choices=list(ENCODERS), help="default: real weights for photographs, else vitt")
-    parser.add_argument("--dataset", choices=METRIC, help="default: the encoder's")
-    parser.add_argument("--checkpoint", help="a file, or 'untrained'; default: the one on this machine")
-    parser.add_argument("--input-size", type=int, default=defaults.input_size)
-    parser.add_argument("--device", default=defaults.device)
-    parser.add_argument("--precision", default=defaults.precision, help="default: %(default)s")
-    parser.add_argument("--page", action="store_true", help="record nothing; keep all running for a browser")
-    parser.add_argument("--port", type=int, default=8000, help="of the page, default: %(default)s; 0 takes a free one")
-    return parser
 
 
 def choose_model(args: argparse.Namespace) -> ModelSettings:
@@ -213,10 +195,11 @@ def write_down(out: Path, results: dict[str, Result], answer: Answer, summary: d
     """Write the pictures, clouds and summary.json, and print what happened."""
     rows = [write_result(out / name, result) for name, result in results.items()]
     (out / next(iter(results)) / "bridge_depth.png").write_bytes(encode_png(depth_to_uint16(answer.depth)))
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    (out / "sheet.png").write_bytes(encode_png(sheet(rows)))
+    summary |= {FOLDERS: list(results)}
+    (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (out / SHEET).write_bytes(encode_png(sheet(rows)))
     print(json.dumps(summary))
-    print(f"written to {out}; look at {out / 'sheet.png'} first")
+    print(f"written to {out}; look at {out / SHEET} first")
     print("make demo ARGS=--page keeps camera, node and bridge running, and says where a browser shows them")
 
 

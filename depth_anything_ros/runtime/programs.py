@@ -1,4 +1,4 @@
-"""Where the programs begin: the five of setup.py, and `python -m demo`. setup.py's console scripts and `python -m` point here.
+"""Where programs begin: the five of setup.py, whose console scripts point here, as `python -m` does, and the demo.
 
 A program's own module is imported last: after what has to be set before torch is imported, and where a module that
 is missing can be named in one line. What a program does is not here.

@@ -22,6 +22,7 @@ from bridge.server.command import main
 from bridge.server.errors import OtherHost, Unauthorized
 from bridge.server.gate import Gate
 from bridge.server.settings_sources import load_settings
+from bridge.server.supervisor import open_listener
 from depth_anything_ros.errors import SettingsError
 
 KEY = "k3y-for-tests"
@@ -309,6 +310,25 @@ def test_an_open_host_without_a_key_is_warned_of_in_readyz_and_log(
     monkeypatch.setattr(command, "configure_logging", lambda level: None)
     assert main(["--host=0.0.0.0"]) == 0
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [warning]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Address already in use; another program has this port: end it, or take another one with --port"),
+        (("--host=192.0.2.1",), "--host takes an address of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_said_once_with_what_to_do(
+    arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "configure_logging", lambda level: None)
+    with open_listener("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit) as ended:
+            main([f"--port={port}", *arguments])
+    assert says in str(ended.value)
+    assert str(ended.value).count(port) == 1
 
 
 class OneRun:
