@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
+import click
 import ray
 from fastapi import FastAPI
 from ray import serve
@@ -19,6 +20,7 @@ from bridge.server.logs import configure_logging
 from bridge.server.ray_privacy import keep_private, listen_on_own_address
 from bridge.server.ray_settings import deployment_options, read_arguments
 from bridge.server.settings import BridgeSettings
+from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 
 logger = logging.getLogger(__name__)
@@ -26,12 +28,24 @@ logger = logging.getLogger(__name__)
 RATES = "rates"
 
 
+class Refused(click.ClickException, SettingsError):
+    """Settings that cannot be: `serve run` prints a ClickException as one line, anything else with a traceback."""
+
+
 def build(arguments: dict[str, Any]) -> serve.Application:
     """Make the application that `serve run` and config files name.
 
     Raises:
-        SettingsError: an unknown or bad setting, or an unusable key file.
+        Refused: an unknown or bad setting, or an unusable key file.
     """
+    try:
+        return application(arguments)
+    except SettingsError as error:
+        raise Refused(str(error)) from None
+
+
+def application(arguments: dict[str, Any]) -> serve.Application:
+    """Make the application. Raises SettingsError: an unknown or bad setting, or an unusable key file."""
     keep_private()
     settings, replicas = read_arguments(arguments)
     KeyRing(settings)  # refuses a bad key file before anything is started

@@ -345,7 +345,14 @@ BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
     (["--prot=1"], {}, "unknown option --prot; did you mean --port?"),
     (["--maxwaiting", "3"], {}, "unknown option --maxwaiting; did you mean --max-waiting?"),
     ([], {"DEPTH_BRIDGE_PROT": "1"}, "DEPTH_BRIDGE_PROT; did you mean DEPTH_BRIDGE_PORT?"),
-    (["--port=x"], {}, "'port'"),
+    (["--max-wait=3"], {}, "unknown option --max-wait"),
+    (
+        ["--port=x"],
+        {},
+        "setting 'port': Input should be a valid integer, unable to parse string as an integer, got 'x'",
+    ),
+    ([], {"DEPTH_BRIDGE_PORT": "70000"}, "less than or equal to 65535, got '70000'"),
+    (["--port=1.5", "--workers=0"], {}, "got '0'"),
     (["--max-depth=1"], {}, "unknown option --max-depth"),
     (["--precision=fp8"], {}, "known: auto, fp32, bf16, fp16"),
     (["--backend=foo"], {}, "known: auto, torch"),
@@ -355,7 +362,7 @@ BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
     (["--config=none.yaml"], {}, "none.yaml"),
     (["--config=bad.yaml"], {}, "unknown setting prot; did you mean port?"),
     (["--config=broken.yaml"], {}, "broken.yaml"),
-    (["--api-keys-file=none"], {}, "key file none"),
+    (["--api-keys-file=none"], {}, "key file none: No such file"),
     (["--host=192.0.2.1", "--api-key=k"], {}, "192.0.2.1"),
 ]
 
@@ -373,7 +380,15 @@ def test_a_setting_that_cannot_be_used_ends_the_start_with_a_line(
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refusal:
         main(arguments)
+    assert str(refusal.value).startswith("depth_anything_bridge: ")
     assert said in str(refusal.value)
+
+
+def test_a_secret_that_cannot_be_used_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "bridge.yaml").write_text("api_key: [hidden]\n")
+    with pytest.raises(SystemExit, match="setting 'api_key'") as refusal:
+        load_settings([f"--config={tmp_path / 'bridge.yaml'}"])
+    assert "hidden" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("arguments", [["--prot=1"], ["--help"]])
