@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from bridge.server.auth import KeyRing, make_key
 from bridge.server.logs import configure_logging
+from bridge.server.named_models import models_to_preload
 from bridge.server.ray_settings import config_file
 from bridge.server.settings import BridgeSettings
 from bridge.server.settings_sources import load_settings
@@ -78,7 +79,8 @@ def why_not_listening(error: OSError, host: str, port: int) -> str:
 def serve(settings: BridgeSettings) -> int:
     """Listen, and keep the workers running until a signal comes."""
     configure_logging(settings.log_level)
-    KeyRing(settings)  # refuses a bad key file before anything is started
+    KeyRing(settings)  # refuses a bad key file before anything is started,
+    models_to_preload(settings)  # and models that do not exist
     host = settings.listen_host
     if settings.ros and (missing := missing_for_ros()):
         print(f"depth_anything_bridge: --ros needs {missing}: {GET_ROS}", file=sys.stderr)

@@ -17,6 +17,7 @@ from ray.serve.config import DeploymentActorConfig
 
 from bridge.server.auth import Buckets, KeyRing, check_wait
 from bridge.server.logs import configure_logging
+from bridge.server.named_models import models_to_preload
 from bridge.server.ray_privacy import keep_private, listen_on_own_address
 from bridge.server.ray_settings import deployment_options, read_arguments
 from bridge.server.settings import BridgeSettings
@@ -48,7 +49,8 @@ def application(arguments: dict[str, Any]) -> serve.Application:
     """Make the application. Raises SettingsError: an unknown or bad setting, or an unusable key file."""
     keep_private()
     settings, replicas = read_arguments(arguments)
-    KeyRing(settings)  # refuses a bad key file before anything is started
+    KeyRing(settings)  # refuses a bad key file before anything is started,
+    models_to_preload(settings)  # and models that do not exist
     options = deployment_options(settings, replicas)
     if settings.rate_limit_per_s is not None:
         options["deployment_actors"] = [

@@ -362,6 +362,9 @@ BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
     (["--config=none.yaml"], {}, "none.yaml"),
     (["--config=bad.yaml"], {}, "unknown setting prot; did you mean port?"),
     (["--config=broken.yaml"], {}, "broken.yaml"),
+    (["--default-encoder=vitx"], {}, "unknown encoder 'vitx'; known: "),
+    (["--preload=vits:nowhere:518"], {}, "unknown dataset 'nowhere'; known: "),
+    (["--preload=vits:hypersim"], {}, "preload takes encoder:dataset:input_size"),
     (["--api-keys-file=none"], {}, "key file none: No such file"),
     (["--host=192.0.2.1", "--api-key=k"], {}, "192.0.2.1"),
 ]
