@@ -32,6 +32,7 @@ help:
 setup: $(READY)
 
 $(READY): setup.py constraints.txt
+	@echo "Setting up $(VENV): about 3 GB, some minutes, nothing is printed meanwhile."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,ray,int8,test,dev,docs]'
 	touch $@
@@ -70,7 +71,7 @@ docs: $(READY)
 
 # The page's pictures in docs/, taken by its tests.
 screenshots: $(READY)
-	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page test/node/test_recipes.py $(ARGS)
+	PAGE_SCREENSHOTS=docs $(BIN)/python -m pytest -q test/bridge/page test/node/test_recipe_pictures.py $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)

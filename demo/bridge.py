@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.client import BridgeError, DepthClient, RetryPolicy
-from demo.processes import Child, child
+from demo.processes import Child, child, tail
 from depth_anything_ros.settings import ModelSettings
 
 START_TIMEOUT_S = 40.0
 LOOPBACK = "127.0.0.1"
+LISTENS = "listening on http"  # in its log
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,16 @@ def bridge_command(model: ModelSettings, port: int, *more: str) -> list[str]:
 
 
 def wait_until_up(bridge: Child, client: DepthClient) -> None:
-    """Wait until the bridge answers. Raises ChildFailed, or BridgeError when it takes too long."""
+    """Wait until the bridge answers. Raises ChildFailed, or BridgeError when it takes too long.
+
+    It has to say that it listens before it is asked: on its port another program may answer.
+    """
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while True:
         bridge.check()
         try:
+            if LISTENS not in bridge.said():
+                raise BridgeError(f"the bridge does not listen; the end of {bridge.log}:\n{tail(bridge.log)}")
             client.health()
             return
         except BridgeError:

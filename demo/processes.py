@@ -37,6 +37,10 @@ class Child:
         if status is not None:
             raise ChildFailed(f"the {self.name} process ended with status {status}:\n{tail(self.log)}")
 
+    def said(self) -> str:
+        """Return what is in the log so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
     def stop(self) -> None:
         """End the process: SIGINT, then SIGKILL if it goes on."""
         if self._process.poll() is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,14 @@ class DepthMap:
     def unit(self) -> str:
         """`"m"` for metric depth, `""` for the others."""
         return "m" if self.kind == "metric" else ""
+
+    def range(self) -> tuple[float, float]:
+        """Least and largest depth. The sky has none, however it is filled; where nothing else is, both are NaN."""
+        is_depth = np.isfinite(self.values)
+        if self.sky is not None:
+            is_depth &= ~self.sky
+        depth = self.values[is_depth]
+        return (float(depth.min()), float(depth.max())) if depth.size else (math.nan, math.nan)
 
     def sky_at_infinity(self) -> NDArray[np.float32]:
         """Return `values` with +Inf where the sky is (REP 117: beyond every range); without sky, the same array."""

@@ -8,6 +8,7 @@
     │   ├── CameraError            CameraInfo: uncalibrated, non-finite, size mismatch, unknown distortion
     │   ├── RangeError             message of a range sensor: steps, fields, angles, limits
     │   ├── FitRefused             evidence that does not tell the scale: too little, or it does not agree
+    │   │   └── NoReading          nothing was measured at the time of this picture
     │   ├── SettingsError          a setting or parameter: unknown name, value out of range
     │   ├── CannotWrite            a file or folder that cannot be written
     │   ├── OtherRun               a folder with another run's results
@@ -57,6 +58,10 @@ class RangeError(InputError):
 
 class FitRefused(InputError):
     """Samples that do not determine the scale of depth: too few, in disagreement, or with an absurd result."""
+
+
+class NoReading(FitRefused):
+    """No message of a range sensor belongs to a picture."""
 
 
 class SettingsError(InputError):

@@ -23,8 +23,8 @@ from depth_anything_ros.errors import DeviceError, ImageError, SettingsError
 from depth_anything_ros.model.checkpoint_search import cache_folder
 from depth_anything_ros.model.depth_network import DepthNetwork, Outputs
 from depth_anything_ros.model.preprocess import Preprocessing, ResizeOnce, preprocessing_for
-from depth_anything_ros.model.registry import PATCH_SIZE, SKY_THRESHOLD, dataset_spec, encoder_for
-from depth_anything_ros.model.sky import fill_sky, resized_without_sky, sky_depth
+from depth_anything_ros.model.registry import PATCH_SIZE, dataset_spec, encoder_for
+from depth_anything_ros.model.sky import fill_sky, resized_beside_sky, sky_depth
 from depth_anything_ros.model.weights import load_model
 from depth_anything_ros.runtime.device import memory_errors, select_device
 from depth_anything_ros.runtime.transfer import to_host, upload
@@ -305,11 +305,12 @@ class DepthEstimator:
         back = partial(self._preprocessing.back, size=(height, width))
         depth, sky, confidence = (outputs.get(name) for name in ("depth", "sky", "confidence"))
         assert depth is not None
-        is_sky = None if sky is None else back(sky) >= SKY_THRESHOLD
-        if sky is None or is_sky is None:
+        is_sky = None
+        if sky is None:
             values = back(depth)
         else:
-            values = fill_sky(resized_without_sky(depth, sky, back), is_sky, sky_depth(depth, sky))
+            values, is_sky = resized_beside_sky(depth, sky, back)
+            values = fill_sky(values, is_sky, sky_depth(depth, sky))
         return DepthTensors(
             values,
             is_sky,

@@ -172,7 +172,7 @@ class GroundPlaneSettings:
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How per-frame fits are smoothed and held.
+    """How per-frame fits of a metric model are smoothed and held; those of others count for their frame alone.
 
     Attributes:
         time_constant_s: time constant of the smoothing; 0 does not smooth.
@@ -220,7 +220,7 @@ class CameraSettings:
             has no metres.
         alignment: source of scale and shift for each frame: `none`, `range` or `ground_plane`.
         alignment_time_constant_s, alignment_hold_s: as in `AlignmentSettings`.
-        alignment_window_s: readings of a range sensor are used together over this time.
+        alignment_window_s: with a metric model, readings of a range sensor are used together over this time.
         range_type: type of the topic `range`, a name in `parameters.RANGE_TYPES`; None does not subscribe.
         range_extrinsics: `[x, y, z, roll, pitch, yaw]` of the range sensor in the camera's optical frame, metres and
             radians (`Transform.from_xyz_rpy`); None asks TF.

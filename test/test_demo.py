@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,15 @@ from numpy.typing import NDArray
 
 pytest.importorskip("rclpy")
 
-from demo.__main__ import build_parser, choose_model
+from bridge.client import DepthClient
+from demo.bridge import LOOPBACK, bridge_command, wait_until_up
+from demo.command import choose_model
+from demo.folder import prepare
+from demo.options import build_parser
 from demo.photographs import collect, fit
 from demo.pictures import rotation, splat
-from demo.processes import child
+from demo.processes import ChildFailed, child
+from depth_anything_ros.errors import CannotWrite
 from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, bundled_checkpoint, checkpoint_name
 
 REPOSITORY = Path(__file__).parent.parent
@@ -183,6 +190,68 @@ def test_no_readable_photograph_is_an_error_of_its_own(tmp_path: Path) -> None:
     assert status == 2
     assert "missing.jpg is not a readable image" in err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--out FILE", "is a file; name a folder"),
+        ("--port 99999", "must be 0 to 65535, not '99999'"),
+        ("--seconds -5", "must be a number above 0, not '-5'"),
+        ("--rate 0", "must be a number above 0, not '0'"),
+        ("--sec 5", "--sec"),
+    ],
+)
+def test_an_option_that_cannot_be_is_said_before_anything_is_started(
+    words: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        build_parser().parse_args(words.replace("FILE", str(tmp_path / "file")).split())
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CannotWrite, match="file/out cannot be written"):
+        prepare(tmp_path / "file" / "out", [])
+
+
+def test_results_of_an_earlier_run_go_and_files_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"folders": ["00", "01", "../elsewhere", "gone"]}))
+    others = [tmp_path / "notes.txt", tmp_path / "00" / "notes.txt", tmp_path / "mine" / "depth.png"]
+    ours = [tmp_path / "sheet.png", tmp_path / "00" / "depth.png", tmp_path / "01" / "cloud.ply"]
+    for file in (*others, *ours):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    prepare(tmp_path, [])
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(others)
+    assert not (tmp_path / "01").exists()
+
+
+def test_another_program_that_answers_on_the_port_is_not_taken_for_the_bridge(tmp_path: Path) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer((LOOPBACK, 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = other.server_address[1]
+        command = bridge_command(choose_model(build_parser().parse_args([])), port)
+        with (
+            child("bridge", command, tmp_path / "log") as bridge,
+            DepthClient(f"http://{LOOPBACK}:{port}") as client,
+        ):
+            assert client.health() == {}
+            with pytest.raises(ChildFailed, match="another program has this port"):
+                wait_until_up(bridge, client)
+        other.shutdown()
 
 
 def test_a_folder_gives_its_files_in_order(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from depth_anything_ros.errors import (
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.depth_network import Outputs
+from depth_anything_ros.model.dinov2 import MAX_POS_EMBEDS
 from depth_anything_ros.model.weights import UNTRAINED
 from depth_anything_ros.runtime.device import memory_errors, select_device
 from depth_anything_ros.settings import InputLimits, ModelSettings
@@ -294,13 +295,15 @@ def test_precision_auto_of_torch_is_single_on_a_cpu(toy_estimator: DepthEstimato
     assert (toy_estimator.backend.name, toy_estimator.backend.precision) == ("torch", "fp32")
 
 
-def test_position_embeddings_are_kept_per_size_but_not_for_ever() -> None:
+def test_position_embeddings_are_kept_for_the_sizes_used_last() -> None:
     encoder = build_model("toy", "hypersim").pretrained
     with torch.inference_mode():
         first = encoder.pos_embed_for(3, 4)
-        assert encoder.pos_embed_for(3, 4) is first
-        for rows in range(1, 30):
+        for rows in range(1, 3 * MAX_POS_EMBEDS):
             encoder.pos_embed_for(rows, 2)
+            assert encoder.pos_embed_for(3, 4) is first
+        for rows in range(1, 1 + MAX_POS_EMBEDS):
+            encoder.pos_embed_for(rows, 5)
         assert encoder.pos_embed_for(3, 4) is not first
         assert torch.equal(encoder.pos_embed_for(3, 4), first)
     assert encoder.pos_embed_for(3, 4).requires_grad, "a network that is trained must not reuse old ones"

@@ -51,9 +51,8 @@ class Call(Generic[T]):
             CameraError: the caller's camera does not fit the image.
         """
         if isinstance(outcome, httpx.RequestError):
-            url, reason = outcome.request.url, str(outcome) or type(outcome).__name__
-            where = f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"  # neither password nor query
-            raise BridgeError(f"no answer from {where}: {reason}") from outcome
+            reason = str(outcome) or type(outcome).__name__
+            raise BridgeError(f"no answer from {_where(outcome.request.url)}: {reason}") from outcome
         if not outcome.is_success:
             raise _error(outcome)
         try:
@@ -61,7 +60,9 @@ class Call(Generic[T]):
         except CameraError:
             raise  # the caller's camera is of another size than the image
         except (ValueError, KeyError, TypeError) as error:
-            raise BridgeError("the server's answer cannot be read", status=outcome.status_code) from error
+            raise BridgeError(
+                f"the answer of {_where(outcome.url)} cannot be read: is it a bridge?", status=outcome.status_code
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class ServedDepth(DepthMap):
 
     max_depth: float | None = None
     camera: CameraModel | None = None
+
+
+def _where(url: httpx.URL) -> str:
+    """A URL for messages: without password and query."""
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"
 
 
 # ---- the calls
@@ -274,7 +280,9 @@ def _error(response: httpx.Response) -> BridgeError:
         body = response.json()
     except ValueError:
         body = None
-    error = error_of_body(response.status_code, body, response.reason_phrase)
+    # Without an error's form it is a proxy in between that answers, or another server.
+    reason = f"{response.reason_phrase}, from {_where(response.url)}"
+    error = error_of_body(response.status_code, body, reason)
     error.request_id = error.request_id or plain(response.headers.get("x-request-id", ""))
     return error
 

@@ -27,6 +27,7 @@ from bridge.server.front_door import FrontDoor
 from bridge.server.gate import Gate
 from bridge.server.metrics import Metrics
 from bridge.server.models import models_at_start, preload, warn_without_weights
+from bridge.server.names import nearest
 from bridge.server.page import page_routes
 from bridge.server.probes import Probe, probes
 from bridge.server.replies import EXPOSED_HEADERS
@@ -36,6 +37,7 @@ from bridge.server.session_routes import session_routes
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
 from bridge.server.walk import Walk
+from depth_anything_ros.errors import quoted
 from depth_anything_ros.serving.model_cache import ModelCache
 from depth_anything_ros.version import __version__
 
@@ -171,11 +173,15 @@ async def _no_robot(rest: str) -> Response:
     raise NoRobot("this server shows no robot's cameras: start it with --ros")
 
 
-async def _translate(_: Request, error: Exception) -> Response:
+async def _translate(request: Request, error: Exception) -> Response:
     """Turn the router's own errors into ours, which the front door answers."""
     assert isinstance(error, HTTPException)
+    path = request.url.path
     if error.status_code == 404:
-        raise NotFound("there is no such path")
+        known = [endpoint.path for endpoint in ENDPOINTS]
+        raise NotFound(f"there is no path {quoted(path)}{nearest(path, known) or '.'} GET /docs shows all")
     if error.status_code == 405:
-        raise MethodNotAllowed("the path has other methods", None, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        allowed = headers.get("Allow", "other methods")
+        raise MethodNotAllowed(f"{quoted(path)} takes {allowed}, not {quoted(request.method)}", None, headers)
     raise BadRequest("the request is malformed")

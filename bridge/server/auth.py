@@ -18,7 +18,7 @@ from typing import Protocol
 
 from bridge.server.errors import RateLimited, Unauthorized, retry_after
 from bridge.server.settings import BridgeSettings
-from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.errors import SettingsError, os_reason
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def read_keys(path: Path) -> dict[str, bytes]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot read the key file {path}") from error
+        raise SettingsError(f"cannot read the key file {path}: {os_reason(error)}") from error
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -12,17 +13,22 @@ from pydantic import SecretStr
 
 from bridge.server.auth import KeyRing, make_key
 from bridge.server.logs import configure_logging
+from bridge.server.named_models import models_to_preload
 from bridge.server.ray_settings import config_file
 from bridge.server.settings import BridgeSettings
 from bridge.server.settings_sources import load_settings
 from bridge.server.supervisor import Supervisor, open_listener
-from depth_anything_ros.errors import DepthAnythingError
+from depth_anything_ros.errors import DepthAnythingError, os_reason
 
 logger = logging.getLogger("bridge")
 
 USAGE = "usage: depth_anything_bridge make-key NAME"
 RAY_USAGE = "usage: depth_anything_bridge ray-config [NAME=VALUE ...] > serve.yaml"
 CANNOT_USE_ROS = 2  # exit status
+HINTS = {
+    errno.EADDRINUSE: "another program has this port: end it, or take another one with --port (0: any that is free)",
+    errno.EACCES: "ports below 1024 are for root alone: take another one with --port",
+}
 ROS_PACKAGES = ("rclpy", "sensor_msgs", "diagnostic_msgs")
 GET_ROS = "source the setup.bash of a ROS 2, or pip install '.[bridge,ros]'"
 
@@ -63,10 +69,18 @@ def missing_for_ros() -> str:
     return next((name for name in ROS_PACKAGES if find_spec(name) is None), "")
 
 
+def why_not_listening(error: OSError, host: str, port: int) -> str:
+    """Say why an address cannot be listened on, and what to do."""
+    reason = os_reason(error).partition(" (while")[0]  # Python adds the address
+    hint = HINTS.get(error.errno or 0, "--host takes an address of this machine")
+    return f"cannot listen on {host} port {port}: {reason}; {hint}"
+
+
 def serve(settings: BridgeSettings) -> int:
     """Listen, and keep the workers running until a signal comes."""
     configure_logging(settings.log_level)
-    KeyRing(settings)  # refuses a bad key file before anything is started
+    KeyRing(settings)  # refuses a bad key file before anything is started,
+    models_to_preload(settings)  # and models that do not exist
     host = settings.listen_host
     if settings.ros and (missing := missing_for_ros()):
         print(f"depth_anything_bridge: --ros needs {missing}: {GET_ROS}", file=sys.stderr)
@@ -75,7 +89,7 @@ def serve(settings: BridgeSettings) -> int:
     try:
         listener = open_listener(host, settings.port)
     except OSError as error:
-        raise SystemExit(f"depth_anything_bridge: cannot listen on {host}:{settings.port}: {error.strerror}") from None
+        raise SystemExit(f"depth_anything_bridge: {why_not_listening(error, host, settings.port)}") from None
     logger.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, listener.getsockname()[1])
     for warning in settings.warnings:
         logger.warning(warning)

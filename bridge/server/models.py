@@ -10,6 +10,7 @@ import torch
 
 from bridge.server.errors import InvalidValue, RequestError, WeightsMissing, WeightsUnusable
 from bridge.server.metrics import Metrics
+from bridge.server.named_models import models_to_preload
 from bridge.server.schemas import CloudOptions, MetricOptions, Options
 from bridge.server.settings import BridgeSettings
 from bridge.server.state import WorkerState
@@ -19,14 +20,12 @@ from depth_anything_ros.errors import (
     CheckpointNotFound,
     DownloadError,
     LicenseNotAccepted,
-    SettingsError,
 )
 from depth_anything_ros.model.checkpoint_search import bundled_checkpoint, find_checkpoint, hub_repository
 from depth_anything_ros.model.registry import (
     DATASETS,
     ENCODERS,
     dataset_spec,
-    encoder_for,
     encoders_of,
     license_of,
     network_spec,
@@ -66,14 +65,15 @@ def choose_model(options: Options, settings: BridgeSettings) -> ModelSettings:
     """The model that a request asks for.
 
     Raises:
-        InvalidValue: the dataset has no such encoder, no metres for an endpoint in metres, or nothing else for one
-            without.
+        InvalidValue: the dataset has no such encoder, or no weights of it anywhere; no metres for an endpoint in
+            metres, or nothing else for one without.
     """
     model = model_settings(settings, options.encoder, options.dataset, options.model_input_size)
     spec = dataset_spec(model.dataset)
     if model.encoder not in encoders_of(model.dataset):
         allowed = ", ".join(name for name in encoders_of(model.dataset) if name in known_encoders(settings))
         raise InvalidValue(f"dataset {model.dataset} has no encoder {model.encoder}; it has {allowed}", "encoder")
+    _require_that_weights_exist(model, settings)
     if isinstance(options, MetricOptions):
         if spec.kind != "metric" and not is_unitless_cloud(options):
             raise InvalidValue(f"dataset {model.dataset} has no metres; use /rel_depth", "dataset")
@@ -82,6 +82,16 @@ def choose_model(options: Options, settings: BridgeSettings) -> ModelSettings:
     elif spec.needs_focal:
         raise InvalidValue(f"dataset {model.dataset} has metres only; use /metric_depth", "dataset")
     return model
+
+
+def _require_that_weights_exist(model: ModelSettings, settings: BridgeSettings) -> None:
+    """Refuse an encoder and a dataset that nobody trained together; what the server is started with is not asked."""
+    is_default = (model.encoder, model.dataset) == (settings.default_encoder, settings.default_dataset)
+    is_published = ENCODERS[model.encoder].license is not None
+    if is_published and not is_default and _weights(model) is None:
+        raise InvalidValue(
+            f"encoder {model.encoder} has no weights for dataset {model.dataset}; GET /models lists what has", "encoder"
+        )
 
 
 def is_unitless_cloud(options: MetricOptions) -> bool:
@@ -154,15 +164,8 @@ def without_weights(error: CheckpointError, model: ModelSettings) -> RequestErro
 
 
 def models_at_start(settings: BridgeSettings) -> list[ModelSettings]:
-    """Models to load before requests are taken.
-
-    Raises:
-        SettingsError: one of them, or the default model, does not exist, or its dataset has no such encoder.
-    """
-    to_load = [_parse_preload(text, settings) for text in settings.preload]
-    for model in (model_settings(settings), *to_load):
-        encoder_for(model.encoder, model.dataset)
-    return to_load
+    """Models to load before requests are taken. Raises SettingsError, as `models_to_preload`."""
+    return [model_settings(settings, *model) for model in models_to_preload(settings)]
 
 
 def warn_without_weights(settings: BridgeSettings) -> None:
@@ -174,17 +177,6 @@ def warn_without_weights(settings: BridgeSettings) -> None:
             "fetches weights, --default-encoder and --default-dataset choose another model",
             model.key,
         )
-
-
-def _parse_preload(text: str, settings: BridgeSettings) -> ModelSettings:
-    """Read `encoder:dataset:input_size`. Raises SettingsError."""
-    low, high = settings.min_input_size, settings.max_input_size
-    match text.split(":"):
-        case [encoder, dataset, size] if size.isdecimal():
-            if not low <= int(size) <= high:
-                raise SettingsError(f"preload {text!r}: the input size must be {low} to {high}")
-            return model_settings(settings, encoder, dataset, int(size))
-    raise SettingsError(f"preload takes encoder:dataset:input_size, such as vits:hypersim:518, not {text!r}")
 
 
 def record_models(cache: ModelCache, metrics: Metrics) -> None:

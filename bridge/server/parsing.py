@@ -19,6 +19,7 @@ from bridge.server.media import FORM, IMAGE_TYPES, JSON, UNNAMED_TYPES
 from bridge.server.names import shown
 from bridge.server.options import check
 from bridge.server.schemas import CameraIntrinsics, ImageSource
+from depth_anything_ros.errors import quoted
 
 INTRINSICS = tuple(CameraIntrinsics.model_fields)
 # A request has a dozen values. More would be built in memory one by one before they are refused.
@@ -77,7 +78,8 @@ def _by_content_type(content_type: str, body: bytes, max_json_depth: int, max_im
             return Body([fields])
         return Body([_with_image(fields, image) for image in form.images], is_list=len(form.images) > 1)
     known = ", ".join((JSON, *IMAGE_TYPES, FORM))
-    raise UnsupportedMedia(f"Content-Type must be one of {known}", "Content-Type")
+    given = f", not {quoted(media)}" if media else ""
+    raise UnsupportedMedia(f"Content-Type must be one of {known}{given}", "Content-Type")
 
 
 def _with_image(fields: Fields, image: bytes) -> Fields:

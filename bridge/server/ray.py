@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
+import click
 import ray
 from fastapi import FastAPI
 from ray import serve
@@ -16,9 +17,11 @@ from ray.serve.config import DeploymentActorConfig
 
 from bridge.server.auth import Buckets, KeyRing, check_wait
 from bridge.server.logs import configure_logging
+from bridge.server.named_models import models_to_preload
 from bridge.server.ray_privacy import keep_private, listen_on_own_address
 from bridge.server.ray_settings import deployment_options, read_arguments
 from bridge.server.settings import BridgeSettings
+from depth_anything_ros.errors import SettingsError
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 
 logger = logging.getLogger(__name__)
@@ -26,15 +29,28 @@ logger = logging.getLogger(__name__)
 RATES = "rates"
 
 
+class Refused(click.ClickException, SettingsError):
+    """Settings that cannot be: `serve run` prints a ClickException as one line, anything else with a traceback."""
+
+
 def build(arguments: dict[str, Any]) -> serve.Application:
     """Make the application that `serve run` and config files name.
 
     Raises:
-        SettingsError: an unknown or bad setting, or an unusable key file.
+        Refused: an unknown or bad setting, or an unusable key file.
     """
+    try:
+        return application(arguments)
+    except SettingsError as error:
+        raise Refused(str(error)) from None
+
+
+def application(arguments: dict[str, Any]) -> serve.Application:
+    """Make the application. Raises SettingsError: an unknown or bad setting, or an unusable key file."""
     keep_private()
     settings, replicas = read_arguments(arguments)
-    KeyRing(settings)  # refuses a bad key file before anything is started
+    KeyRing(settings)  # refuses a bad key file before anything is started,
+    models_to_preload(settings)  # and models that do not exist
     options = deployment_options(settings, replicas)
     if settings.rate_limit_per_s is not None:
         options["deployment_actors"] = [

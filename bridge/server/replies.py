@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,12 +119,6 @@ def answer_bytes(pixels: int, media: str, *, is_cloud: bool, has_more: bool = Fa
     return pixels * (PICTURE_BYTES + body + (MORE_BYTES if has_more else 0)) + MAX_HEADER_BYTES
 
 
-def _range(depth: DepthMap) -> tuple[float, float]:
-    """Least and largest depth. The sky has none; where nothing else is, both are NaN."""
-    values = depth.values if depth.sky is None else depth.values[np.isfinite(depth.values)]
-    return (float(values.min()), float(values.max())) if values.size else (math.nan, math.nan)
-
-
 def focal_source(depth: DepthMap) -> str:
     """Where a focal length comes from: from the request, or from the model."""
     return "estimate" if depth.is_focal_estimated else "given"
@@ -144,7 +137,7 @@ def number_text(number: float) -> str:
 def encode(result: Result, media: str) -> tuple[bytes, dict[str, str]]:
     """Return body and headers of a result in one of the formats of its kind."""
     values = result.depth.values
-    lowest, highest = _range(result.depth)
+    lowest, highest = result.depth.range()
     array = values if result.points is None else result.points
     headers = {
         "X-Shape": ",".join(str(length) for length in array.shape),
@@ -205,7 +198,7 @@ def _json(result: Result, said: dict[str, Any]) -> bytes:
         fields |= {"focal_px": result.depth.focal_px, "focal_source": focal_source(result.depth)}
     if result.camera is not None:
         fields["camera_intrinsics"] = intrinsics_of(result.camera)
-    lowest, highest = _range(result.depth)
+    lowest, highest = result.depth.range()
     return with_arrays({**fields, "min": lowest, "max": highest, **said}, arrays)
 
 

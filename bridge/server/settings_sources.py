@@ -6,17 +6,18 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, InitSettingsSource, PydanticBaseSettingsSource
 
 from bridge.server.names import nearest, shown
 from bridge.server.settings import PREFIX, BridgeSettings
-from depth_anything_ros.errors import SettingsError
+from depth_anything_ros.errors import SettingsError, quoted
 from depth_anything_ros.io.yaml_files import read_yaml
 
 CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+SECRETS = [name for name, field in BridgeSettings.model_fields.items() if SecretStr in get_args(field.annotation)]
 HELP = ("-h", "--help")
 ROS_ARGS = "--ros-args"
 
@@ -34,7 +35,7 @@ def load_settings(arguments: Sequence[str]) -> BridgeSettings:
             _refuse_unknown_variables()
         loaded = _load(_config_path(arguments), lambda kind: CliApp.run(kind, cli_args=list(arguments)))
     except SettingsError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(f"depth_anything_bridge: {error}") from None
     # Worker processes unpickle the settings, and find a class by its name in this module.
     return BridgeSettings.model_construct(**dict(loaded) | ({"ros_args": ros_args} if ros_args else {}))
 
@@ -110,8 +111,8 @@ def _refuse_unknown_arguments(arguments: Sequence[str]) -> None:
     known = [f"--{prefix}{name}" for name in names for prefix in ("", "no-")]
     for argument in arguments:
         name = argument.partition("=")[0]
-        if name.startswith("--") and not any(option.startswith(name) for option in known):  # may be shortened
-            raise SettingsError(f"depth_anything_bridge: unknown option {name}{nearest(name, known)}")
+        if name.startswith("--") and name not in known:
+            raise SettingsError(f"unknown option {name}{nearest(name, known)}")
 
 
 def _refuse_unknown_variables() -> None:
@@ -129,4 +130,9 @@ def _explain(problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {shown(name)}{nearest(name, BridgeSettings.model_fields)}"
-    return f"setting {name!r}: {problem['msg']}" if name else f"settings: {problem['msg']}"
+    if not name:
+        return f"settings: {problem['msg']}"
+    if problem["type"] == "value_error":  # our own words, which hold the value
+        return f"setting {name!r}: {problem['msg'].removeprefix('Value error, ')}"
+    got = "" if problem["loc"][0] in SECRETS else f", got {quoted(problem['input'])}"
+    return f"setting {name!r}: {problem['msg']}{got}"

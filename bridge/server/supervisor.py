@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
+from multiprocessing.resource_tracker import ensure_running
 from tempfile import TemporaryDirectory
 from types import FrameType
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 MIN_LIFE_S = 1.0  # a worker is replaced no sooner than this after its start
 POLL_S = 0.2
 BACKLOG = 2048
+HELD_BACK = {signal.SIGHUP, signal.SIGINT}  # while a worker starts
 ANY_IPV6 = "::"  # IPv4 clients may come there too
 
 
@@ -76,10 +78,11 @@ class Supervisor:
     def _start(self, worker_id: int) -> None:
         arguments = (self._settings, self._listener, worker_id)
         process = get_context("spawn").Process(target=work, args=arguments, name=f"worker-{worker_id}")
-        # Held back until the worker can take it: before, SIGHUP would end it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        ensure_running()  # of multiprocessing: its start would let go of what is held back
+        # Held back until the worker can take them: before, SIGHUP would end it, and Ctrl-C with a traceback.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         self._workers[worker_id] = Worker(process, time.monotonic(), is_first=worker_id not in self._workers)
 
     def _watch(self) -> None:
@@ -120,6 +123,8 @@ class Supervisor:
 
 def work(settings: BridgeSettings, listener: socket.socket, worker_id: int) -> None:
     """Entry point of a worker process. Only there is torch imported: the supervisor stays small."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor passes it on
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from bridge.server.worker import run_worker
 
     run_worker(settings, listener, worker_id)

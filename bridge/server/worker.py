@@ -68,7 +68,6 @@ class WorkerServer(uvicorn.Server):
 
 def run_worker(settings: BridgeSettings, listener: socket, worker_id: int) -> None:
     """Serve until told to end; entry point of a worker process. Exits with the status the supervisor reads."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the supervisor passes it on
     keep_freed_memory()
     share_cores(settings.workers)
     configure_logging(settings.log_level)

@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from depth_anything_ros.backends.blob_cache import fingerprint
+from depth_anything_ros.backends.per_shape import PerShape
 from depth_anything_ros.errors import BackendError, CheckpointError
 from depth_anything_ros.model.depth_network import DepthNetwork
-from depth_anything_ros.model.dinov2 import interpolate_pos_embed
+from depth_anything_ros.model.dinov2 import MAX_POS_EMBEDS, interpolate_pos_embed
 
 Load = Callable[[], DepthNetwork]
 
@@ -47,6 +48,7 @@ class NetworkSource:
         self._grid = network.pretrained.grid
         self.embed_dim = network.pretrained.pos_embed.shape[-1]
         self._pos_embed = network.pretrained.pos_embed.detach().clone()
+        self._pos_embeds = PerShape(self._interpolated, MAX_POS_EMBEDS)
 
     def get(self) -> DepthNetwork:
         """Return the network, loading it again if it was let go.
@@ -95,8 +97,14 @@ class NetworkSource:
         return 0 if self._network is None else 4 * self.weights
 
     def pos_embed(self, rows: int, columns: int) -> Tensor:
-        """Position embedding (1, 1 + rows * columns, embed_dim), also while the network is let go."""
-        return interpolate_pos_embed(self._pos_embed, self._grid, rows, columns)
+        """Position embedding (1, 1 + rows * columns, embed_dim), also while the network is let go.
+
+        Those of the `MAX_POS_EMBEDS` sizes used last are kept: nobody may change them.
+        """
+        return self._pos_embeds.get((rows, columns))
+
+    def _interpolated(self, grid: tuple[int, int]) -> Tensor:
+        return interpolate_pos_embed(self._pos_embed, self._grid, *grid)
 
 
 def twin(network: DepthNetwork) -> DepthNetwork:

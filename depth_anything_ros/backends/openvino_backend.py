@@ -189,20 +189,14 @@ class Executor:
         self._source = source
         self._request = compiled.create_infer_request()
         self._lock = threading.Lock()
-        self._pos_embed: tuple[Size, Tensor] | None = None  # of the last size
 
     def __call__(self, x: Tensor) -> Outputs:
         """float32 (1, 3, h, w) -> the network's outputs, float32."""
         with self._lock:
-            pos_embed = self._pos_embed_for((x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE))
+            pos_embed = self._source.pos_embed(x.shape[2] // PATCH_SIZE, x.shape[3] // PATCH_SIZE)
             found = self._request.infer([x.contiguous().numpy(), pos_embed.numpy()], share_inputs=True)
             values: Sequence[Tensor] = [torch.from_numpy(found[index]) for index in range(len(self._source.outputs))]
         return dict(zip(self._source.outputs, values, strict=True))
-
-    def _pos_embed_for(self, grid: Size) -> Tensor:
-        if self._pos_embed is None or self._pos_embed[0] != grid:
-            self._pos_embed = grid, self._source.pos_embed(*grid)
-        return self._pos_embed[1]
 
 
 # "loaded" or "compiled", what runs the network, and its difference from torch.

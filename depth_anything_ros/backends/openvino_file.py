@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,11 +45,12 @@ class OpenVinoFileBackend:
         try:
             network = core.read_model(model)
             network.reshape([1, 3, *size])
+            # Before it is compiled: then outputs have names of other values, too, and any of them comes first.
+            self._outputs: list[str] = [output.get_any_name() for output in network.outputs]
             compiled = core.compile_model(network, target, config_for(target, self.precision, torch.get_num_threads()))
             self._request = compiled.create_infer_request()
         except Exception as error:  # the library's kinds
             raise BackendError(f"openvino cannot load the network: {' '.join(str(error).split())[:300]}") from error
-        self._outputs: list[Any] = [output.get_any_name() for output in compiled.outputs]
 
     def __call__(self, x: Tensor) -> Outputs:
         """float32 (1, 3, h, w) -> the network's outputs. Threads take turns. Raises ImageError: another size."""

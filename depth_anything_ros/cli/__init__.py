@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The interpreter flushes standard output once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except Exception as error:
+        if not is_interrupt(error):
+            raise
+        return INTERRUPTED
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,10 +58,18 @@ def _run(args: argparse.Namespace) -> int:
         status: int = args.run(args)
         sys.stdout.flush()
         return status
-    except DepthAnythingError as error:
-        return _fail(args.command, str(error))
-    except ImportError as error:
-        return _fail(args.command, f"{error}. `depth_anything doctor` says what to do about it.")
+    except (DepthAnythingError, ImportError) as error:
+        if is_interrupt(error):
+            raise
+        hint = ". `depth_anything doctor` says what to do about it." if isinstance(error, ImportError) else ""
+        return _fail(args.command, f"{error}{hint}")
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that are interrupted may raise another one."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(command: str, text: str) -> int:

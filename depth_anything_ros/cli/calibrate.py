@@ -11,7 +11,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         FitRefused: the fit is bad; nothing is written. SettingsError: options that do not go together.
     """
     from depth_anything_ros.scale.calibrations import Calibration, save_calibration
-    from depth_anything_ros.scale.fit import LASTING_FACTOR
+    from depth_anything_ros.scale.lasting_factor import LASTING_FACTOR
 
     _check(args)
     model = args.model or _model_of(args.predicted)
@@ -74,7 +74,6 @@ def run(args: argparse.Namespace) -> int:
     fit = _fit_pairs(args, report, is_unitless) if args.truth is not None else _fit_ground(args, report, is_unitless)
     say_what_is_missing(report)
     if is_unitless:
-        fit = replace(fit, remark=LASTING_FACTOR)
         print(LASTING_FACTOR, file=sys.stderr)
     if args.out is not None:
         save_calibration(args.out, args.camera, Calibration.of(fit, model, date.today().isoformat()))
@@ -123,7 +122,8 @@ def _fit_pairs(args: argparse.Namespace, report: Report, is_unitless: bool) -> S
     """Fit to samples of all pairs of files."""
     import numpy as np
 
-    from depth_anything_ros.scale.fit import fit_factor, fit_scale
+    from depth_anything_ros.scale.fit import fit_scale
+    from depth_anything_ros.scale.lasting_factor import fit_lasting
     from depth_anything_ros.settings import FitSettings
 
     rng = np.random.default_rng(SEED)
@@ -139,8 +139,10 @@ def _fit_pairs(args: argparse.Namespace, report: Report, is_unitless: bool) -> S
     if not samples:
         say_what_is_missing(report)
         raise InputError(f"no pair of files in {args.predicted} and {args.truth} can be used for a fit")
+    if is_unitless:
+        return fit_lasting([(picture[0], picture[1]) for picture in samples])
     p, t = np.concatenate(samples, axis=1)
-    return fit_factor(p, t) if is_unitless else fit_scale(p, t, FitSettings(fit_shift=not args.no_shift))
+    return fit_scale(p, t, FitSettings(fit_shift=not args.no_shift))
 
 
 def _sampled(
@@ -163,11 +165,12 @@ def _sampled(
 
 
 def _fit_ground(args: argparse.Namespace, report: Report, is_unitless: bool) -> ScaleFit:
-    """Fit to the ground in every picture; return the fit with the median scale."""
+    """Fit to the ground in every picture; return the one in the middle."""
     from depth_anything_ros.errors import FitRefused
     from depth_anything_ros.io.depth_files import read_depth
     from depth_anything_ros.offline.given_camera import GivenCamera
     from depth_anything_ros.scale.ground_plane import fit_ground_plane, ground_settings
+    from depth_anything_ros.scale.lasting_factor import middle, middle_of_lasting
 
     camera = GivenCamera(fx=args.fx, fy=args.fy, cx=args.cx, cy=args.cy)
     pitch, roll = math.radians(args.pitch), math.radians(args.roll)
@@ -188,7 +191,7 @@ def _fit_ground(args: argparse.Namespace, report: Report, is_unitless: bool) -> 
         raise FitRefused(
             f"the ground was found in {len(fits)} pictures and not in {len(report.skipped)}; need more than half"
         )
-    return sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
+    return middle_of_lasting(fits) if is_unitless else middle(fits)
 
 
 def _predictions(predicted: Path, *, needs_metres: bool) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from depth_anything_ros.errors import CheckpointMismatch, InputError
 from depth_anything_ros.files.bounded_files import MIB, read_bounded
 from depth_anything_ros.model.build import build_model
-from depth_anything_ros.model.checkpoint_search import checkpoint_name
+from depth_anything_ros.model.checkpoint_search import HUB_SEPARATOR, repository_names
 from depth_anything_ros.model.registry import DATASETS, ENCODERS, NETWORKS, dataset_spec, encoders_of
 
 logger = logging.getLogger(__name__)
@@ -66,11 +67,17 @@ def _dataset_by_name(path: Path) -> str | None:
 
 
 def _dataset_by_repository(path: Path) -> str | None:
-    """What the folder of a `model.safetensors` says, where it is named for a repository of Depth Anything 3."""
-    for dataset, spec in DATASETS.items():
-        names = [checkpoint_name(encoder, dataset) for encoder in encoders_of(dataset)]
-        if spec.file_prefix is None and f"{path.parent.name}/{path.name}" in names:
-            return dataset
+    """What the folder says, of a copy of an official repository or in a Hub cache; the file's name says nothing there.
+
+    A link tells by where it is and by what it leads to.
+    """
+    known = {name.lower(): dataset for dataset in DATASETS for name in repository_names(dataset)}
+    for file in (path.absolute(), Path(os.path.realpath(path))):
+        in_cache = [folder for folder in file.parents if folder.name.startswith(f"models{HUB_SEPARATOR}")]
+        for folder in (file.parent, *in_cache):
+            name = folder.name.rpartition(HUB_SEPARATOR)[2].lower()
+            if name in known:
+                return known[name]
     return None
 
 

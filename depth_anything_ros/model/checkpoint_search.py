@@ -7,6 +7,7 @@ the package is the last choice (see `weights.resolve_checkpoint`). Nothing here 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from depth_anything_ros.errors import CheckpointNotFound, os_reason
@@ -15,6 +16,8 @@ from depth_anything_ros.model.registry import DATASETS, dataset_spec, encoder_sp
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
 HUB_OWNER = "depth-anything"
 HF_WEIGHTS_NAME = "model.safetensors"
+# A Hub cache keeps repository OWNER/NAME in models--OWNER--NAME: snapshots/COMMIT/FILE, and refs/main, the current one.
+HUB_SEPARATOR = "--"
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
 
 
@@ -32,6 +35,25 @@ def hub_repository(encoder: str, dataset: str) -> str | None:
     if size is None or spec.hub_prefix is None or encoder not in encoders_of(dataset):
         return None
     return f"{HUB_OWNER}/{spec.hub_prefix}-{size if spec.file_prefix is not None else size.upper()}"
+
+
+def repository_names(dataset: str) -> list[str]:
+    """Names of a dataset's repositories on the Hub, without owner, the `-hf` ones, too."""
+    spec, sizes = dataset_spec(dataset), [encoder_spec(name).hub_size or name for name in encoders_of(dataset)]
+    official = [] if spec.hub_prefix is None else [f"{spec.hub_prefix}-{size}" for size in sizes]
+    return official + ([] if spec.hf_prefix is None else [f"{spec.hf_prefix}-{size}-hf" for size in sizes])
+
+
+def hub_snapshot(folder: Path) -> Path:
+    """Return the current snapshot of a repository's folder in a Hub cache, and any other folder as it is.
+
+    The snapshots of older commits stay beside it.
+    """
+    try:
+        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return folder
+    return folder / "snapshots" / commit if re.fullmatch(r"[0-9a-f]{40}", commit) else folder
 
 
 def bundled_checkpoint(encoder: str, dataset: str) -> Path | None:
@@ -52,18 +74,23 @@ def search_folders() -> list[Path]:
 
 
 def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
-    """Return the file of a checkpoint that was asked for by its path: a file, or a `-hf` folder.
+    """Return the file of a checkpoint that was asked for by its path: a file, or a repository's folder.
+
+    The folder may be a copy, or one of a Hub cache: that of the repository, of which the current snapshot counts, or
+    of one snapshot.
 
     Raises:
         CheckpointNotFound: nothing is there, or it cannot be looked at.
     """
     name = os.fspath(checkpoint)
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises for an unknown user
-    path = path / HF_WEIGHTS_NAME if os.path.isdir(path) else path  # noqa: PTH112 - Path's raises for odd names
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - Path's raises for odd names
+    path = hub_snapshot(path) / HF_WEIGHTS_NAME if is_folder else path
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise CheckpointNotFound(f"checkpoint {name!r} does not exist") from error
+        what = f"holds no {HF_WEIGHTS_NAME}: give the path of a file" if is_folder else "does not exist"
+        raise CheckpointNotFound(f"checkpoint {name!r} {what}") from error
     except (OSError, ValueError) as error:
         raise CheckpointNotFound(f"checkpoint {name!r} cannot be read: {os_reason(error)}") from error
     return path
@@ -81,7 +108,16 @@ def _candidates(encoder: str, dataset: str) -> list[Path]:
     names = [name, str(Path(name).with_suffix(".safetensors"))]
     if size is not None and prefix is not None:
         names.append(f"{prefix}-{size}-hf/{HF_WEIGHTS_NAME}")
-    return [folder / name for folder in search_folders() for name in dict.fromkeys(names)]
+    return [path for folder in search_folders() for path in _candidates_in(folder, names, encoder, dataset)]
+
+
+def _candidates_in(folder: Path, names: list[str], encoder: str, dataset: str) -> list[Path]:
+    """The paths in a folder, which may be a Hub cache."""
+    paths = [folder / name for name in dict.fromkeys(names)]
+    cached = folder / f"models/{hub_repository(encoder, dataset)}".replace("/", HUB_SEPARATOR)
+    if os.path.isdir(cached):  # noqa: PTH112 - Path's may raise for folders that cannot be read
+        paths.append(hub_snapshot(cached) / Path(names[0]).name)
+    return paths
 
 
 def how_to_get(encoder: str, dataset: str) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from depth_anything_ros.model.registry import SKY_THRESHOLD
 
 FILL_QUANTILE = 0.99
+HALF = 0.5  # of a resized pixel's neighbours, by their weights: with less ground than that it is sky
 MIN_PIXELS = 10  # with this many pixels of sky or fewer, or of the rest, nothing is filled
 
 
@@ -35,20 +36,23 @@ def sky_depth(depth: Tensor, sky: Tensor) -> Tensor:
     return fill.where(is_filled, torch.nan).squeeze(1)
 
 
-def resized_without_sky(depth: Tensor, sky: Tensor, resize: Callable[[Tensor], Tensor]) -> Tensor:
+def resized_beside_sky(depth: Tensor, sky: Tensor, resize: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Resize depth so that what is beside the sky keeps its own: the network's depth of the sky means nothing.
+
+    What is sky is decided before it is resized, and its border lies half-way between a pixel of sky and one that is
+    none. Resized first, the threshold would put it closer to the latter: a wire or a pole would lose its rims.
 
     Args:
         depth, sky: outputs of the network, float32 (B, h, w).
         resize: linear, of maps (B, h, w).
 
     Returns:
-        Float32, of the size that `resize` gives: the average of the neighbours that are no sky, by their weights. Where
-        all are sky, that of the network's depth.
+        Depth float32, of the size that `resize` gives: the average of the neighbours that are no sky, by their weights;
+        where all are sky, that of the network's depth. And bool of the same size, where sky is.
     """
     is_ground = (sky < SKY_THRESHOLD).to(depth.dtype)
     weight = resize(is_ground)
-    return torch.where(weight > 0, resize(depth * is_ground) / weight, resize(depth))
+    return torch.where(weight > 0, resize(depth * is_ground) / weight, resize(depth)), weight < HALF
 
 
 def fill_sky(depth: Tensor, is_sky: Tensor, fill: Tensor) -> Tensor:

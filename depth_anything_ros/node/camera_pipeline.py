@@ -5,6 +5,8 @@ What happens to a frame is in `inference_worker`; this file only says which stag
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +25,8 @@ from depth_anything_ros.node.outputs import Outputs
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Scaling
 from depth_anything_ros.settings import CameraSettings
+
+KIND_HELD_S = 2.0  # diagnostics come once a second
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class CameraPipeline:
 
     Attributes:
         image_size: (H, W) of the last image that was estimated; None before the first.
-        made: the depth that was last published; None before the first.
+        made: the depth that was last published, see `note`; None before the first.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class CameraPipeline:
         self.settings = settings
         self.image_size: tuple[int, int] | None = None
         self.made: Made | None = None
+        self._metric_s = -math.inf  # when depth was last published in metres
         self._node = node
         self._prefix = f"{name}/" if name else ""
         self._kind = kind
@@ -118,6 +123,15 @@ class CameraPipeline:
         if self.made is not None and self.made.has_camera is not None:
             facts["calibrated"] = self.made.has_camera
         return facts
+
+    def note(self, made: Made) -> None:
+        """Note what was published. Where some pictures alone get metres by alignment, those count for a while."""
+        now_s = time.monotonic()
+        if made.kind == "metric":
+            self._metric_s = now_s
+        elif self.settings.alignment != "none" and now_s - self._metric_s < KIND_HELD_S:
+            return
+        self.made = made
 
     def decode(self, waiting: WaitingFrame) -> Frame:
         """Read the image of a frame whose turn has come; rectify it if that is wanted. Raises InputError."""

@@ -22,13 +22,13 @@ from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.messages.camera_infos import CameraInfos
 from depth_anything_ros.messages.rectification import rectification_of
-from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.messages.stamps import moment_s
 from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import RELATIVE_REFUSAL, Estimate, Scaling
-from depth_anything_ros.scale.fit import LASTING_FACTOR
+from depth_anything_ros.scale.lasting_factor import LASTING_FACTOR
 from depth_anything_ros.settings import ENDLESS_COLOR_MAX_M, CameraSettings
 
 RAW_DEPTH = (
@@ -81,7 +81,8 @@ class CameraStage:
             rectification = rectification_of(camera, settings.undistort_focal_px)
             picture = rectification(frame.image_bgr)
         pinhole = rectification.camera
-        return replace(frame, image_bgr=picture, camera=CameraOfImage(pinhole, pinhole_info(pinhole, frame.header)))
+        info = pinhole_info(pinhole, frame.header)
+        return replace(frame, image_bgr=picture, camera=CameraOfImage(pinhole, info, raw=camera))
 
     def process(
         self, frame: Frame, found: DepthTensors, estimator: DepthEstimator, settings: CameraSettings
@@ -108,7 +109,8 @@ class CameraStage:
         self._health.focal_estimate_px = model.fx if model is not None and is_estimated else None
         depth = _times(depth, _unit(estimator, depth, model, settings), is_shared=estimator.kind != "metric")
         version = estimator.key, estimator.sha256
-        estimate = Estimate(depth, version, estimator.kind, frame.header, model, is_estimated)
+        raw_camera = None if camera is None else camera.raw
+        estimate = Estimate(depth, version, estimator.kind, frame.header, model, is_estimated, raw_camera)
         with frame.watch.time("scale"):
             metres = self.scaling.apply(estimate, settings)
             self._health.alignment = self.scaling.state
@@ -116,7 +118,7 @@ class CameraStage:
             return said
         with frame.watch.time("filter"):
             metres = clip_range(self._smoothed(metres, estimate, settings), settings)
-        if estimator.kind == "scale_invariant" and settings.alignment == "none":
+        if estimator.kind == "scale_invariant" and not self._is_aligned():
             self._health.warn(f"metres_per_unit is {settings.metres_per_unit:g}: {LASTING_FACTOR}")
         return replace(
             said, metres=metres, camera=camera, full_scale_m=_full_scale_m(estimator), residual_m=self._residual_m()
@@ -145,6 +147,9 @@ class CameraStage:
             self._health.remark(RAW_DEPTH)
         return CameraOfImage(model, info)
 
+    def _is_aligned(self) -> bool:
+        return self.scaling.state is not None and self.scaling.state.name == "aligned"
+
     def _residual_m(self) -> float | None:
         if self.scaling.state is None:
             return None
@@ -159,7 +164,7 @@ class CameraStage:
         made_of = (time_constant_s, estimate.model, *_configured(settings))
         if self._filter is None or self._filter_made_of != made_of:
             self._filter, self._filter_made_of = TemporalFilter(time_constant_s), made_of
-        return self._filter(metres, stamp_s(estimate.header))
+        return self._filter(metres, moment_s(estimate.header))
 
 
 def _estimated_camera(found: DepthTensors) -> CameraModel | None:

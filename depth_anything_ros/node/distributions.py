@@ -9,13 +9,14 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ModuleNotFoundError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 __all__ = [
     "PublisherEventCallbacks",
     "SubscriptionEventCallbacks",
+    "UnsupportedEventTypeError",
     "before_parameters_are_checked",
     "fast_dds_variable",
     "uses_fast_dds",

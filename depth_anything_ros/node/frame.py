@@ -20,10 +20,16 @@ ImageMessage: TypeAlias = Any  # Image or CompressedImage; message classes carry
 
 @dataclass(frozen=True)
 class CameraOfImage:
-    """The camera of an image, and the CameraInfo that says so; None where its focal length is the model's estimate."""
+    """The camera of an image.
+
+    Attributes:
+        info: the CameraInfo that says so; None where the focal length is the model's estimate.
+        raw: of an image that was rectified here, the camera of what came, with its lens; else None.
+    """
 
     model: CameraModel
     info: CameraInfo | None = None
+    raw: CameraModel | None = None
 
     @property
     def is_estimated(self) -> bool:

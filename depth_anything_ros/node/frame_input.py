@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
@@ -65,7 +66,8 @@ class FrameInput:
         self._levels = LevelFinder(settings.black_level, settings.white_level, self._health.remark)
         compressed = settings.image_transport == "compressed"
         image = self._topics.subscribed_image(settings.image_transport)
-        self._subscribe(CompressedImage if compressed else Image, image, self._on_image, queue_size(settings))
+        kind = CompressedImage if compressed else Image
+        self._subscribe(kind, image, self._on_image, queue_size(settings), partial(self._health.images_lost, image))
         self._subscribe(CameraInfo, self._topics.camera_info, self._on_camera_info, CAMERA_INFO_QUEUE)
         self._subscribe_latched(CameraInfo, self._topics.camera_info, self._on_camera_info)
         self._node.get_logger().info(f"images from {image}, CameraInfo from {self._topics.camera_info}")
@@ -78,7 +80,15 @@ class FrameInput:
         dropped = self._queue.clear(self._place)  # before the count is read, which the worker adds to, too
         self._health.counts.dropped += dropped
 
-    def _subscribe(self, kind: Any, topic: str, callback: Callable[[Any], None], depth: int) -> None:
+    def _subscribe(
+        self,
+        kind: Any,
+        topic: str,
+        callback: Callable[[Any], None],
+        depth: int,
+        lost: Callable[[int], None] | None = None,
+    ) -> None:
+        """Subscribe with best effort, unless parameters say otherwise. `lost`: see `QosWatch.of_subscription`."""
         qos = QoSProfile(reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST, depth=depth)
         subscription = self._node.create_subscription(
             kind,
@@ -86,7 +96,7 @@ class FrameInput:
             callback,
             qos,
             qos_overriding_options=overridable(),
-            event_callbacks=self._health.qos.of_subscription(topic),
+            event_callbacks=self._health.qos.of_subscription(topic, lost),
         )
         self._subscriptions.append(subscription)
 

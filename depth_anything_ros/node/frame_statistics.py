@@ -42,6 +42,7 @@ class FrameStatistics:
         self._start_s = clock()
         self._received_s: deque[float] = deque()
         self._published: deque[Published] = deque()
+        self._lost: deque[tuple[float, int]] = deque()  # when it was noticed, and how many
         self.last_received_s: float | None = None
 
     def received(self) -> None:
@@ -50,6 +51,19 @@ class FrameStatistics:
             self.last_received_s = self._clock()
             self._received_s.append(self.last_received_s)
             self._forget_old()
+
+    def lost(self, count: int) -> None:
+        """Count images that did not arrive."""
+        with self._lock:
+            self._lost.append((self._clock(), count))
+            self._forget_old()
+
+    def recent_losses(self) -> tuple[int, int]:
+        """Images of the last `WINDOW_S` seconds that did not arrive, and all that were sent."""
+        with self._lock:
+            self._forget_old()
+            lost = sum(count for _, count in self._lost)
+            return lost, lost + len(self._received_s)
 
     def published(self, latency_s: float, stage_s: Mapping[str, float]) -> None:
         """Note what a frame took that was published."""
@@ -86,5 +100,7 @@ class FrameStatistics:
         oldest_s = self._clock() - WINDOW_S
         while self._received_s and self._received_s[0] < oldest_s:
             self._received_s.popleft()
+        while self._lost and self._lost[0][0] < oldest_s:
+            self._lost.popleft()
         while self._published and self._published[0].at_s < oldest_s:
             self._published.popleft()

@@ -20,12 +20,15 @@ from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.messages.stamps import stamp_ns
 from depth_anything_ros.node.frame_statistics import FrameStatistics
 from depth_anything_ros.node.input_topics import InputTopics
-from depth_anything_ros.node.missing_input import missing, missing_image
+from depth_anything_ros.node.missing_input import lost_images, missing, missing_image
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.runtime.stopwatch import Stopwatch
 from depth_anything_ros.scale.alignment import AlignmentState
 from depth_anything_ros.settings import CameraSettings
 
+# Images that were lost on their way are a problem from so many of the last seconds on, and from so large a share.
+MANY_LOST = 5
+MUCH_LOST = 0.1
 # A stamp further from now than this is of another clock: recorded data, or the camera's own clock.
 MAX_LATENCY_S = 60.0
 
@@ -77,6 +80,7 @@ class CameraHealth:
         self._node = node
         self._topics = topics
         self._clock = clock
+        self._images_lost = 0
         self._camera_info_s: float | None = None
         self._problem = ""  # what was wrong with the last frame
         self._problems: list[str] = []  # what is wrong with the current frame
@@ -97,6 +101,13 @@ class CameraHealth:
         """Count an image that came."""
         self.counts.received += 1
         self.statistics.received()
+
+    def images_lost(self, topic: str, count: int) -> None:
+        """Count images of a topic that the middleware lost on their way. If they are many it is said once."""
+        self._images_lost += count
+        self.statistics.lost(count)
+        if self._losses(topic):
+            self.remark(lost_images(self._node, topic))
 
     def camera_info_received(self) -> None:
         """Note that a CameraInfo came."""
@@ -153,12 +164,25 @@ class CameraHealth:
 
     def problems(self, settings: CameraSettings) -> list[str]:
         """Return all problems."""
-        found = (self._problem, self._missing_input(settings), self._unaligned(), *self.qos.problems())
+        found = (
+            self._problem,
+            self._missing_input(settings),
+            self._losses(self._topics.subscribed_image(settings.image_transport)),
+            self._unaligned(),
+            *self.qos.problems(),
+        )
         return [text for text in found if text]
 
     def _unaligned(self) -> str:
         state = self.alignment
         return "" if state is None or state.name == "aligned" else f"alignment is {state.name}: {state.reason}"
+
+    def _losses(self, topic: str) -> str:
+        """Return how many of the last images were lost; empty where they are few."""
+        lost, sent = self.statistics.recent_losses()
+        if lost < MANY_LOST or lost < MUCH_LOST * sent:
+            return ""
+        return f"{lost} of the last {sent} images on {topic} were lost on their way"
 
     def _missing_input(self, settings: CameraSettings) -> str:
         if self.active_since_s is None:
@@ -179,6 +203,7 @@ class CameraHealth:
         ages_s = {"image_age_s": self.statistics.age_s(), "camera_info_age_s": self._camera_info_age_s()}
         measured = {**self.statistics.summary(), **{name: age for name, age in ages_s.items() if age is not None}}
         counts: dict[str, object] = {f"frames_{name}": count for name, count in vars(self.counts).items()}
+        counts["images_lost"] = self._images_lost
         values = counts | {name: readable(value) for name, value in measured.items()}
         if self.focal_estimate_px is not None:
             values["focal_estimate_px"] = readable(self.focal_estimate_px)

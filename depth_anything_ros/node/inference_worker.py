@@ -141,7 +141,7 @@ class InferenceWorker:
         try:
             if outputs is not None:
                 depth = camera.stage.process(frame, found, estimator, settings)
-                camera.made = Made.of(depth, estimator.kind)
+                camera.note(Made.of(depth, estimator.kind))
                 outputs.publish(frame, depth, settings)
             camera.health.frame_done(frame.header, frame.watch, is_published=outputs is not None)
         except Exception as error:

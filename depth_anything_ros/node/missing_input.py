@@ -1,10 +1,18 @@
-"""What is said of a topic in that nobody publishes: where such messages are, and the remapping that takes them."""
+"""What is said of a topic in whose messages do not come.
+
+Where nobody publishes it: where such messages are, and the remapping that takes them. Where they are lost on their way:
+how to lose fewer.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+
+from depth_anything_ros.node.distributions import fast_dds_variable, uses_fast_dds
 
 MAX_TOPICS_NAMED = 10
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
@@ -38,6 +46,20 @@ def missing(node: Node, what: str, name: str, topic: str) -> str:
     found = _elsewhere(node, (f"sensor_msgs/msg/{what}",), topic)
     mend = f"it is on {_listed(found)}: start with -r {name}:={found[0]}" if found else "no other topic has one"
     return f"no {what} yet: nobody publishes {topic}; {mend}"
+
+
+def lost_images(node: Node, topic: str) -> str:
+    """Say what to do about images of a topic that are lost on their way.
+
+    The publisher decides how a message travels, so a profile helps there.
+    """
+    ways = [f"start its publisher with {fast_dds_variable(os.environ)} set to this package's config/fastdds.xml"]
+    if not uses_fast_dds(os.environ):
+        ways = ["give the middleware larger buffers"]
+    publishers = node.get_publishers_info_by_topic(topic)
+    if publishers and all(other.qos_profile.reliability == ReliabilityPolicy.RELIABLE for other in publishers):
+        ways.append(f"start this node with -p qos_overrides.{topic}.subscription.reliability:=reliable")
+    return f"many images on {topic} are lost on their way: {', or '.join(ways)} (docs/recipes/transport.md)"
 
 
 def _listed(topics: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Finds publishers and subscribers of other nodes whose QoS is incompatible with ours: no message passes then."""
+"""What the middleware reports: endpoints of other nodes whose QoS is incompatible with ours, and lost messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from depth_anything_ros.node.distributions import PublisherEventCallbacks, SubscriptionEventCallbacks
+from depth_anything_ros.node.distributions import (
+    PublisherEventCallbacks,
+    SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
+)
 
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # rmw_dds_common
 POLICIES = ("reliability", "durability", "liveliness", "deadline")
@@ -29,10 +33,18 @@ class QosWatch:
         # Topics and directions with an event so far -> the other endpoint's id -> what does not fit.
         self._found: dict[tuple[str, bool], dict[tuple[int, ...], str]] = {}
 
-    def of_subscription(self, topic: str) -> SubscriptionEventCallbacks:
-        """Return `event_callbacks` for `create_subscription` of a topic."""
+    def of_subscription(self, topic: str, lost: Callable[[int], None] | None = None) -> SubscriptionEventCallbacks:
+        """Return `event_callbacks` for `create_subscription` of a topic.
+
+        Args:
+            lost: called with how many more messages were lost on their way. Those that a newer one replaced, or that
+                were published before the subscription was found, are not among them.
+        """
         name = self._node.resolve_topic_name(topic)
-        return SubscriptionEventCallbacks(incompatible_qos=lambda _: self._look(name, is_input=True))
+        return InputEvents(
+            incompatible_qos=lambda _: self._look(name, is_input=True),
+            message_lost=None if lost is None else lambda event: lost(event.total_count_change),
+        )
 
     def of_publisher(self, topic: str) -> PublisherEventCallbacks:
         """Return `event_callbacks` for `create_publisher` of a topic."""
@@ -76,6 +88,18 @@ class QosWatch:
     def _is_own(self, endpoint: TopicEndpointInfo) -> bool:
         mine = (self._node.get_name(), self._node.get_namespace())
         return (endpoint.node_name, endpoint.node_namespace) == mine
+
+
+class InputEvents(SubscriptionEventCallbacks):
+    """Without the count of lost messages where the middleware has none."""
+
+    def create_event_handlers(self, *args: Any, **kwargs: Any) -> Any:
+        """Called by rclpy for a new subscription."""
+        try:
+            return super().create_event_handlers(*args, **kwargs)
+        except UnsupportedEventTypeError:
+            self.message_lost = None
+            return super().create_event_handlers(*args, **kwargs)
 
 
 def _fits(pair: tuple[TopicEndpointInfo, TopicEndpointInfo]) -> bool:

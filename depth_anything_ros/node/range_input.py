@@ -14,15 +14,15 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import InputError, RangeError, describe
+from depth_anything_ros.errors import InputError, NoReading, RangeError, describe, readable
 from depth_anything_ros.messages.camera_infos import frame_of
 from depth_anything_ros.messages.ranges import depth_of
-from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.messages.stamps import stamp_ns, stamp_s
 from depth_anything_ros.node.qos_overrides import overridable
 from depth_anything_ros.node.qos_watch import QosWatch
 from depth_anything_ros.node.transforms import Transforms
 from depth_anything_ros.scale.range_samples import Pairs, compare, compare_image
-from depth_anything_ros.scale.transform import Transform
+from depth_anything_ros.scale.transform import SAME_FRAME, Transform
 from depth_anything_ros.settings import CameraSettings
 
 # Name of a type of message, as in `parameters.RANGE_TYPES` -> the type.
@@ -68,13 +68,32 @@ class RangeInput:
         self._recent.append(msg)
 
     def nearest(self, header: Header, window_s: float) -> Any:
-        """Return the message nearest in time to an image; None where none is within `window_s` of it."""
+        """Return the message nearest in time to an image.
+
+        A stamp of 0, which some drivers leave there, is no time: it tells of nothing when it was measured.
+
+        Raises:
+            NoReading: none is within `window_s` of the image, or nothing says which one is.
+        """
 
         def off_s(msg: Any) -> float:
             return abs(stamp_s(msg.header) - stamp_s(header))
 
-        nearest = min(list(self._recent), key=off_s, default=None)
-        return nearest if nearest is not None and off_s(nearest) <= window_s else None
+        recent = list(self._recent)
+        if not recent:
+            raise NoReading(f"no message on {self.topic} yet")
+        if stamp_ns(header) == 0:
+            raise NoReading(f"the image's stamp is 0, so no message on {self.topic} can be told to belong to it")
+        stamped = [msg for msg in recent if stamp_ns(msg.header) != 0]
+        if not stamped:
+            raise NoReading(f"stamps on {self.topic} are 0, so no message can be told to belong to the image")
+        nearest = min(stamped, key=off_s)
+        if off_s(nearest) > window_s:
+            raise NoReading(
+                f"no message on {self.topic} near the image's stamp: the nearest is {readable(off_s(nearest))} s away, "
+                f"and range_window_s is {window_s:g}"
+            )
+        return nearest
 
     def compare(
         self,
@@ -84,15 +103,19 @@ class RangeInput:
         header: Header,
         camera: CameraModel,
         settings: CameraSettings,
+        raw_camera: CameraModel | None = None,
     ) -> Pairs:
         """Compare what a message measured with an image's depth (H, W), as the model gives it.
+
+        Args:
+            raw_camera: of an image that was rectified here, that of what came: a depth image is registered to that.
 
         Raises:
             InputError: the message cannot be read, or the sensor's pose is not known.
         """
         try:
             if isinstance(msg, Image):
-                return compare_image(depth_of(msg), values, camera, kind)
+                return _compare_registered(depth_of(msg), values, kind, camera, raw_camera)
             return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
         except InputError:
             raise
@@ -103,3 +126,18 @@ class RangeInput:
         if settings.range_extrinsics:
             return Transform.from_xyz_rpy(settings.range_extrinsics)
         return self._transforms.pose(frame_of(camera), sensor)
+
+
+def _compare_registered(
+    reference: NDArray[np.float32],
+    values: NDArray[np.float32],
+    kind: Kind,
+    camera: CameraModel,
+    raw_camera: CameraModel | None,
+) -> Pairs:
+    """Compare a depth camera's image (h, w) of the picture that came; what was rectified has its pixels elsewhere."""
+    if raw_camera is None:
+        return compare_image(reference, values, camera, kind)
+    height, width = reference.shape
+    seen_by = raw_camera.scaled_to(width, height)
+    return compare_image(reference, values, camera, kind, reference_camera=seen_by, T_camera_reference=SAME_FRAME)

@@ -15,7 +15,7 @@ from torch import Tensor
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused, InputError
-from depth_anything_ros.messages.stamps import stamp_s
+from depth_anything_ros.messages.stamps import moment_s
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.scale.alignment import Alignment, AlignmentState
 from depth_anything_ros.scale.calibration_run import CalibrationRun
@@ -39,6 +39,7 @@ class Estimate:
         model: its key and the hash of its weights; another one restarts the alignment.
         camera: the image's camera, None where it is not known.
         is_camera_estimated: its focal length is the model's estimate.
+        raw_camera: of an image that was rectified here, that of what came.
     """
 
     depth: Tensor
@@ -47,6 +48,7 @@ class Estimate:
     header: Header
     camera: CameraModel | None
     is_camera_estimated: bool = False
+    raw_camera: CameraModel | None = None
 
     @property
     def values(self) -> NDArray[np.float32]:
@@ -91,7 +93,7 @@ class Scaling:
             self._alignment, self._made_of = None, ()
             return None if configured is None else configured.apply(estimate.depth)
         alignment = self._current_alignment(estimate, configured, settings)
-        applied = alignment.update(self._evidence(estimate, settings), stamp_s(estimate.header))
+        applied = alignment.update(self._evidence(estimate, settings), moment_s(estimate.header))
         return None if applied is None else applied.apply(estimate.depth)
 
     def _current_alignment(
@@ -103,22 +105,23 @@ class Scaling:
         if self._alignment is None or made_of != self._made_of:
             self._made_of = made_of
             self._alignment = Alignment(estimate.kind, configured, smoothing)
-            self._pool = _pool_for(estimate.kind, settings.alignment_window_s)
+            self._pool = _pool_over(settings.alignment_window_s)
         return self._alignment
 
     def _evidence(self, estimate: Estimate, settings: CameraSettings) -> Fit | FitRefused | None:
-        """Return the fit of this frame, or why it was refused; None where no new reading was due."""
+        """Return the fit of this frame, or why there is none; None where the last reading still is the latest."""
         try:
             if settings.alignment == "ground_plane":
                 return ground_fit(estimate, settings)
             pairs = self._read_range(estimate, settings, "alignment")
             if pairs is None:
                 return None
-            self._pool.add(stamp_s(estimate.header), *pairs)
+            # Without a unit, depth has another scale in every picture: what was read in others says nothing.
             if estimate.kind == "relative":
-                return fit_inverse(*self._pool.pairs())
+                return fit_inverse(*pairs)
             if estimate.kind == "scale_invariant":
-                return fit_factor(*self._pool.pairs())
+                return fit_factor(*pairs)
+            self._pool.add(moment_s(estimate.header), *pairs)
             return fit_scale(*self._pool.pairs(), shift_m=settings.shift_m)
         except FitRefused as refused:
             return refused
@@ -126,16 +129,21 @@ class Scaling:
             return FitRefused(str(error))
 
     def _read_range(self, estimate: Estimate, settings: CameraSettings, purpose: str) -> Pairs | None:
-        """Return the pairs of a reading that is new for a purpose; None where there is none."""
+        """Return the pairs of the picture's reading; None where it served that purpose before.
+
+        Raises:
+            NoReading: none belongs to the picture. FitRefused: it cannot be found in the picture.
+        """
         if self._range_input is None:
             raise FitRefused("there is no range sensor: set range_type")
         camera = known_camera(estimate)
         msg = self._range_input.nearest(estimate.header, settings.range_window_s)
-        # Relative depth has another scale in every picture, so each picture needs the reading.
-        if msg is None or (msg is self._used.get(purpose) and estimate.kind == "metric"):
+        # Depth without a unit has another scale in every picture, so each picture needs the reading.
+        if msg is self._used.get(purpose) and estimate.kind == "metric":
             return None
         self._used[purpose] = msg
-        return self._range_input.compare(msg, estimate.values, estimate.kind, estimate.header, camera, settings)
+        depth, kind, header = estimate.values, estimate.kind, estimate.header
+        return self._range_input.compare(msg, depth, kind, header, camera, settings, raw_camera=estimate.raw_camera)
 
     # Calibration
 
@@ -182,9 +190,7 @@ class Scaling:
             if self._range_input is None:
                 run.add_fit(ground_fit(estimate, settings))
             elif (pairs := self._read_range(estimate, settings, "calibration")) is not None:
-                run.add_pairs(stamp_s(estimate.header), pairs)
-            else:
-                run.add_problem(f"no message on {self._range_input.topic} near the image's stamp")
+                run.add_pairs(pairs)
         except InputError as error:
             run.add_problem(str(error))
         if run.has_enough:
@@ -207,9 +213,7 @@ def configured_scale(kind: Kind, settings: CameraSettings) -> DepthScale | None:
     return None
 
 
-def _pool_for(kind: Kind, window_s: float) -> SamplePool:
-    if kind != "metric":  # another scale in every picture: readings of other pictures say nothing
-        return SamplePool(0.0)
+def _pool_over(window_s: float) -> SamplePool:
     return SamplePool(window_s, min_pairs=FitSettings.min_samples, longest_s=max(window_s, LONGEST_WINDOW_S))
 
 

@@ -223,7 +223,7 @@ class PredictRun:
         """Return the values shown as near and as far: 0 and `max_depth`; without one, the picture's own range."""
         if self.max_depth is not None:
             return 0.0, self.max_depth
-        lowest, highest = float(depth.values.min()), float(depth.values.max())
+        lowest, highest = depth.range()
         return (highest, lowest) if depth.kind == "relative" else (lowest, highest)
 
     def _focal_px(self, seen: Seen) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""Where the five programs begin. setup.py's console scripts and `python -m` point here.
+"""Where programs begin: the five of setup.py, whose console scripts point here, as `python -m` does, and the demo.
 
 A program's own module is imported last: after what has to be set before torch is imported, and where a module that
 is missing can be named in one line. What a program does is not here.
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from depth_anything_ros.runtime.threads import let_waiting_threads_sleep
 
 INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
 
 
-@dataclass(frozen=True)
-class Program:
+class Program(NamedTuple):
     """A program's name, the module whose `main` it runs, and the extra of setup.py that it needs."""
 
     name: str
@@ -52,17 +53,32 @@ def depth_anything_client() -> int | None:
 
 
 def start(program: Program) -> int | None:
-    """Run a program; return its exit status: 1 where its modules cannot be imported, 130 after Ctrl-C meanwhile."""
+    """Run a program; return its exit status: 1 where its modules cannot be imported, 130 after Ctrl-C."""
     let_waiting_threads_sleep()
     try:
-        module = importlib.import_module(program.module)
+        module = import_of(program.module)
     except ImportError as error:
         print(f"{program.name}: {explain(error, program)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:  # torch takes seconds to import
+    try:
+        status: int | None = module.main()
+    except KeyboardInterrupt:
         return INTERRUPTED
-    status: int | None = module.main()
     return status
+
+
+def import_of(name: str) -> Any:
+    """Import a module, which takes seconds where torch is in it. Ctrl-C meanwhile ends the process with status 130.
+
+    It raises no KeyboardInterrupt: libraries catch that one while they are imported, and fail in other ways then.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # a shell's `&` makes programs ignore it
+        return importlib.import_module(name)
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    try:
+        return importlib.import_module(name)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def explain(error: ImportError, program: Program) -> str:

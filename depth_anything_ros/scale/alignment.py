@@ -5,8 +5,10 @@
     waiting ──fit──> aligned ──refused──> holding ──after hold_s──> fallback
                         ^──────fit───────────┘──────────fit────────────┘
 
-`waiting` and `fallback` apply the camera's configured scale and shift. Only a metric model has them, so the others
-have no metres then.
+`waiting` and `fallback` apply the camera's configured scale and shift, or nothing: then there are no metres.
+
+A metric model's scale changes slowly, so fits are smoothed and held. Depth of other kinds has a scale of its own in
+every picture: a fit counts for its picture alone, and without one the state is `fallback` at once.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import FitRefused, InputError, readable
+from depth_anything_ros.errors import FitRefused, InputError, NoReading, readable
 from depth_anything_ros.scale.fit import DepthScale, Fit, InverseScale
 from depth_anything_ros.settings import AlignmentSettings
 
@@ -61,7 +63,7 @@ class Alignment:
     Args:
         kind: the model's: `relative` takes the fits of `fit_inverse`, others those of `fit_scale` or `fit_factor`.
         configured: scale and shift without evidence. None: a metric model's depth as predicted, no metres of others.
-        settings: smoothing and holding.
+        settings: smoothing and holding, of a metric model.
 
     Raises:
         InputError: times that are not finite, or negative.
@@ -93,7 +95,7 @@ class Alignment:
         """Take a frame's fit and return what to apply.
 
         Args:
-            fit: the fit; why it was refused; or None where no new reading was due.
+            fit: the fit; why it was refused, or nothing measured; or None where the last reading still is the latest.
             stamp_s: the image's stamp. One before the last, as when a bag starts over, forgets all fits.
 
         Raises:
@@ -113,12 +115,13 @@ class Alignment:
     def _with_fit(self, fit: Fit) -> AlignmentState:
         if isinstance(fit, DepthScale) == (self._kind == "relative"):
             raise InputError(f"{type(fit).__name__} is not a fit for a {self._kind} model")
-        applied = self._smoothed(fit)
+        scale, shift = self._smoothed(fit) if self._kind == "metric" else fit.numbers
+        applied = InverseScale(scale, shift) if self._kind == "relative" else DepthScale(scale, shift)
         self._fit_stamp_s = self._stamp_s
         remark = getattr(fit, "remark", "")
         return AlignmentState("aligned", applied, fit.residual_m, fit.inlier_share, fit.samples, 0.0, remark)
 
-    def _smoothed(self, fit: Fit) -> Scale:
+    def _smoothed(self, fit: Fit) -> tuple[float, float]:
         """Return the low pass (first order) of the scale's logarithm and of the shift; the first fit unchanged."""
         scale, shift = fit.numbers
         before = self._state.applied
@@ -127,21 +130,30 @@ class Alignment:
             old_scale, old_shift = before.numbers
             scale = old_scale * (scale / old_scale) ** weight
             shift = old_shift + weight * (shift - old_shift)
-        return InverseScale(scale, shift) if self._kind == "relative" else DepthScale(scale, shift)
+        return scale, shift
 
     def _weight(self, elapsed_s: float) -> float:
+        """Return the share of a new fit; all of it where no time passes between images, for it would never count."""
         tau_s = self._settings.time_constant_s
-        return 1.0 if tau_s == 0 else -math.expm1(-elapsed_s / tau_s)
+        return 1.0 if 0 in (tau_s, elapsed_s) else -math.expm1(-elapsed_s / tau_s)
 
     def _without_fit(self, refused: FitRefused | None) -> AlignmentState:
-        state = self._state
-        reason = state.reason if refused is None else str(refused)
+        state, age_s = self._state, self._stamp_s - self._fit_stamp_s
         if state.name == "waiting":
-            return replace(state, reason=reason)
-        age_s = self._stamp_s - self._fit_stamp_s
+            return replace(state, reason=str(refused or state.reason))
+        if self._kind != "metric":  # what was fitted to another picture says nothing of this one
+            return AlignmentState("fallback", self._configured, age_s=age_s, reason=str(refused or NO_EVIDENCE))
         if age_s > self._settings.hold_s:
-            if state.name != "fallback" and refused is None:
-                reason = f"no reading for {age_s:.1f} s"
-            return replace(state, name="fallback", applied=self._configured, age_s=age_s, reason=reason)
-        name = state.name if refused is None else "holding"
-        return replace(state, name=name, age_s=age_s, reason=reason)
+            return replace(
+                state, name="fallback", applied=self._configured, age_s=age_s, reason=_why_none(refused, age_s)
+            )
+        if refused is None or isinstance(refused, NoReading):  # between two readings
+            return replace(state, age_s=age_s)
+        return replace(state, name="holding", age_s=age_s, reason=str(refused))
+
+
+def _why_none(refused: FitRefused | None, age_s: float) -> str:
+    """Why the last fit is given up."""
+    if refused is not None and not isinstance(refused, NoReading):
+        return str(refused)
+    return f"no reading for {age_s:.1f} s" + (f": {refused}" if refused else "")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import FitRefused
-from depth_anything_ros.scale.fit import LASTING_FACTOR, ScaleFit, fit_factor, fit_scale
+from depth_anything_ros.scale.fit import ScaleFit, fit_scale
+from depth_anything_ros.scale.lasting_factor import fit_lasting, middle, middle_of_lasting
 from depth_anything_ros.scale.range_samples import Pairs
-from depth_anything_ros.scale.sample_pool import SamplePool
+from depth_anything_ros.scale.sample_pool import thinned
 from depth_anything_ros.settings import FitSettings
 
 FRAMES = 30
@@ -37,8 +36,7 @@ class CalibrationRun:
         self._clock = clock
         self._began_s = clock()
         self._frames = 0
-        self._pairs = 0
-        self._pool = SamplePool(math.inf)
+        self._pairs: list[Pairs] = []
         self._fits: list[ScaleFit] = []
         self._problem = "no frame came"
         self._model: object = None
@@ -58,18 +56,17 @@ class CalibrationRun:
     @property
     def _has_few_pairs(self) -> bool:
         """Whether pairs have come, but fewer than a fit needs."""
-        return 0 < self._pairs < FitSettings.min_samples
+        return 0 < sum(pairs.predicted.size for pairs in list(self._pairs)) < FitSettings.min_samples
 
     def is_of_another(self, model: object, kind: Kind = "metric") -> bool:
         """Return whether the frames so far came from another model than this one, which makes depth of a kind."""
         self._model, self._kind = self._model or model, kind
         return self._model != model
 
-    def add_pairs(self, stamp_s: float, pairs: Pairs) -> None:
+    def add_pairs(self, pairs: Pairs) -> None:
         """Add the readings of a frame."""
         self._frames += 1
-        self._pairs += pairs.predicted.size
-        self._pool.add(stamp_s, *pairs)
+        self._pairs.append(Pairs(*thinned(np.asarray(pairs))))
 
     def add_fit(self, fit: ScaleFit) -> None:
         """Add the fit of a frame."""
@@ -99,17 +96,8 @@ class CalibrationRun:
             return FitRefused(f"the fit failed: {error}")
 
     def _fit(self) -> ScaleFit:
-        """Fit all evidence. Where each picture has another factor, too few samples of all of them agree: refused."""
-        if self._kind == "metric":
-            return middle(self._fits) if self._fits else fit_scale(*self._pool.pairs())
-        fit = middle(self._fits) if self._fits else fit_factor(*self._pool.pairs())
-        return replace(fit, remark=LASTING_FACTOR)
-
-
-def middle(fits: list[ScaleFit]) -> ScaleFit:
-    """Return the fit with the median scale, with residual, inlier share and samples of all fits."""
-    median = sorted(fits, key=lambda fit: fit.scale)[len(fits) // 2]
-    residual_m, share = (
-        float(np.median([getattr(fit, name) for fit in fits])) for name in ("residual_m", "inlier_share")
-    )
-    return ScaleFit(median.scale, 0.0, residual_m, share, sum(fit.samples for fit in fits), median.remark)
+        """Fit all evidence. Where each picture may have a factor of its own, one for all is refused if they differ."""
+        fits, pairs = list(self._fits), list(self._pairs)
+        if self._kind != "metric":
+            return middle_of_lasting(fits) if fits else fit_lasting(pairs)
+        return middle(fits) if fits else fit_scale(*np.concatenate(pairs, axis=1))

@@ -22,8 +22,6 @@ Array = NDArray[np.float64]
 Depth = TypeVar("Depth")  # a NumPy array or a torch tensor
 
 MAX_DEPTH_M = 1000.0  # relative depth beyond it becomes NaN
-# Said of a lasting factor for depth that is known up to a factor in each picture.
-LASTING_FACTOR = "depth is known up to a factor in each picture, and one factor is right while the view stays the same"
 MIN_VALUE, MAX_VALUE = 1e-6, 1e6  # of samples that are used, in metres or without a unit
 
 

@@ -9,19 +9,26 @@ from collections import deque
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MAX_SAMPLES = 2000  # of one picture
+
+
+def thinned(pairs: NDArray[np.float64], max_samples: int = MAX_SAMPLES) -> NDArray[np.float64]:
+    """Return pairs (2, N), or every n-th of more than `max_samples`."""
+    return pairs[:, :: max(1, math.ceil(pairs.shape[1] / max_samples))]
+
 
 class SamplePool:
-    """Keeps pairs for sensors with few readings a message, and for calibration. May be used by several threads.
+    """Keeps pairs for sensors with few readings a message. May be used by several threads.
 
     Args:
         window_s: older pairs are dropped, by the images' stamps,
         min_pairs: unless there would be fewer than this: a sensor of one beam has one pair a message.
         longest_s: pairs older than this are always dropped.
-        max_samples: kept of one `add`; of a larger one, every n-th.
+        max_samples: kept of one `add`, see `thinned`.
     """
 
     def __init__(
-        self, window_s: float, *, min_pairs: int = 0, longest_s: float = math.inf, max_samples: int = 2000
+        self, window_s: float, *, min_pairs: int = 0, longest_s: float = math.inf, max_samples: int = MAX_SAMPLES
     ) -> None:
         self._window_s = window_s
         self._min_pairs = min_pairs
@@ -33,7 +40,7 @@ class SamplePool:
     def add(self, stamp_s: float, predicted: ArrayLike, measured: ArrayLike) -> None:
         """Add pairs (N,). A stamp before the last one, as when a bag starts over, empties the pool first."""
         pairs = np.stack([np.asarray(predicted, np.float64), np.asarray(measured, np.float64)])
-        pairs = pairs[:, :: max(1, math.ceil(pairs.shape[1] / self._max_samples))]
+        pairs = thinned(pairs, self._max_samples)
         with self._lock:
             if self._pairs and stamp_s < self._pairs[-1][0]:
                 self._pairs.clear()

@@ -328,6 +328,13 @@ def test_the_torch_network_is_let_go_and_loaded_again_for_a_new_size(toy_weights
     assert (held.loaded_bytes, len(loads)) == (0, 1)
 
 
+def test_position_embeddings_of_many_sizes_in_turn_are_made_once(toy_weights: Weights) -> None:
+    source = NetworkSource(network(toy_weights))
+    grids = [(3, columns) for columns in range(1, 21)]
+    first = [source.pos_embed(*grid) for grid in grids]
+    assert all(source.pos_embed(*grid) is kept for grid, kept in zip(grids, first, strict=True))
+
+
 def test_a_checkpoint_that_was_exchanged_meanwhile_is_refused(toy_weights: Weights) -> None:
     held = NetworkSource(network(toy_weights), lambda: network(other_weights(toy_weights)))
     with held.held():

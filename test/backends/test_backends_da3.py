@@ -97,16 +97,21 @@ def test_batches_and_single_images_agree(checkpoints: dict[str, Path], photo: ND
         assert together.focal_px == pytest.approx(alone.focal_px, rel=1e-4)
 
 
-def test_an_exported_file_says_all_that_the_network_says(
-    checkpoints: dict[str, Path], tmp_path: Path, photo: NDArray[np.uint8]
+@pytest.mark.parametrize("dataset", ["da3metric", "da3mono", "da3"])
+def test_an_exported_file_says_all_that_the_network_says_whatever_runs_it(
+    checkpoints: dict[str, Path], tmp_path: Path, photo: NDArray[np.uint8], dataset: str
 ) -> None:
-    file, checkpoint = tmp_path / "toy.onnx", checkpoints["da3"]
+    file, checkpoint = tmp_path / "toy.onnx", checkpoints["da3" if dataset == "da3" else "da3metric"]
     sizes = ["--height=48", "--width=64", "--input-size=56"]
-    assert main(["export", "toy", "da3", f"--out={file}", f"--checkpoint={checkpoint}", *sizes]) == 0
-    exported = DepthEstimator.load("toy", "da3", file, 56, "cpu").estimate(photo)
-    expected = DepthEstimator.load("toy", "da3", checkpoint, 56, "cpu", backend="torch").estimate(photo)
-    np.testing.assert_allclose(exported.values, expected.values, rtol=1e-3)
-    assert exported.confidence is not None
-    assert expected.confidence is not None
-    np.testing.assert_allclose(exported.confidence, expected.confidence, rtol=1e-3)
-    assert exported.focal_px == pytest.approx(expected.focal_px, rel=1e-3)
+    assert main(["export", "toy", dataset, f"--out={file}", f"--checkpoint={checkpoint}", *sizes]) == 0
+    expected = DepthEstimator.load("toy", dataset, checkpoint, 56, "cpu", backend="torch").estimate(photo, focal_px=50)
+    for backend in ("onnxruntime", "openvino"):
+        estimator = DepthEstimator.load("toy", dataset, file, 56, "cpu", backend=backend)
+        assert estimator.backend.name == backend
+        exported = estimator.estimate(photo, focal_px=50)
+        np.testing.assert_allclose(exported.values, expected.values, rtol=1e-3)
+        for found, wanted in ((exported.confidence, expected.confidence), (exported.sky, expected.sky)):
+            assert (found is None) == (wanted is None)
+            if found is not None and wanted is not None:
+                np.testing.assert_allclose(found, wanted, rtol=1e-3)
+        assert (exported.focal_px or 0.0) == pytest.approx(expected.focal_px or 0.0, rel=1e-3)

@@ -13,6 +13,7 @@ import pytest
 
 from depth_anything_ros.cli import doctor, main
 from depth_anything_ros.cli.download import HELP
+from depth_anything_ros.errors import BackendError
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys; from depth_anything_ros.cli import main; sys.exit(main())"
@@ -304,3 +305,19 @@ def test_doctor_says_how_to_get_the_numpy_back_that_cv_bridge_is_made_for(
 ) -> None:
     advice = doctor.numpy_advice(numpy, None if sourced is None else Path(sourced))
     assert ("pip install -c constraints-numpy1.txt" in advice) == says_it
+
+
+@pytest.mark.parametrize("swallowed_as", [BackendError, ImportError, AttributeError])
+def test_ctrl_c_that_a_library_turns_into_another_error_is_ctrl_c_still(
+    swallowed_as: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise swallowed_as("module 'torch._dynamo' has no attribute 'exc'") from error
+        return 0
+
+    monkeypatch.setattr(doctor, "run", interrupted)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == ""

@@ -185,4 +185,7 @@ def test_the_factor_of_depth_without_a_unit_is_fitted_alone_with_a_warning(
     assert load_calibrations(out)["front"].model == "vits_da3_504"
     for index, path in enumerate(truth.iterdir()):
         np.save(predicted / "npy" / path.name, np.load(path) * (1 + index))
-    assert "samples agree" in refused(capsys, predicted, truth), "the factor differs from picture to picture"
+    for evidence in ((truth,), (*ground, *pitch)):
+        said = refused(capsys, predicted, *evidence)
+        assert "the factors of 3 pictures differ, from 0.3" in said
+        assert "one factor is right only while the view stays the same" in said

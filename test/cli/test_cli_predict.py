@@ -288,6 +288,20 @@ def test_the_sky_is_at_infinity_without_a_value_and_without_points(
     assert len(read_ply((out / "ply/a.ply").read_bytes())) == 28 * 64
 
 
+def test_colours_span_what_is_no_sky(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pixels of sky are not filled: there the network says anything."""
+    values = np.linspace(2.0, 6.0, 48 * 64, dtype=np.float32).reshape(48, 64)
+    sky = np.zeros((48, 64), np.bool_)
+    sky[0, :5] = True
+    depth = DepthMap(np.where(sky, np.float32(900.0), values), "scale_invariant", "toy_da3mono_28", sky)
+    monkeypatch.setattr(DepthEstimator, "estimate", lambda *_: depth)
+    assert predict(picture(tmp_path / "a.png"), "--out", out, "--dataset", "da3mono", "--formats", "color") == 0
+    colors = cv2.imread(str(out / "color/a.png"))
+    assert colors is not None
+    expected = colorize(depth.sky_at_infinity(), float(values[~sky].min()), 6.0)
+    np.testing.assert_array_equal(colors, expected)
+
+
 def test_depth_up_to_a_factor_has_no_metres_and_its_confidence_on_request(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

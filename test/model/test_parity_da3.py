@@ -238,7 +238,7 @@ def test_an_estimate_is_what_the_official_network_said_at_the_pictures_size(case
     found = estimator_with(official, case).estimate(case_picture(case), focal_px=focal_of_case(case))
     raw = at_size(official["depth"], size)
     if has_sky:
-        is_sky = at_size(official["sky"], size) >= SKY_THRESHOLD
+        is_sky = at_size((official["sky"] >= SKY_THRESHOLD).float(), size) > 0.5
         raw = without_sky(official, size)
         assert found.sky is not None
         assert found.sky.dtype == np.bool_
@@ -265,6 +265,19 @@ def test_what_is_beside_the_sky_keeps_its_own_depth() -> None:
     assert found.sky is not None
     assert 0.3 < found.sky.mean() < 0.4
     np.testing.assert_allclose(found.values, 3.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("answer", [0.31, 0.6, 1.0, 8.0])
+def test_what_is_thin_before_the_sky_stays_as_thick_as_the_network_saw_it(answer: float) -> None:
+    """A wire of two pixels; whatever number the network says of the sky, four times as large it has eight."""
+    case = {"model": "da3metric-large", "process_res": 56, "process_res_method": "upper_bound_resize"}
+    sky = torch.full((1, 56, 56), answer)
+    sky[:, :, 20:22] = 0.0
+    found = estimator_with({"depth": torch.full((1, 56, 56), 3.0), "sky": sky}, case).estimate(
+        np.zeros((224, 224, 3), np.uint8), focal_px=1200.0
+    )
+    assert found.sky is not None
+    np.testing.assert_array_equal(np.flatnonzero(~found.sky[100]), np.arange(80, 88))
 
 
 def without_sky(official: Outputs, size: tuple[int, int]) -> NDArray[np.float32]:

@@ -11,11 +11,11 @@ import torch
 from stand_in import Weights, save_official
 from stand_in_da3 import save_da3, toy_da3_weights
 
-from depth_anything_ros.errors import CheckpointMismatch, SettingsError
+from depth_anything_ros.errors import CheckpointMismatch, CheckpointNotFound, SettingsError
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.model import registry
 from depth_anything_ros.model.checkpoint_reading import file_sha256
-from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, find_checkpoint
+from depth_anything_ros.model.checkpoint_search import CHECKPOINTS_VARIABLE, find_checkpoint, given_checkpoint
 from depth_anything_ros.model.weights import UNTRAINED, load_model
 
 
@@ -82,6 +82,63 @@ def test_metric_and_mono_are_told_apart_by_repository_or_sha256(
     with caplog.at_level(logging.WARNING):
         load_model("toy", "da3metric", other)
     assert caplog.text.count("is not the official file of toy_da3metric, by its SHA-256") == 1
+
+
+HASH = "0123456789abcdef" * 2 + "01234567"
+OLD_HASH = "f" * 40
+
+
+def hub_cache(folder: Path, repository: str, dataset: str) -> Path:
+    """A Hub cache that keeps a repository's file: a link in a snapshot, which leads to a blob."""
+    repo = folder / f"models--depth-anything--{repository}"
+    blob = save_da3(toy_da3_weights(dataset), repo / "blobs" / ("0" * 64))
+    snapshot = repo / "snapshots" / HASH
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").symlink_to(Path("../../blobs") / blob.name)
+    return snapshot / "model.safetensors"
+
+
+def test_in_a_hub_cache_the_repositorys_folder_tells_metric_and_mono_apart(tmp_path: Path) -> None:
+    """The file is called model.safetensors, and its folder by a commit."""
+    metric = hub_cache(tmp_path / "hub", "DA3METRIC-TOY", "da3metric")
+    load_model("toy", "da3metric", metric)
+    (tmp_path / "linked.safetensors").symlink_to(metric)
+    for path in (metric, metric.parent, tmp_path / "linked.safetensors"):
+        with pytest.raises(CheckpointMismatch, match="holds da3metric weights, but dataset 'da3mono' was asked for"):
+            load_model("toy", "da3mono", path)
+    mono = hub_cache(tmp_path / "hub", "DA3MONO-TOY", "da3mono")
+    with pytest.raises(CheckpointMismatch, match="holds da3mono weights, but dataset 'da3metric' was asked for"):
+        load_model("toy", "da3metric", mono)
+
+
+@pytest.mark.parametrize(
+    "repository", ["Depth-Anything-V2-Metric-Indoor-toy-hf", "Depth-Anything-V2-Metric-Hypersim-toy"]
+)
+def test_the_folder_of_a_repository_of_v2_tells_its_dataset_too(
+    repository: str, tmp_path: Path, toy_weights: Weights
+) -> None:
+    """Where nobody fetched its config.json. Depth would be four times too far."""
+    path = save_da3(toy_weights, tmp_path / repository / "model.safetensors")
+    load_model("toy", "hypersim", path)
+    with pytest.raises(CheckpointMismatch, match="holds hypersim weights, but dataset 'vkitti' was asked for"):
+        load_model("toy", "vkitti", path)
+
+
+def test_of_a_hub_caches_snapshots_the_current_one_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = tmp_path / "models--depth-anything--DA3METRIC-LARGE"
+    for commit in (OLD_HASH, HASH):
+        (repo / "snapshots" / commit).mkdir(parents=True)
+        (repo / "snapshots" / commit / "model.safetensors").touch()
+    with pytest.raises(CheckpointNotFound, match=r"holds no model\.safetensors: give the path of a file"):
+        given_checkpoint(repo)  # nothing says which one
+    (repo / "refs").mkdir()
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path))
+    for commit in (OLD_HASH, HASH):
+        (repo / "refs" / "main").write_text(commit)
+        current = repo / "snapshots" / commit / "model.safetensors"
+        assert given_checkpoint(repo) == current
+        assert find_checkpoint("vitl", "da3metric") == current
+    assert find_checkpoint("vitl", "da3mono") is None
 
 
 def test_the_sha256_of_the_official_metric_file_is_known() -> None:

@@ -99,3 +99,16 @@ def test_a_calibration_without_metres_says_why(
     monkeypatch.setattr("depth_anything_ros.scale.calibration_run.LONGEST_S", 0.0)
     bench.stage.scaling.check_time()
     assert why in str(found[0])
+
+
+def test_a_rectified_image_keeps_the_camera_of_what_came_for_sensors_that_are_registered_to_it() -> None:
+    infos = CameraInfos("camera_info")
+    header = Header(frame_id="camera", stamp=Time(sec=1))
+    infos.add(camera_info(header=header, d=[-0.2, 0.03, 0.0, 0.0, 0.0]))
+    stage = CameraStage(infos, CameraHealth(Mock(), Mock()))
+    frame = Frame(header, np.zeros((HEIGHT, WIDTH, 3), np.uint8), Stopwatch())
+    camera = stage.rectified(frame, CameraSettings(undistort=True)).camera
+    assert camera is not None
+    assert camera.raw is not None
+    assert camera.raw.distortion == (-0.2, 0.03, 0.0, 0.0, 0.0)
+    assert not camera.model.distortion_model

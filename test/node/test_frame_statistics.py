@@ -45,6 +45,22 @@ def test_rates_are_of_the_time_since_the_start_then_of_the_window() -> None:
     assert statistics.summary() == {"rate_in_hz": 0.0, "rate_out_hz": 0.0}
 
 
+def test_losses_are_of_the_window() -> None:
+    clock = Clock()
+    statistics = FrameStatistics(clock)
+    assert statistics.recent_losses() == (0, 0)
+    for _ in range(3):
+        statistics.received()
+    statistics.lost(2)
+    clock.now_s += WINDOW_S / 2
+    statistics.lost(4)
+    assert statistics.recent_losses() == (6, 9)
+    clock.now_s += WINDOW_S / 2 + 1
+    assert statistics.recent_losses() == (4, 4)
+    clock.now_s += WINDOW_S
+    assert statistics.recent_losses() == (0, 0)
+
+
 def test_latency_percentiles_and_the_median_of_each_stage_are_in_milliseconds() -> None:
     clock = Clock()
     statistics = FrameStatistics(clock)

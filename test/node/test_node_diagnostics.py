@@ -133,6 +133,7 @@ def test_every_value_is_there_and_plausible(rig: Rigs) -> None:
     what_runs = {"model", "sha256", "device", "backend", "precision", "hardware", "memory_mib"}
     others = {"rate_in_hz", "rate_out_hz", "image_age_s", "camera_info_age_s", "scale", "shift_m"}
     what_it_is = {"camera", "state", "topics", "kind", "width", "height", "alignment", "rectified", "calibrated"}
+    counts |= {"images_lost"}
     assert set(values) == stages | counts | latencies | what_runs | others | what_it_is
     numbers = {name: number(values[name]) for name in values.keys() - what_it_is - what_runs | {"memory_mib"}}
     assert all(math.isfinite(value) and value >= 0 for value in numbers.values())
@@ -140,6 +141,7 @@ def test_every_value_is_there_and_plausible(rig: Rigs) -> None:
     assert 2 <= numbers["network_ms"] <= numbers["latency_p99_ms"]
     assert numbers["rate_out_hz"] <= numbers["rate_in_hz"] < 60
     assert numbers["image_age_s"] < 5
+    assert numbers["images_lost"] == 0
     assert numbers["frames_received"] >= sum(numbers[f"frames_{name}"] for name in ("processed", "dropped", "ignored"))
     assert numbers["memory_mib"] == pytest.approx(psutil.Process().memory_info().rss / 2**20, rel=0.2)
     running = [values[name] for name in ("model", "sha256", "device", "backend", "precision")]
@@ -219,7 +221,7 @@ WRONGS: dict[str, tuple[Act, Act, int, str]] = {
     "no memory": (exhaust_the_memory, heal_the_network, ERROR, "times in a row: cuda:0 has no memory left; next try"),
     "an answer of NaN": (answer_with_nan, heal_the_network, ERROR, "cpu answered with numbers that are not finite"),
     "a stuck device": (get_stuck, heal_the_network, ERROR, "the device is stuck: an inference has taken "),
-    "alignment without evidence": (align_to_nothing, do_not_align, WARN, "alignment is waiting: no evidence yet"),
+    "alignment without evidence": (align_to_nothing, do_not_align, WARN, "alignment is waiting: no message on "),
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import (
     HEIGHT,
@@ -167,10 +168,12 @@ class Rig:
         """Wait until the node listens to the camera; to the sensor only where it has one."""
         eventually(lambda: all(input.get_subscription_count() for input in self.all_inputs), "a listener")
 
-    def show(self, truth: Depth, reading: Reading | None = None) -> Header:
+    def show(self, truth: Depth, reading: Reading | None = None, *, is_stamped: bool = True) -> Header:
         """Publish an image, its CameraInfo and the sensor's reading; wait until the node is done with it."""
         self.connect()
         image = image_message()
+        if not is_stamped:
+            image.header.stamp = Time()
         if reading is not None:
             self.ranges.publish(reading(image.header, truth))
         self.infos.publish(camera_info(header=image.header))
@@ -340,7 +343,7 @@ def test_without_readings_alignment_falls_back_to_the_configured_scale(rig: Rigs
     state = states(it)
     it.show_until(lambda: state() == "waiting", RAMP)
     with it.node.diagnostics(peer) as report:
-        assert report()[:2] == (WARN, "alignment is waiting: no evidence yet")
+        assert report()[:2] == (WARN, f"alignment is waiting: no message on {it.node.namespace}/range yet")
         it.show_until(lambda: state() == "aligned", RAMP, scan)
         it.show_until(lambda: state() == "fallback", RAMP)
         level, message, _ = report()
@@ -385,6 +388,89 @@ def test_a_relative_model_is_metric_only_while_it_is_aligned(host: Start, peer: 
         it.depth(last)
         assert it.depths.with_stamp(unscaled.stamp) is None
         assert it.relative.with_stamp(unscaled.stamp) is not None
+
+
+def test_depth_whose_factor_is_another_in_every_picture_has_metres_only_with_a_reading_of_that_picture(
+    host: Start, peer: Peer, states: States, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sensor of a third of the camera's rate; whatever smooths and holds the scale of a metric model is on."""
+    monkeypatch.setattr("depth_anything_ros.node.camera_pipeline.KIND_HELD_S", 1e6)
+    backend = FakeBackend(RAMP)
+    node = host(
+        backend,
+        load=lambda settings: fake_estimator(backend, settings, "scale_invariant"),
+        range_type="LaserScan",
+        range_extrinsics=EXTRINSICS,
+        alignment="range",
+        alignment_time_constant_s=100.0,
+        alignment_hold_s=3600.0,
+        alignment_window_s=1000.0,
+    )
+    with ExitStack() as stack:
+        it = Rig(node, peer, stack)
+        state = states(it)
+        it.show_until(lambda: state() == "aligned", RAMP, scan)
+        with_reading: list[Header] = []
+        without: list[Header] = []
+        for i in range(6):
+            backend.depth_m = RAMP * RANDOM.uniform(0.5, 2.0)
+            (without if i % 3 else with_reading).append(it.show(RAMP, None if i % 3 else scan))
+        assert max(error_of(it.depth(header), RAMP) for header in with_reading) < TOLERANCE
+        it.depth(it.show(RAMP, scan))  # the last one: what came before has arrived
+        assert not [header for header in without if it.depths.with_stamp(header.stamp)]
+        it.show(RAMP)
+        [camera] = node.node._cameras
+        assert (camera.facts()["kind"], camera.facts()["calibrated"]) == ("metric", True), "between readings"
+        monkeypatch.setattr("depth_anything_ros.node.camera_pipeline.KIND_HELD_S", 0.0)
+        it.show(RAMP)
+        assert camera.facts()["kind"] == "scale_invariant"
+
+
+def test_readings_and_images_without_a_stamp_are_not_taken_for_one_moment(
+    rig: Rigs, states: States, peer: Peer
+) -> None:
+    it = rig(alignment="range", scale=1.1)
+    state = states(it)
+
+    def without_stamp(_: Header, truth: Depth) -> LaserScan:
+        return scan(Header(frame_id="scanner"), truth)
+
+    it.show_until(lambda: state() == "waiting", RAMP, without_stamp)
+    with it.node.diagnostics(peer) as report:
+        it.show(RAMP, without_stamp)
+        assert f"stamps on {it.node.namespace}/range are 0" in report()[1]
+        it.show(RAMP, without_stamp, is_stamped=False)
+        assert "the image's stamp is 0" in report()[1]
+    assert state() == "waiting"
+    assert error_of(it.depth(it.show(RAMP)), 1.1 * predicted_of(RAMP)) < 1e-5
+
+
+def test_images_without_a_stamp_are_aligned_to_the_ground_as_it_is_now(rig: Rigs, states: States) -> None:
+    """By stamps no time passes: the first scale would be smoothed for ever, and held for ever."""
+    truth = ground()
+    parameters = {"range_type": "", "alignment": "ground_plane", "camera_height_m": HEIGHT_M}
+    it = rig(backend=FakeBackend(truth), **parameters, alignment_time_constant_s=0.01, alignment_hold_s=0.05)
+    state = states(it)
+
+    def show() -> bool:
+        it.show(truth, is_stamped=False)
+        return state() == "aligned"
+
+    eventually(show, "the ground is found")
+    it.node.backend.depth_m = np.asarray(truth / 2, np.float32)
+
+    def is_true() -> bool:
+        it.show(truth, is_stamped=False)
+        return error_of(depth_of(it.depths.messages[-1]), truth) < TOLERANCE
+
+    eventually(is_true, "depth follows the ground")
+    it.node.backend.depth_m = 3.0  # a wall
+
+    def has_fallen_back() -> bool:
+        it.show(truth, is_stamped=False)
+        return state() == "fallback"
+
+    eventually(has_fallen_back, "the scale of a ground that is gone is given up")
 
 
 def test_the_ground_aligns_a_camera_of_known_height(rig: Rigs, states: States, peer: Peer) -> None:
@@ -611,9 +697,7 @@ def test_readings_that_tell_nothing_are_refused_and_change_nothing(rig: Rigs, pe
     assert not file.exists()
 
 
-@pytest.mark.parametrize(
-    ("reading", "said"), [(None, "no message on {}/range near the image's stamp"), ("no image", "no frame came")]
-)
+@pytest.mark.parametrize(("reading", "said"), [(None, "no message on {}/range yet"), ("no image", "no frame came")])
 def test_a_calibration_without_evidence_ends_in_time_and_says_what_was_missing(
     rig: Rigs, peer: Peer, monkeypatch: pytest.MonkeyPatch, reading: str | None, said: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from sensor_msgs.msg import PointCloud2, PointField, Range
 from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
+from depth_anything_ros.messages.rectification import pinhole_of
+from depth_anything_ros.node.conversions import depth_to_image
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Estimate, Scaling
 from depth_anything_ros.node.transforms import Transforms
@@ -129,6 +132,30 @@ def test_a_sensor_in_the_cameras_frame_needs_no_extrinsics(frame_id: str) -> Non
     depth = scaling.apply(frames(2.0)[0], CameraSettings(alignment="range", range_type="PointCloud2"))
     assert depth is not None
     np.testing.assert_allclose(depth.numpy(), points[..., 2], rtol=1e-3)
+
+
+def slanted_wall(camera: CameraModel) -> NDArray[np.float32]:
+    """Depth of a wall that runs away to the right, as a camera sees it: z = 3 + 0.9 x."""
+    ray_x, _ = np.broadcast_arrays(*camera.rays())
+    return np.asarray(3.0 / (1 - 0.9 * ray_x), np.float32)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_depth_cameras_pixels_are_found_in_the_picture_that_was_rectified(factor: int) -> None:
+    """It is registered to the raw picture, at any size: pixel by pixel the wall would be somewhere else."""
+    raw = replace(CAMERA, distortion_model="plumb_bob", distortion=(-0.3, 0.08, 0.0, 0.0, 0.0))
+    pinhole = pinhole_of(raw)
+    registered = slanted_wall(raw.scaled_to(raw.width * factor, raw.height * factor))
+    scaling = Scaling(Sensor(lambda _: depth_to_image(registered, Header(frame_id="camera"))))
+    header = frames(2.0)[0].header
+    depth = torch.from_numpy(slanted_wall(pinhole) / 2)
+    estimate = Estimate(depth, ("vits_hypersim_518", "0"), "metric", header, pinhole, raw_camera=raw)
+    found = scaling.apply(estimate, CameraSettings(alignment="range", range_type="Image"))
+    assert found is not None
+    np.testing.assert_allclose(found.numpy(), slanted_wall(pinhole), rtol=5e-3)
+    assert scaling.state is not None
+    assert scaling.state.residual_m == pytest.approx(0.0, abs=0.05)
+    assert scaling.state.inlier_share == pytest.approx(1.0)
 
 
 def test_a_frame_id_of_a_megabyte_is_shortened_in_the_reason() -> None:

@@ -95,8 +95,39 @@ def test_another_module_of_the_name_bridge_is_named(program: str, tmp_path: Path
     assert f"{tmp_path / 'bridge.py'} hides this project's package `bridge`: rename it" in done.stderr
 
 
-def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "slow.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
-    starts = "import sys; from depth_anything_ros.runtime.programs import Program, start; "
-    ended = run("-c", f"{starts} sys.exit(start(Program('slow', 'slow', 'core')))", first=tmp_path)
+START = "import sys; from depth_anything_ros.runtime.programs import Program, start; "
+CTRL_C = "import os, signal; os.kill(os.getpid(), signal.SIGINT)\n"
+SWALLOWS_CTRL_C = f"""
+try:
+    {CTRL_C}
+except BaseException:
+    raise ImportError("a part of this library is missing")
+"""
+
+
+@pytest.mark.parametrize("library", [CTRL_C, SWALLOWS_CTRL_C])
+def test_ctrl_c_during_the_imports_ends_a_program_without_a_traceback(library: str, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(library)
+    ended = run("-c", f"{START} sys.exit(start(Program('slow', 'slow', 'core')))", first=tmp_path)
     assert (ended.returncode, ended.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("module", ["demo", "bridge", "depth_anything_ros.node"])
+def test_so_it_does_where_a_module_is_run(module: str, tmp_path: Path) -> None:
+    for name in ("cv2", "pydantic"):
+        (tmp_path / f"{name}.py").write_text(CTRL_C)
+    ended = run("-m", module, first=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_ctrl_c_after_the_imports_is_no_traceback_either(tmp_path: Path) -> None:
+    (tmp_path / "quick.py").write_text(f"def main():\n    {CTRL_C}")
+    ended = run("-c", f"{START} sys.exit(start(Program('quick', 'quick', 'core')))", first=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
+def test_a_program_that_is_told_to_ignore_ctrl_c_does(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(f"{CTRL_C}def main():\n    return 7")
+    ignores = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    ended = run("-c", f"{ignores}{START} sys.exit(start(Program('slow', 'slow', 'core')))", first=tmp_path)
+    assert (ended.returncode, ended.stderr) == (7, "")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from depth_anything_ros.errors import FitRefused, InputError
-from depth_anything_ros.scale.alignment import Alignment
-from depth_anything_ros.scale.fit import DepthScale, InverseFit, InverseScale, ScaleFit
+from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.errors import FitRefused, InputError, NoReading
+from depth_anything_ros.scale.alignment import NO_EVIDENCE, Alignment
+from depth_anything_ros.scale.fit import DepthScale, Fit, InverseFit, InverseScale, ScaleFit
 from depth_anything_ros.scale.sample_pool import SamplePool
 from depth_anything_ros.settings import AlignmentSettings
 
@@ -117,29 +119,77 @@ def test_a_relative_model_has_nothing_metric_without_evidence() -> None:
     assert alignment.state.applied is None
     assert alignment.update(REFUSED, 0.0) is None
     assert alignment.update(inverse(0.3, 0.1), 1.0) == InverseScale(0.3, 0.1)
-    assert alignment.update(REFUSED, 2.0) == InverseScale(0.3, 0.1)
-    assert alignment.update(REFUSED, 4.0) is None
+    assert alignment.update(REFUSED, 2.0) is None
     assert alignment.state.name == "fallback"
     assert alignment.update(inverse(0.4, 0.1), 5.0) == InverseScale(0.4, 0.1)
+
+
+@pytest.mark.parametrize(("kind", "of"), [("relative", inverse), ("scale_invariant", fit)])
+@pytest.mark.parametrize("missing", [None, REFUSED, NoReading("no message on /range near the image's stamp")])
+def test_a_scale_that_each_picture_has_of_its_own_is_neither_held_nor_smoothed(
+    kind: Kind, of: Callable[[float, float], Fit], missing: FitRefused | None
+) -> None:
+    alignment = Alignment(kind, settings=AlignmentSettings(time_constant_s=1e6, hold_s=1e6))
+    names: list[str] = []
+    for i, scale in enumerate((2.0, 2.54)):
+        applied = alignment.update(of(scale, 0.0), i)
+        assert applied is not None
+        assert applied.numbers == (scale, 0.0), "the fit of this picture, and nothing of the last one"
+        names.append(alignment.state.name)
+        assert alignment.update(missing, i + 0.033) is None, "a picture that nothing was measured in has no metres"
+        names.append(alignment.state.name)
+        assert alignment.state.residual_m is None
+        assert alignment.state.reason == str(missing or NO_EVIDENCE)
+    assert names == ["aligned", "fallback"] * 2
+
+
+def test_a_factor_that_was_configured_applies_to_pictures_without_a_reading() -> None:
+    alignment = Alignment("scale_invariant", DepthScale(3.0, 0.0))
+    alignment.update(fit(2.0), 0.0)
+    assert alignment.update(NoReading("no message on /range yet"), 0.1) == DepthScale(3.0, 0.0)
+    assert alignment.state.name == "fallback"
+
+
+def test_what_was_not_measured_is_said_while_nothing_is_aligned_and_does_not_end_what_is() -> None:
+    missing = NoReading("no message on /range yet")
+    alignment = Alignment("metric", CONFIGURED, QUICK)
+    assert alignment.update(missing, 0.0) == CONFIGURED
+    assert alignment.state.reason == "no message on /range yet"
+    alignment.update(fit(2.0), 1.0)
+    assert alignment.update(missing, 2.0) == DepthScale(2.0, 0.0)
+    assert alignment.state.name == "aligned"
+    assert alignment.update(missing, 4.0) == CONFIGURED
+    assert alignment.state.reason == "no reading for 3.0 s: no message on /range yet"
+
+
+def test_where_no_time_passes_between_images_each_fit_counts() -> None:
+    """As from a driver whose stamps stand still: smoothed over no time, the first fit would count for ever."""
+    alignment = Alignment("metric", CONFIGURED, AlignmentSettings(time_constant_s=1.0))
+    for scale in (2.0, 3.0, 1.5):
+        assert alignment.update(fit(scale), 7.0) == DepthScale(scale, 0.0)
 
 
 def test_the_state_describes_itself_for_diagnostics() -> None:
     alignment = Alignment("relative", settings=QUICK)
     assert alignment.state.describe() == {"state": "waiting", "reason": "no evidence yet"}
     alignment.update(inverse(0.3, 0.1), 1.0)
+    described = alignment.state.describe()
+    assert (described["state"], described["scale_per_m"], described["shift_per_m"]) == ("aligned", "0.3", "0.1")
     alignment.update(REFUSED, 2.5)
-    assert alignment.state.describe() == {
+    assert alignment.state.describe() == {"state": "fallback", "age_s": "1.5", "reason": str(REFUSED)}
+    metric = Alignment("metric", CONFIGURED, QUICK)
+    metric.update(fit(2.0, 0.1), 1.0)
+    metric.update(REFUSED, 2.5)
+    assert metric.state.describe() == {
         "state": "holding",
-        "scale_per_m": "0.3",
-        "shift_per_m": "0.1",
+        "scale": "2",
+        "shift_m": "0.1",
         "residual_m": "0.05",
         "inlier_share": "0.9",
         "samples": "300",
         "age_s": "1.5",
         "reason": str(REFUSED),
     }
-    metric = Alignment("metric", CONFIGURED).state.describe()
-    assert (metric["scale"], metric["shift_m"]) == ("1.1", "0.05")
 
 
 def test_what_cannot_be_is_refused() -> None:

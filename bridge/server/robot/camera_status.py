@@ -85,9 +85,9 @@ class CameraStatus:
         return self.values.get("rectified") == "True"
 
     @property
-    def is_aligned(self) -> bool:
-        """Whether the node fits metres to depth that has none."""
-        return self.values.get("alignment", "none") != "none"
+    def gets_metres(self) -> bool:
+        """Whether the node makes metres of depth that has none: fitted, or by a factor."""
+        return self.values.get("alignment", "none") != "none" or "metres_per_unit" in self.values
 
     @property
     def processed(self) -> int:

@@ -159,14 +159,15 @@ ENCODERS: dict[str, Callable[[Frame, str, float], Encoded]] = {
 
 
 def etag_of(frame: Frame) -> str:
-    """By the stamp alone: weak, since it is the same for every format."""
-    return f'W/"{stamp_text(frame.stamp_ns)}"'
+    """By the stamp alone: weak, since it is the same for every format. Empty without a stamp: then nothing is known."""
+    return f'W/"{stamp_text(frame.stamp_ns)}"' if frame.stamp_ns else ""
 
 
 def _headers(
     frame: Frame, more: dict[str, str], header: FrameHeader | None = None, shape: tuple[int, ...] = ()
 ) -> dict[str, str]:
-    headers = {"X-Stamp": stamp_text(frame.stamp_ns), "X-Frame-Id": quote(frame.frame_id), "ETag": etag_of(frame)}
+    headers = {"X-Stamp": stamp_text(frame.stamp_ns), "X-Frame-Id": quote(frame.frame_id)}
+    headers |= {"ETag": etag} if (etag := etag_of(frame)) else {}
     if header is not None:
         headers["X-Shape"] = ",".join(str(length) for length in shape)
         headers |= {"X-Width": str(header.width), "X-Height": str(header.height)}

@@ -102,7 +102,7 @@ class Feed:
         kinds: dict[str, Kind | None] = {"depth": self._status.kind or "metric", "points": "metric"}
         kind = kinds.get(self.what)
         pairing = Pairing(partial(self._take, self._turn, kind), self._loop.call_later)
-        info_topic = self._status.topic_of("depth_info") if self.what == "depth" and kind == "metric" else None
+        info_topic = self._status.topic_of("depth_info") if kind == "metric" else None
         take = pairing.image if info_topic else partial(self._take, self._turn, kind, info=None)
         self._ends = [pairing.close, self._source.subscribe(self.what, topic, LatestOnly(self._loop, take).put)]
         if info_topic:
@@ -120,6 +120,8 @@ class Feed:
             return  # it was on its way when its topic was given up
         if self.what != "image":  # which comes from a driver
             self._heard()
+        if self.what == "points" and info is None and self._status.topic_of("depth_info") is not None:
+            return  # the model estimated the focal length: the node says so, and a cloud has no place for it
         self._frames += 1
         status = self._status
         self.latest = Frame(self.what, message, self._frames, kind, status.model, info, status.is_rectified)

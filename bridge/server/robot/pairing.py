@@ -1,4 +1,4 @@
-"""Depth and the CameraInfo of the same stamp, which the node publishes right after it."""
+"""Depth or a cloud and the CameraInfo of the same stamp, which the node publishes between the two."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from depth_anything_ros.messages.stamps import stamp_ns
 
-WAIT_S = 0.02  # for the CameraInfo of a depth image
+WAIT_S = 0.02  # for the CameraInfo of an image
 
 
 class Timer(Protocol):
@@ -18,9 +18,10 @@ class Timer(Protocol):
 
 
 class Pairing:
-    """Passes each depth image on with its CameraInfo.
+    """Passes each depth image or cloud on with its CameraInfo.
 
-    It waits for one only while they come: a camera that is not calibrated loses no time.
+    It waits for one only while they come: a camera that is not calibrated loses no time. A CameraInfo serves one image,
+    so where a driver leaves all stamps at 0 the next one is waited for.
 
     Args:
         release: gets each image, and its CameraInfo or None.
@@ -38,10 +39,11 @@ class Pairing:
         self._is_expected = True
 
     def image(self, message: Any) -> None:
-        """Take a depth image; one that still waits goes first."""
+        """Take an image; one that still waits goes first."""
         self._go_on()
         if self._info is not None and stamp_ns(self._info.header) == stamp_ns(message.header):
-            self._release(message, self._info)
+            info, self._info = self._info, None
+            self._release(message, info)
         elif self._is_expected:
             self._image, self._timer = message, self._call_later(WAIT_S, self._give_up)
         else:
@@ -49,9 +51,12 @@ class Pairing:
 
     def info(self, message: Any) -> None:
         """Take a CameraInfo."""
-        self._info, self._is_expected = message, True
+        self._is_expected = True
         if self._image is not None and stamp_ns(message.header) == stamp_ns(self._image.header):
+            self._info = None
             self._go_on(message)
+        else:
+            self._info = message
 
     def close(self) -> None:
         """Forget what waits."""

@@ -81,7 +81,7 @@ class Camera:
     def _check_metric(self, what: str, *, has_looked: bool) -> None:
         """What the node said of frames before the subscription may be over; a model without metres stays one."""
         status = self.status
-        is_unitless = status.model_kind not in (None, "metric") and not status.is_aligned
+        is_unitless = status.model_kind not in (None, "metric") and not status.gets_metres
         if has_looked and status.is_calibrated is False:
             raise NoCalibration(f"no CameraInfo fits the images of {status.name}, and {what} needs one")
         if is_unitless or (has_looked and status.kind != "metric"):

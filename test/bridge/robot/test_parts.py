@@ -31,6 +31,7 @@ from bridge.server.errors import (
 )
 from bridge.server.robot import feed as feeds
 from bridge.server.robot.camera_status import CameraStatus, describe, read_status
+from bridge.server.robot.encodings import etag_of
 from bridge.server.robot.feed import Feed, LatestOnly
 from bridge.server.robot.frames import Frame
 from bridge.server.robot.limits import StreamLimits
@@ -173,6 +174,49 @@ def test_what_cannot_come_is_refused_for_its_reason() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("how", [{"metres_per_unit": "2"}, {"alignment": "range"}])
+def test_points_of_depth_up_to_a_factor_come_where_the_node_makes_metres_of_it(how: dict[str, str]) -> None:
+    async def run() -> None:
+        roster = Roster(Source(), clock=Clock())
+        roster.hear(status(model="vits_da3_504"))
+        camera = roster.get("front")
+        points = camera.feed("points")
+        with pytest.raises(NoMetres):
+            camera.check(points)
+        roster.hear(status(model="vits_da3_504", kind="metric", calibrated="True", frames_processed="3", **how))
+        camera.check(points)
+
+    asyncio.run(run())
+
+
+def test_a_cloud_whose_focal_length_is_an_estimate_is_not_shown_as_one_that_is_calibrated() -> None:
+    """The node publishes its CameraInfo before each cloud, and none where the model estimates the focal length."""
+
+    async def run() -> None:
+        source = Source()
+        feed = Feed("points", source, status(), lambda: None)
+        with feed.wanted():
+            source.listeners["/p"](message(1))
+            await asyncio.sleep(0.1)
+            assert latest_of(feed) is None
+            source.listeners["/i"](message(2))
+            source.listeners["/p"](message(2))
+            await asyncio.sleep(0.1)
+            latest = latest_of(feed)
+            assert latest is not None
+            assert latest.stamp_ns == 2 * 10**9
+            source.listeners["/p"](message(3))
+            await asyncio.sleep(0.1)
+            assert latest_of(feed) is latest
+
+    asyncio.run(run())
+
+
+def test_frames_without_a_stamp_are_told_apart_by_nothing_and_sent_again() -> None:
+    assert etag_of(Frame("depth", message(1), 1)) == 'W/"1.000000000"'
+    assert etag_of(Frame("depth", message(0), 1)) == ""
+
+
 def test_the_first_of_two_cameras_of_one_name_keeps_it() -> None:
     roster = Roster(Source(), clock=Clock())
 
@@ -273,6 +317,24 @@ def test_depth_waits_for_its_camera_info_only_while_they_come() -> None:
     pairing.image(message(7))
     pairing.info(message(7))
     assert released[4:] == [(6, None), (7, 7)]
+
+
+def test_where_stamps_are_zero_each_camera_info_goes_with_one_image_in_their_order() -> None:
+    released: list[tuple[int, int | None]] = []
+    pairing = Pairing(
+        lambda image, info: released.append((image.number, info and info.number)),
+        lambda _, call: SimpleNamespace(cancel=lambda: None),
+    )
+
+    def unstamped(number: int) -> Any:
+        return SimpleNamespace(header=message(0).header, number=number)
+
+    for number in (1, 2):
+        pairing.image(unstamped(number))
+        pairing.info(unstamped(number))
+    pairing.image(unstamped(3))
+    pairing.image(unstamped(4))
+    assert released == [(1, 1), (2, 2), (3, None)]
 
 
 def test_streams_are_counted_by_key_and_in_all() -> None:

@@ -337,7 +337,28 @@ def test_nesting_up_to_the_limit_is_taken(http: httpx.Client, metric_request: Js
 def test_a_value_out_of_range_is_a_422_that_names_it(
     http: httpx.Client, cloud_request: Json, change: Json, param: str
 ) -> None:
-    assert_error(http.post("/pc", json={**cloud_request, **change}), 422, "invalid_value", param)
+    said = assert_error(http.post("/pc", json={**cloud_request, **change}), 422, "invalid_value", param)
+    (value,) = change.values()
+    if isinstance(value, (int, float)):
+        assert str(value) in said
+
+
+def test_names_that_are_unknown_are_repeated_where_they_are_plain(http: httpx.Client, metric_request: Json) -> None:
+    for name, shown in (("vitg", "unknown encoder vitg"), ("<script>", "unknown encoder (a name of 8 characters)")):
+        answer = http.post("/metric_depth", json={**metric_request, "encoder": name})
+        assert shown in assert_error(answer, 422, "invalid_value", "encoder")
+
+
+@pytest.mark.parametrize("pair", [("vits", "synthetic"), ("vitt", "hypersim"), ("vitl", "da3"), ("vits", "da3mono")])
+def test_an_encoder_and_a_dataset_that_nobody_trained_together_are_the_clients_fault(
+    serve_app: Callable[..., str], metric_request: Json, pair: tuple[str, str]
+) -> None:
+    url = serve_app(None, HeldEstimator().cache(), checkpoint=None, default_encoder="vits")
+    request = {**metric_request, "encoder": pair[0], "dataset": pair[1]}
+    del request["max_depth"]
+    said = assert_error(httpx.post(f"{url}/rel_depth", json=request), 422, "invalid_value", "encoder")
+    assert pair[0] in said
+    assert pair[1] in said
 
 
 @pytest.mark.parametrize(
@@ -376,15 +397,16 @@ def test_what_no_format_can_hold_is_a_406(http: httpx.Client, cloud_request: Jso
 
 
 def test_unknown_paths_methods_and_content_types_have_their_status(http: httpx.Client, jpeg: bytes) -> None:
-    assert_error(http.get("/nothing"), 404, "not_found")
+    said = assert_error(http.get("/metric_dept"), 404, "not_found")
+    assert said == "there is no path '/metric_dept'; did you mean /metric_depth? GET /docs shows all"
     for path in ("/pc/", "/x//pc", "/PC"):
         assert_error(http.post(path, json={}), 404, "not_found")
     answer = http.get("/pc")
-    assert_error(answer, 405, "method_not_allowed")
+    assert assert_error(answer, 405, "method_not_allowed") == "'/pc' takes POST, not 'GET'"
     assert answer.headers["allow"] == "POST"
     for content_type in ("image/svg+xml", "text/plain", "application/x-www-form-urlencoded"):
         answer = http.post("/metric_depth", content=jpeg, headers=headers(content_type))
-        assert_error(answer, 415, "unsupported_media_type", "Content-Type")
+        assert content_type in assert_error(answer, 415, "unsupported_media_type", "Content-Type")
     packed = {**headers("image/jpeg"), "Content-Encoding": "gzip"}
     assert_error(
         http.post("/metric_depth", content=jpeg, headers=packed), 415, "unsupported_media_type", "Content-Encoding"

@@ -22,6 +22,7 @@ from bridge.server.command import main
 from bridge.server.errors import OtherHost, Unauthorized
 from bridge.server.gate import Gate
 from bridge.server.settings_sources import load_settings
+from bridge.server.supervisor import open_listener
 from depth_anything_ros.errors import SettingsError
 
 KEY = "k3y-for-tests"
@@ -311,6 +312,25 @@ def test_an_open_host_without_a_key_is_warned_of_in_readyz_and_log(
     assert [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING] == [warning]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Address already in use; another program has this port: end it, or take another one with --port"),
+        (("--host=192.0.2.1",), "--host takes an address of this machine"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_is_said_once_with_what_to_do(
+    arguments: tuple[str, ...], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "configure_logging", lambda level: None)
+    with open_listener("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        with pytest.raises(SystemExit) as ended:
+            main([f"--port={port}", *arguments])
+    assert says in str(ended.value)
+    assert str(ended.value).count(port) == 1
+
+
 class OneRun:
     """Stands for a listener and a supervisor whose run is over."""
 
@@ -325,7 +345,14 @@ BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
     (["--prot=1"], {}, "unknown option --prot; did you mean --port?"),
     (["--maxwaiting", "3"], {}, "unknown option --maxwaiting; did you mean --max-waiting?"),
     ([], {"DEPTH_BRIDGE_PROT": "1"}, "DEPTH_BRIDGE_PROT; did you mean DEPTH_BRIDGE_PORT?"),
-    (["--port=x"], {}, "'port'"),
+    (["--max-wait=3"], {}, "unknown option --max-wait"),
+    (
+        ["--port=x"],
+        {},
+        "setting 'port': Input should be a valid integer, unable to parse string as an integer, got 'x'",
+    ),
+    ([], {"DEPTH_BRIDGE_PORT": "70000"}, "less than or equal to 65535, got '70000'"),
+    (["--port=1.5", "--workers=0"], {}, "got '0'"),
     (["--max-depth=1"], {}, "unknown option --max-depth"),
     (["--precision=fp8"], {}, "known: auto, fp32, bf16, fp16"),
     (["--backend=foo"], {}, "known: auto, torch"),
@@ -335,7 +362,10 @@ BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
     (["--config=none.yaml"], {}, "none.yaml"),
     (["--config=bad.yaml"], {}, "unknown setting prot; did you mean port?"),
     (["--config=broken.yaml"], {}, "broken.yaml"),
-    (["--api-keys-file=none"], {}, "key file none"),
+    (["--default-encoder=vitx"], {}, "unknown encoder 'vitx'; known: "),
+    (["--preload=vits:nowhere:518"], {}, "unknown dataset 'nowhere'; known: "),
+    (["--preload=vits:hypersim"], {}, "preload takes encoder:dataset:input_size"),
+    (["--api-keys-file=none"], {}, "key file none: No such file"),
     (["--host=192.0.2.1", "--api-key=k"], {}, "192.0.2.1"),
 ]
 
@@ -353,7 +383,15 @@ def test_a_setting_that_cannot_be_used_ends_the_start_with_a_line(
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as refusal:
         main(arguments)
+    assert str(refusal.value).startswith("depth_anything_bridge: ")
     assert said in str(refusal.value)
+
+
+def test_a_secret_that_cannot_be_used_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "bridge.yaml").write_text("api_key: [hidden]\n")
+    with pytest.raises(SystemExit, match="setting 'api_key'") as refusal:
+        load_settings([f"--config={tmp_path / 'bridge.yaml'}"])
+    assert "hidden" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("arguments", [["--prot=1"], ["--help"]])

@@ -1,7 +1,9 @@
 """The camera that a request describes: lenses, fields of view, and models whose metres follow from it."""
 
 import base64
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from running_bridge import RunningBridge
 
 from bridge.codec import decode_image, decode_npy
+from bridge.server.replies import Result, encode
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import DepthMap
 from depth_anything_ros.estimator import DepthEstimator
@@ -22,6 +25,7 @@ from depth_anything_ros.serving.model_cache import ModelCache
 Json = dict[str, Any]
 PLAIN: Json = {"fx": 60.0, "fy": 61.0, "cx": 31.5, "cy": 23.5}
 D = [0.1, -0.05, 0.001, -0.002, 0.01]
+SKIES: list[Json] = [{}, {"sky": "inf"}, {"sky": "fill"}]
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +135,32 @@ def test_metres_follow_from_the_focal_length(
     assert float(answer.headers["x-focal-px"]) == pytest.approx(sum(focal) / 2, rel=1e-4)
     assert (answer.headers["x-unit"], answer.headers["x-kind"]) == ("m", "metric")
     assert "x-max-depth" not in answer.headers
+
+
+@pytest.mark.parametrize("filled_with", [9.0, 0.5, np.inf])
+def test_least_and_largest_depth_are_measured_however_the_sky_is_filled(filled_with: float) -> None:
+    values = np.array([[filled_with, filled_with], [2.0, 5.0]], np.float32)
+    depth = DepthMap(values, "metric", "toy_da3metric_56", np.array([[True, True], [False, False]]))
+    result = Result(depth, np.zeros((2, 2, 3), np.uint8), None, 1000.0, None, "m")
+    body, headers = encode(result, "application/json")
+    assert (headers["X-Min"], headers["X-Max"]) == ("2", "5")
+    assert (json.loads(body)["min"], json.loads(body)["max"]) == (2, 5)
+    sky_alone = replace(result, depth=replace(depth, sky=np.ones((2, 2), np.bool_)))
+    body, headers = encode(sky_alone, "application/json")
+    assert (headers["X-Min"], headers["X-Max"]) == ("nan", "nan")
+    assert (json.loads(body)["min"], json.loads(body)["max"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "dataset"), [("/metric_depth", "hypersim"), ("/pc", "hypersim"), ("/rel_depth", "da3")]
+)
+def test_how_the_sky_is_filled_changes_nothing_where_no_model_tells_it(
+    client: httpx.Client, path: str, dataset: str
+) -> None:
+    plain, *others = (ask(client, path, dataset=dataset, fov_deg=60, **sky) for sky in SKIES)
+    for answer in others:
+        assert answer.status_code == 200
+        assert answer.content == plain.content
 
 
 def test_without_a_focal_length_there_are_no_metres(client: httpx.Client) -> None:

@@ -20,7 +20,17 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from running_bridge import TOY, HeldEstimator, RunningBridge, encoded, eventually, launch, toy_settings
+from running_bridge import (
+    START_TIMEOUT_S,
+    TOY,
+    UNTRAINED,
+    HeldEstimator,
+    RunningBridge,
+    encoded,
+    eventually,
+    launch,
+    toy_settings,
+)
 
 from bridge.server import worker
 from bridge.server.auth import make_key
@@ -231,6 +241,15 @@ def test_ctrl_c_ends_an_idle_bridge_at_once_with_status_0(start_bridge: Callable
     running = start_bridge()
     os.killpg(running.process.pid, signal.SIGINT)
     assert running.process.wait(10) == 0
+    assert "Traceback" not in running.log.read_text()
+
+
+def test_ctrl_c_while_its_workers_start_is_no_traceback(tmp_path: Path) -> None:
+    running = launch(tmp_path / "log", *TOY, *UNTRAINED)
+    eventually(lambda: running.logged("listening on"), START_TIMEOUT_S)
+    eventually(lambda: psutil.Process(running.process.pid).children())
+    os.killpg(running.process.pid, signal.SIGINT)
+    assert running.process.wait(30) == 0
     assert "Traceback" not in running.log.read_text()
 
 

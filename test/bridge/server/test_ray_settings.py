@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -31,6 +33,14 @@ from depth_anything_ros.errors import SettingsError
 def test_what_cannot_be_set_is_refused_with_a_reason(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         read_arguments(arguments)
+
+
+def test_serve_run_says_in_one_line_what_cannot_be_set() -> None:
+    serve = [sys.executable, "-m", "ray.serve.scripts", "run", "bridge.server.ray:build", "max_waitin=3"]
+    done = subprocess.run(serve, capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: unknown setting max_waitin; did you mean max_waiting?"
+    assert "Traceback" not in done.stderr
 
 
 def test_settings_come_from_the_environment_too_and_have_no_effect_there_either(
