@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar, cast, get_args
 
 import httpx
@@ -90,7 +91,7 @@ def _where(url: httpx.URL) -> str:
 def metric_depth_call(image: Image, max_depth: float | None, camera: Said, model: str | None) -> Call[ServedDepth]:
     """Ask for metric depth."""
     fields = _fields(model) | given(max_depth=max_depth) | camera.fields
-    return Call(_image_request("/metric_depth", image, _depth_format(fields), fields), _depth_map)
+    return Call(_image_request("/metric_depth", image, _depth_format(fields), fields), partial(_depth_of, camera))
 
 
 def metric_depths_call(
@@ -99,7 +100,7 @@ def metric_depths_call(
     """Ask for metric depth of several images of one camera as JSON."""
     fields = _fields(model) | given(max_depth=max_depth) | camera.fields
     request = {"method": "POST", "url": "/metric_depth", "json": [_json_image(image) | fields for image in images]}
-    return Call(request, lambda response: [_item(item, "metric") for item in response.json()["results"]])
+    return Call(request, lambda response: [_item(item, "metric", camera) for item in response.json()["results"]])
 
 
 def relative_depth_call(image: Image, camera: Said, model: str | None) -> Call[ServedDepth]:
@@ -107,7 +108,7 @@ def relative_depth_call(image: Image, camera: Said, model: str | None) -> Call[S
     fields = _fields(model) | camera.fields
     if has_metres(model):
         fields["dataset"] = "relative"
-    return Call(_image_request("/rel_depth", image, _depth_format(fields), fields), _depth_map)
+    return Call(_image_request("/rel_depth", image, _depth_format(fields), fields), partial(_depth_of, camera))
 
 
 def point_cloud_call(
@@ -221,6 +222,13 @@ def read_json(response: httpx.Response) -> dict[str, Any]:
     return dict(response.json())
 
 
+def _depth_of(camera: Said, response: httpx.Response) -> ServedDepth:
+    """Depth of an image of the camera's size. Raises as `_depth_map`. CameraError: it has another."""
+    depth = _depth_map(response)
+    camera.check_size(depth.values.shape)
+    return depth
+
+
 def _depth_map(response: httpx.Response) -> ServedDepth:
     """Depth as `.npy` or JSON. Raises KeyError, TypeError or ValueError."""
     said = response.headers
@@ -243,11 +251,19 @@ def _depth_map(response: httpx.Response) -> ServedDepth:
     )
 
 
-def _item(item: Mapping[str, Any], kind: Kind) -> ServedDepth | BridgeError:
-    """One answer of several. Raises KeyError, TypeError or ValueError."""
+def _item(item: Mapping[str, Any], kind: Kind, camera: Said) -> ServedDepth | BridgeError:
+    """One answer of several; an error, too, where the image is not of the camera's size.
+
+    Raises KeyError, TypeError or ValueError.
+    """
     if "error" in item:
         return error_of_body(int(item["status"]), item, "")
-    return _depth_of_json(item, kind)
+    depth = _depth_of_json(item, kind)
+    try:
+        camera.check_size(depth.values.shape)
+    except CameraError as error:
+        return BridgeError(str(error))
+    return depth
 
 
 def _depth_of_json(item: Mapping[str, Any], kind: Kind) -> ServedDepth:

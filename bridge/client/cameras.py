@@ -81,6 +81,12 @@ class Said:
             return {"focal_px": (known.fx + known.fy) / 2}
         return given(focal_px=self.focal_px, fov_deg=self.fov_deg)
 
+    def check_size(self, shape: tuple[int, ...]) -> None:
+        """Raise CameraError where the camera says which size its images (H, W) have, and these have another."""
+        camera = self.camera if self.undistort is None else self.undistort.camera
+        if isinstance(camera, CameraModel):
+            camera.check_size(shape)
+
     def of(self, shape: tuple[int, ...]) -> CameraModel:
         """The camera of images of shape (H, W). Raises CameraError: nothing is said, or it comes with the answer."""
         height, width = shape

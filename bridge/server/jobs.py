@@ -5,6 +5,7 @@ Plain functions of a Job; who runs them when is `walk`'s matter.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,6 +87,22 @@ def check_job(job: Job, media: str, limits: InputLimits) -> None:
             raise NotAcceptable(f"a 16-bit PNG holds metres, and dataset {job.model.dataset} has none", "Accept")
         if not spec.needs_focal:  # else no depth is the largest
             check_png_scale(scale_of(job) or UNIT_SCALE, job.options.png_scale)
+
+
+def of_one_camera(jobs: list[Job | Exception], shared: Collection[str]) -> list[Job | Exception]:
+    """Refuse images of another size than the first one where one camera in pixels is said for all of them."""
+    name = next((name for name in ("camera_intrinsics", "focal_px") if name in shared), None)
+    sizes = [(job.header.width, job.header.height) for job in jobs if isinstance(job, Job)]
+    if name is None or len(set(sizes)) < 2:
+        return jobs
+    (width, height), *_ = sizes
+    refusal = InvalidValue(
+        f"{name} is in pixels of the first image, {width}x{height}, and this one has another size: send it by itself, "
+        "or give fov_deg",
+        name,
+    )
+    fits = [not isinstance(job, Job) or (job.header.width, job.header.height) == sizes[0] for job in jobs]
+    return [job if is_fitting else refusal for job, is_fitting in zip(jobs, fits, strict=True)]
 
 
 def memory_of(job: Job, media: str) -> int:

@@ -31,10 +31,17 @@ Fields = dict[str, Any]
 
 @dataclass(frozen=True)
 class Body:
-    """A request as it arrived: the fields of each of its images, and whether it asks for several answers."""
+    """A request as it arrived.
+
+    Attributes:
+        parts: the fields of each of its images.
+        is_list: whether it asks for several answers.
+        shared: names of fields that were said once for all images.
+    """
 
     parts: list[Fields]
     is_list: bool = False
+    shared: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def read_body(headers: Headers, query: QueryParams, body: bytes, max_json_depth:
     if not 1 <= len(found.parts) <= max_images:
         raise BadRequest(f"the body must ask for 1 to {max_images} images", "image")
     common = _flat_fields(query.multi_items())
-    return Body([_merged(part, common) for part in found.parts], found.is_list)
+    return Body([_merged(part, common) for part in found.parts], found.is_list, found.shared | common.keys())
 
 
 def _by_content_type(content_type: str, body: bytes, max_json_depth: int, max_images: int) -> Body:
@@ -76,7 +83,8 @@ def _by_content_type(content_type: str, body: bytes, max_json_depth: int, max_im
         fields = _flat_fields(form.fields)
         if not form.images:
             return Body([fields])
-        return Body([_with_image(fields, image) for image in form.images], is_list=len(form.images) > 1)
+        parts = [_with_image(fields, image) for image in form.images]
+        return Body(parts, is_list=len(parts) > 1, shared=frozenset(fields))
     known = ", ".join((JSON, *IMAGE_TYPES, FORM))
     given = f", not {quoted(media)}" if media else ""
     raise UnsupportedMedia(f"Content-Type must be one of {known}{given}", "Content-Type")

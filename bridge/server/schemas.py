@@ -40,11 +40,12 @@ class Options(BaseModel):
         None
     )
     dataset: Annotated[
-        str | None, Field(description="hypersim (indoor), vkitti (outdoor), relative, or for vitt synthetic")
+        str | None,
+        Field(description="hypersim (indoor), vkitti (outdoor), relative, da3metric, da3mono, da3; vitt has synthetic"),
     ] = None
-    model_input_size: Annotated[WholeNumber | None, Field(description="short side given to the network, in pixels")] = (
-        None
-    )
+    model_input_size: Annotated[
+        WholeNumber | None, Field(description="side given to the network, in pixels: the short one, of da3... the long")
+    ] = None
     png_scale: Annotated[Positive, Field(description="levels a metre of a 16-bit PNG")] = MILLIMETRES_PER_METRE
     sky: Annotated[
         Literal["inf", "fill"],

@@ -22,7 +22,18 @@ from bridge.server.cameras import check_one_camera
 from bridge.server.endpoints import Endpoint
 from bridge.server.errors import DeviceFailed, NotAcceptable, error_item
 from bridge.server.fetching import Fetches
-from bridge.server.jobs import Job, Picture, check_job, finish, focal_of, memory_of, rectified, result_of, scale_of
+from bridge.server.jobs import (
+    Job,
+    Picture,
+    check_job,
+    finish,
+    focal_of,
+    memory_of,
+    of_one_camera,
+    rectified,
+    result_of,
+    scale_of,
+)
 from bridge.server.media import JSON
 from bridge.server.metrics import Metrics
 from bridge.server.models import choose_model, estimates_focal, record_models, without_weights
@@ -115,7 +126,7 @@ class Walk:
         if ask.media != JSON:
             raise NotAcceptable(f"several images are answered as {JSON} only", "Accept")
         ask.charge(len(body.parts) - 1)
-        jobs = await gather(self._job(ask, fields) for fields in body.parts)
+        jobs = of_one_camera(await gather(self._job(ask, fields) for fields in body.parts), body.shared)
         reservation = await self._reserve(ask, [job for job in jobs if isinstance(job, Job)], Stopwatch())
         items = await gather(self._item(ask, job) for job in jobs)
         answer = join_items([item if isinstance(item, bytes) else error_item(item, ask.request_id) for item in items])

@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
     from depth_anything_ros.scale.lasting_factor import LASTING_FACTOR
 
     _check(args)
-    model = args.model or _model_of(args.predicted)
+    said = _model_of(args.predicted)
+    if args.model and said and args.model != said:
+        raise SettingsError(f"{args.predicted} was made by model {said}, not by {args.model}: leave --model out")
+    model = args.model or said
     if args.out is not None and not model:
         raise SettingsError(f"{args.predicted} does not say which model made it: give --model")
     report = Report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,8 +52,8 @@ class Snapshot:
 
     @property
     def name(self) -> str:
-        """Name of the snapshot's folder: camera and stamp."""
-        seconds, nanoseconds = divmod(self.stamp_ns, 10**9)
+        """Name of the snapshot's folder: camera and stamp, or the time now where the image has none (0)."""
+        seconds, nanoseconds = divmod(self.stamp_ns or time.time_ns(), 10**9)
         return f"{self.camera or 'camera'}_{seconds}_{nanoseconds:09d}"
 
 

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from depth_anything_ros.errors import CheckpointNotFound, os_reason
+from depth_anything_ros.files.bounded_files import read_bounded
 from depth_anything_ros.model.registry import DATASETS, dataset_spec, encoder_spec, encoders_of
 
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
@@ -18,6 +19,7 @@ HUB_OWNER = "depth-anything"
 HF_WEIGHTS_NAME = "model.safetensors"
 # A Hub cache keeps repository OWNER/NAME in models--OWNER--NAME: snapshots/COMMIT/FILE, and refs/main, the current one.
 HUB_SEPARATOR = "--"
+MAX_REF_BYTES = 1024
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
 
 
@@ -50,8 +52,8 @@ def hub_snapshot(folder: Path) -> Path:
     The snapshots of older commits stay beside it.
     """
     try:
-        commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
+        commit = read_bounded(folder / "refs" / "main", MAX_REF_BYTES).decode().strip()
+    except ValueError:  # an InputError is one: there is none, or it is no plain file
         return folder
     return folder / "snapshots" / commit if re.fullmatch(r"[0-9a-f]{40}", commit) else folder
 

@@ -94,7 +94,9 @@ class Calibrator:
 
     def _set_scale(self, camera: CameraPipeline, found: DepthScale, model_key: str, kind: Kind) -> str:
         """Set what a calibration found. Returns why that failed; empty if it did not."""
-        values = dict(zip(UNSET[kind], found.numbers, strict=False))  # a factor has no shift
+        if kind == "scale_invariant" and found.shift_m != 0:
+            return f"depth up to a factor has no shift, and shift_m is {found.shift_m:g}"
+        values = dict(zip(UNSET[kind], found.numbers, strict=False))
         problem = self._set_parameters(camera, values)
         if not problem:
             self._set[camera.name] = _Set(model_key, kind, values)

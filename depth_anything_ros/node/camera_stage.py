@@ -103,6 +103,7 @@ class CameraStage:
         without = f"no metres, for {estimator.key} needs a focal length: " if estimator.needs_focal else ""
         camera = frame.camera or self._match_camera(frame.header, found, settings, without)
         if estimator.needs_focal and camera is None:
+            self._health.alignment, self._health.focal_estimate_px = None, None
             self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
         model, is_estimated = (None, False) if camera is None else (camera.model, camera.is_estimated)

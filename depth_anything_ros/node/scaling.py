@@ -100,8 +100,9 @@ class Scaling:
         self, estimate: Estimate, configured: DepthScale | None, settings: CameraSettings
     ) -> Alignment:
         smoothing = AlignmentSettings(settings.alignment_time_constant_s, settings.alignment_hold_s)
-        source = (estimate.model, settings.max_depth, settings.alignment, settings.alignment_window_s)
-        made_of = (*source, configured, smoothing)
+        source = (settings.alignment, settings.alignment_window_s)
+        seen = (estimate.model, settings.max_depth, settings.undistort, settings.undistort_focal_px)
+        made_of = (*source, *seen, configured, smoothing)
         if self._alignment is None or made_of != self._made_of:
             self._made_of = made_of
             self._alignment = Alignment(estimate.kind, configured, smoothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from depth_anything_ros.backends.network_source import NetworkSource
 from depth_anything_ros.backends.openvino_conversion import convert, the_core, with_single_ends
 from depth_anything_ros.cli import main
 from depth_anything_ros.estimator import DepthEstimator
+from depth_anything_ros.io.formats import encode_png
 from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.da3_names import from_da3_names
 from depth_anything_ros.model.depth_network import DepthNetwork
@@ -115,3 +117,24 @@ def test_an_exported_file_says_all_that_the_network_says_whatever_runs_it(
             if found is not None and wanted is not None:
                 np.testing.assert_allclose(found, wanted, rtol=1e-3)
         assert (exported.focal_px or 0.0) == pytest.approx(expected.focal_px or 0.0, rel=1e-3)
+
+
+def test_a_file_in_int8_knows_the_sky(
+    checkpoints: dict[str, Path], tmp_path: Path, photo: NDArray[np.uint8], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf", reason="NNCF is not installed: pip install '.[int8]'")
+    file, pictures = tmp_path / "toy.onnx", tmp_path / "pictures"
+    pictures.mkdir()
+    for index, picture in enumerate((photo, photo[::-1], photo[:, ::-1])):
+        (pictures / f"{index}.png").write_bytes(encode_png(np.ascontiguousarray(picture)))
+    options = ["--height=48", "--width=64", "--input-size=56", "--int8", f"--calibrate={pictures}"]
+    options += [f"--out={file}", f"--checkpoint={checkpoints['da3metric']}"]
+    assert main(["export", "toy", "da3metric", *options]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == "int8"
+    found = DepthEstimator.load("toy", "da3metric", file, 56, "cpu").estimate(photo, focal_px=50)
+    expected = DepthEstimator.load("toy", "da3metric", checkpoints["da3metric"], 56, "cpu", backend="torch").estimate(
+        photo, focal_px=50
+    )
+    assert found.sky is not None
+    assert expected.sky is not None
+    assert np.mean(found.sky == expected.sky) > 0.95

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from running_bridge import RunningBridge
+from running_bridge import RunningBridge, encoded
 
 from bridge.client import functions
 from depth_anything_ros.camera import CameraModel
@@ -73,10 +73,10 @@ def shell_lines(page: Path) -> list[str]:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 @pytest.mark.parametrize("line", [line for page in PAGES for line in shell_lines(page)])
 def test_a_line_for_curl_runs_as_it_stands_and_would_tell_of_an_error(
-    line: str, running_bridge: RunningBridge, jpeg: bytes, tmp_path: Path
+    line: str, running_bridge: RunningBridge, tmp_path: Path
 ) -> None:
-    for name in ("photo.jpg", "photo2.jpg"):
-        (tmp_path / name).write_bytes(jpeg)
+    for name in ("photo.jpg", "photo2.jpg"):  # of the size that the lines' intrinsics are for
+        (tmp_path / name).write_bytes(encoded(".jpg", np.zeros((480, 640, 3), np.uint8)))
     env = os.environ | {"URL": running_bridge.url, "KEY": "none"}
     own = line.replace("http://127.0.0.1:8000", "$URL")
     done = subprocess.run(["bash", "-c", own], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -74,7 +74,10 @@ def test_scale_and_shift_are_fitted_over_all_pairs_and_saved_by_camera(
     saved = load_calibrations(out)["front"]
     assert (saved.scale, saved.shift_m, saved.samples) == (printed["scale"], printed["shift_m"], printed["samples"])
     assert saved.model == printed["model"] == "vits_hypersim_518"
-    calibrate(capsys, *folders, "--out", out, "--camera", "rear", "--model", "vitl_hypersim_518", "--no-shift")
+    other = ("--out", out, "--camera", "rear", "--model", "vitl_hypersim_518", "--no-shift")
+    assert "was made by model vits_hypersim_518, not by vitl_hypersim_518" in refused(capsys, *folders, *other)
+    (folders[0] / "predict.json").unlink()
+    calibrate(capsys, folders[0] / "npy", folders[1], *other)
     assert {name: each.model for name, each in load_calibrations(out).items()} == {
         "front": "vits_hypersim_518",
         "rear": "vitl_hypersim_518",

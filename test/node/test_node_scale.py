@@ -665,6 +665,18 @@ def test_another_models_calibration_is_refused_with_a_warning(
     assert f"was calibrated for model vitl_vkitti_518, not {MODEL_KEY}" in capfd.readouterr().err
 
 
+def test_a_calibration_whose_shift_a_factor_cannot_have_is_refused_whole(
+    host: Start, peer: Peer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = write_calibration(tmp_path / "cameras.yaml")
+    backend = FakeBackend()
+    node = host(
+        backend, load=lambda settings: fake_estimator(backend, settings, "scale_invariant"), calibration_file=file
+    )
+    assert node.get(peer, "metres_per_unit", "scale") == [0.0, 1.0]
+    assert "depth up to a factor has no shift, and shift_m is" in capfd.readouterr().err
+
+
 def test_the_ground_calibrates_a_camera_without_a_range_sensor(rig: Rigs, peer: Peer) -> None:
     truth = ground()
     it = rig(backend=FakeBackend(predicted_of(truth, shift_m=0.0)), range_type="", camera_height_m=HEIGHT_M)

@@ -139,6 +139,13 @@ def test_a_snapshot_is_the_latest_frame_of_every_camera_as_files(host: Host, pee
     assert calibration["projection_matrix"] == {"rows": 3, "cols": 4, "data": list(info.p)}
 
 
+def test_snapshots_of_images_without_a_stamp_do_not_replace_each_other() -> None:
+    pixels, depth = np.zeros((2, 2, 3), np.uint8), np.ones((2, 2), np.float32)
+    first, second = (Snapshot("front", 0, pixels, depth).name for _ in range(2))
+    assert first != second
+    assert Snapshot("front", 1_000_000_007, pixels, depth).name == "front_1_000000007"
+
+
 def test_before_any_frame_there_is_no_snapshot(host: Host, peer: Peer, tmp_path: Path) -> None:
     node = host(snapshot_folder=str(tmp_path / "none"))
     assert node.trigger(peer, "snapshot") == (False, "no frame with metric depth was published yet")

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -409,6 +410,27 @@ def test_metres_that_follow_from_the_focal_length_need_it(
     np.testing.assert_allclose(far.values[~far.sky], 2 * near.values[~near.sky], rtol=1e-5)
     points = ask("point_cloud", photo, {**INTRINSICS, "fx": 300.0, "fy": 300.0}, client=client)
     np.testing.assert_allclose(points[~near.sky][:, 2], near.values[~near.sky], rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["metric_depth", "metric_depths", "relative_depth"])
+def test_a_camera_of_another_size_is_refused_for_depth_too(
+    ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8], method: str
+) -> None:
+    """Its focal length is in pixels of other images: metres would be off by as much as the sizes differ."""
+    height, width = photo.shape[:2]
+    model = "toy_da3_56" if method == "relative_depth" else "toy_da3metric_56"
+    client = {"base_url": running_bridge.url, "model": model}
+    image = [photo] if method == "metric_depths" else photo
+    ask(method, image, camera=CameraModel.from_fov(60.0, width, height), client=client)
+    other = CameraModel.from_fov(60.0, 2 * width, 2 * height)
+    said = rf"depth is \({height}, {width}\), this camera's images are \({2 * height}, {2 * width}\)"
+    if method == "metric_depths":
+        [error] = ask(method, image, camera=other, client=client)
+        assert isinstance(error, BridgeError)
+        assert re.search(said, str(error))
+        return
+    with pytest.raises(CameraError, match=said):
+        ask(method, image, camera=other, client=client)
 
 
 def test_an_image_is_rectified_on_the_server(ask: Ask, running_bridge: RunningBridge, photo: NDArray[np.uint8]) -> None:

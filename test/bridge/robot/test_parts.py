@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import SecretStr, ValidationError
 from running_bridge import toy_settings
 from websockets.frames import Frame as WebSocketFrame
 from websockets.frames import Opcode
 
+from bridge.codec import decode_depth_png16
 from bridge.frame_header import FrameHeader, UndecodableFrame, unpack
 from bridge.server.auth import KeyRing
 from bridge.server.errors import (
@@ -23,6 +25,7 @@ from bridge.server.errors import (
     CameraInactive,
     NoCalibration,
     NoMetres,
+    NotAcceptable,
     Overloaded,
     RateLimited,
     TooManyStreams,
@@ -31,7 +34,7 @@ from bridge.server.errors import (
 )
 from bridge.server.robot import feed as feeds
 from bridge.server.robot.camera_status import CameraStatus, describe, read_status
-from bridge.server.robot.encodings import etag_of
+from bridge.server.robot.encodings import encode, etag_of
 from bridge.server.robot.feed import Feed, LatestOnly
 from bridge.server.robot.frames import Frame
 from bridge.server.robot.limits import StreamLimits
@@ -210,6 +213,20 @@ def test_a_cloud_whose_focal_length_is_an_estimate_is_not_shown_as_one_that_is_c
             assert latest_of(feed) is latest
 
     asyncio.run(run())
+
+
+def test_depth_in_millimetres_is_answered_in_metres_and_depth_without_a_unit_never_as_a_png_of_metres() -> None:
+    levels = np.array([[0, 1500], [65535, 2]], "<u2")
+    image = message(1)
+    image.width, image.height, image.encoding, image.step, image.is_bigendian = 2, 2, "16UC1", 4, 0
+    image.data = levels.tobytes()
+    raw = encode(Frame("depth", image, 1, "metric"), "application/octet-stream", 1000.0)
+    np.testing.assert_allclose(np.frombuffer(raw.body, "<f4"), [np.nan, 1.5, 65.535, 0.002], rtol=1e-6)
+    assert (raw.headers["X-Unit"], raw.headers["X-Min"][:5], raw.headers["X-Max"][:6]) == ("m", "0.002", "65.535")
+    png = encode(Frame("depth", image, 1, "metric"), "image/png", 1000.0)
+    np.testing.assert_allclose(np.nan_to_num(decode_depth_png16(png.body)) * 1000, levels, rtol=1e-6)
+    with pytest.raises(NotAcceptable, match="depth of kind scale_invariant has none"):
+        encode(Frame("depth", image, 1, "scale_invariant"), "image/png", 1000.0)
 
 
 def test_frames_without_a_stamp_are_told_apart_by_nothing_and_sent_again() -> None:

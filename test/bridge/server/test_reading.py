@@ -268,5 +268,20 @@ def test_several_files_of_a_form_share_its_fields(client: httpx.Client) -> None:
     assert third["error"]["code"] == "undecodable_image"
 
 
+@pytest.mark.parametrize("camera", [{"focal_px": "50"}, {"fx": "50", "fy": "50", "cx": "31.5", "cy": "23.5"}])
+def test_files_of_another_size_do_not_share_a_camera_in_pixels(client: httpx.Client, camera: dict[str, str]) -> None:
+    """Metres of da3metric and points would be off by as much as the sizes differ."""
+    files = [("image", ("a.png", PNG)), ("image", ("b.png", zeros(32, 24))), ("image", ("c.jpg", JPEG))]
+    fields = {"dataset": "da3metric"} | camera
+    json = {"Accept": "application/json"}
+    first, second, third = client.post("/metric_depth", files=files, data=fields, headers=json).json()["results"]
+    assert (first["shape"], third["shape"]) == ([48, 64], [48, 64])
+    assert second["status"] == 422
+    assert "is in pixels of the first image, 64x48" in second["error"]["message"]
+    fields = {"dataset": "da3metric", "fov_deg": "60"}
+    alike = client.post("/metric_depth", files=files, data=fields, headers=json).json()
+    assert [item["shape"] for item in alike["results"]] == [[48, 64], [24, 32], [48, 64]]
+
+
 def test_several_images_have_one_format(client: httpx.Client) -> None:
     refusal(client.post("/metric_depth", json=[as_json()["json"]] * 2), 406, "Accept")
