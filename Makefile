@@ -29,6 +29,7 @@ help:
 setup: $(READY)
 
 $(READY): setup.py constraints.txt
+	@echo "Setting up $(VENV): about 3 GB, some minutes, nothing is printed meanwhile."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ros,bridge,ray,int8,test,dev,docs]'
 	touch $@

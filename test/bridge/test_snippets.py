@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from running_bridge import RunningBridge
+from running_bridge import RunningBridge, encoded
 
 from bridge.client import functions
 from depth_anything_ros.camera import CameraModel
@@ -58,6 +61,29 @@ def test_a_snippet_runs(snippet: str, surroundings: dict[str, Any], running_brid
         assert points.shape[-1] == 3
         assert points.size == 48 * 64 * 3
         assert points.dtype == np.float32
+
+
+def shell_lines(page: Path) -> list[str]:
+    """The commands of a page's shell blocks that ask a server."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if "curl " in line and "example.com" not in line]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("line", [line for page in PAGES for line in shell_lines(page)])
+def test_a_line_for_curl_runs_as_it_stands_and_would_tell_of_an_error(
+    line: str, running_bridge: RunningBridge, tmp_path: Path
+) -> None:
+    for name in ("photo.jpg", "photo2.jpg"):  # of the size that the intrinsics are for
+        (tmp_path / name).write_bytes(encoded(".jpg", np.zeros((480, 640, 3), np.uint8)))
+    env = os.environ | {"URL": running_bridge.url, "KEY": "none"}
+    own = line.replace("http://127.0.0.1:8000", "$URL")
+    done = subprocess.run(["bash", "-c", own], env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if written := re.search(r"-o (\S+)", line):
+        assert b'"error"' not in (tmp_path / written[1]).read_bytes()
+        assert "--fail-with-body" in line
 
 
 def test_the_pages_have_snippets() -> None:
