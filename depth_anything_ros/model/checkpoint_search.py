@@ -59,11 +59,13 @@ def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
     """
     name = os.fspath(checkpoint)
     path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path's raises for an unknown user
-    path = path / HF_WEIGHTS_NAME if os.path.isdir(path) else path  # noqa: PTH112 - Path's raises for odd names
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - Path's raises for odd names
+    path = path / HF_WEIGHTS_NAME if is_folder else path
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise CheckpointNotFound(f"checkpoint {name!r} does not exist") from error
+        missing = f"is a folder without {HF_WEIGHTS_NAME}: name the file" if is_folder else "does not exist"
+        raise CheckpointNotFound(f"checkpoint {name!r} {missing}") from error
     except (OSError, ValueError) as error:
         raise CheckpointNotFound(f"checkpoint {name!r} cannot be read: {os_reason(error)}") from error
     return path
