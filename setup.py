@@ -43,7 +43,7 @@ ROS = [
     "ros-diagnostic-msgs>=5.3",
     "ros-lifecycle-msgs>=2.0",
 ]
-CLIENT = ["httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6", "websockets>=15"]
+CLIENT = ["anyio>=4", "httpcore>=1.0.7", "httpx>=0.27", "PyYAML>=6", "websockets>=15"]
 BRIDGE = [
     *CORE,
     *CLIENT,

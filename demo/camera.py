@@ -59,7 +59,7 @@ def camera_model(width: int, height: int) -> CameraModel:
 
 def main() -> None:
     """Publish until a signal comes."""
-    parser = argparse.ArgumentParser(prog="python -m demo.camera", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.camera", description=__doc__, allow_abbrev=False)
     parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path)
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--dwell", type=float, required=True)

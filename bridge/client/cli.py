@@ -37,7 +37,9 @@ INTERRUPTED = 130  # the shell's status for a program that Ctrl-C ended
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    cli = argparse.ArgumentParser(prog="depth_anything_client", description="Photographs to depth, by way of a bridge.")
+    cli = argparse.ArgumentParser(
+        prog="depth_anything_client", description="Photographs to depth, by way of a bridge.", allow_abbrev=False
+    )
     cli.add_argument("photos", nargs="*", type=Path, metavar="PHOTO", help="JPEG, PNG or WebP files")
     robot = cli.add_mutually_exclusive_group()
     robot.add_argument(

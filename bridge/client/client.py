@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+import anyio
 import httpx
 import numpy as np
 from numpy.typing import NDArray
@@ -373,8 +374,9 @@ class AsyncDepthClient(_Client):
         client = await self._connections.client()
         request = self._request(client, call, left_s)
         try:
-            return await asyncio.wait_for(client.send(request), left_s)
-        except (httpx.ReadTimeout, asyncio.TimeoutError):
+            with anyio.fail_after(left_s):  # asyncio.wait_for may lose a cancellation before Python 3.12
+                return await client.send(request)
+        except (httpx.ReadTimeout, TimeoutError):
             return self._too_late(request)
         except httpx.RequestError as error:
             return error

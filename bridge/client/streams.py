@@ -108,7 +108,7 @@ def _may_pass(error: Exception) -> bool:
 def _bridge_error(error: Exception, where: str) -> BridgeError:
     """The same error in this client's terms. A close code is 4000 and the HTTP status, its reason `code: words`."""
     if isinstance(error, InvalidStatus):
-        return _refused(error)
+        return _refused(error, where)
     if isinstance(error, InputError):
         return BridgeError(f"a frame of {where} cannot be read: {error}")
     if isinstance(error, ConnectionClosed) and error.rcvd is not None:
@@ -120,10 +120,10 @@ def _bridge_error(error: Exception, where: str) -> BridgeError:
     return BridgeError(f"no answer from {where}: {plain(str(error)) or type(error).__name__}")
 
 
-def _refused(error: InvalidStatus) -> BridgeError:
+def _refused(error: InvalidStatus, where: str) -> BridgeError:
     """A handshake that was answered with a status."""
     try:
         body = json.loads(error.response.body or b"")
     except ValueError:
         body = None
-    return error_of_body(error.response.status_code, body, error.response.reason_phrase)
+    return error_of_body(error.response.status_code, body, f"{error.response.reason_phrase}, from {where}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from depth_anything_ros.backends.onnx_backend import INPUT, import_library
 from depth_anything_ros.errors import BackendError
 
+MIN_PICTURES = 20  # fewer see too little of what flows through the network
 MAX_PICTURES = 300  # NNCF's own default; more do not make the ranges better
 # They stay in float32. In 8 bits they cost the demonstration model 0.007 of AbsRel, for a fifth of its time.
 FLOAT_OPERATORS = ["Conv", "ConvTranspose"]

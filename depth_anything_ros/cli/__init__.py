@@ -41,13 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with a subcommand for every module of this package."""
-    parser = argparse.ArgumentParser(prog="depth_anything", description="Depth Anything for robots")
+    parser = argparse.ArgumentParser(prog="depth_anything", description="Depth Anything for robots", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     names = (info.name for info in pkgutil.iter_modules(__path__))
     for name in sorted(name for name in names if not name.startswith("_")):
         module = importlib.import_module(f"{__name__}.{name}")
-        command = commands.add_parser(name, help=module.HELP, description=module.__doc__)
+        command = commands.add_parser(name, help=module.HELP, description=module.__doc__, allow_abbrev=False)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser

@@ -27,9 +27,9 @@ USES = (*ESTIMATING, "client")
 EXTRAS = {
     "bridge": (
         "fastapi", "uvicorn", "python-multipart", "orjson", "prometheus_client", "pydantic", "pydantic-settings",
-        "httpx", "httpcore", "PyYAML",
+        "httpx", "httpcore", "anyio", "PyYAML",
     ),
-    "client": ("httpx", "httpcore", "PyYAML"),
+    "client": ("httpx", "httpcore", "anyio", "PyYAML"),
     "export": ("onnx", "onnxruntime", "onnxscript"),
 }  # fmt: skip
 EXTRA_NAMES = {"bridge": "bridge", "client": "client", "export": "onnx"}

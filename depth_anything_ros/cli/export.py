@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibrate",
         metavar="FOLDER",
         type=Path,
-        help="pictures such as the network will see, for --int8: 20 or more, at most 300 are used",
+        help="pictures such as the network will see, for --int8: 20 or more; at most 300 are used",
     )
 
 
@@ -117,20 +117,23 @@ def _network_inputs(args: argparse.Namespace, input_size: int) -> list[Tensor]:
     """What the network sees of the folder's pictures, each cut to the shape of the images that it is exported for.
 
     Raises:
-        InputError: the folder cannot be read, or has no pictures.
+        InputError: the folder cannot be read, or has too few pictures.
         ImageError: one of them cannot be read.
     """
     import torch
 
-    from depth_anything_ros.backends.int8 import MAX_PICTURES
+    from depth_anything_ros.backends.int8 import MAX_PICTURES, MIN_PICTURES
     from depth_anything_ros.errors import InputError
     from depth_anything_ros.io.media_paths import IMAGE_SUFFIXES, files_in
     from depth_anything_ros.io.pictures import read_image
     from depth_anything_ros.model.preprocess import preprocessing_for
 
     files = files_in(args.calibrate, IMAGE_SUFFIXES)[:MAX_PICTURES]
-    if not files:
-        raise InputError(f"{args.calibrate} has no pictures ({', '.join(IMAGE_SUFFIXES)})")
+    if len(files) < MIN_PICTURES:
+        raise InputError(
+            f"{args.calibrate} has {len(files)} pictures ({', '.join(IMAGE_SUFFIXES)}); "
+            f"--calibrate needs {MIN_PICTURES} or more, because fewer do not show the ranges"
+        )
     prepare = preprocessing_for(args.dataset)
     cut = (_cut(read_image(file), args.height, args.width) for file in files)
     return [prepare(torch.from_numpy(image)[None], input_size) for image in cut]

@@ -28,7 +28,7 @@ def write_file(path: Path, produce: Callable[[Path], object]) -> None:
         CannotWrite: `produce` raised OSError, or the folder cannot be made.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = _new_file(path)
         try:
             produce(temporary)
@@ -39,6 +39,14 @@ def write_file(path: Path, produce: Callable[[Path], object]) -> None:
         raise
     except (OSError, ValueError) as error:
         raise CannotWrite(f"{path} cannot be written: {os_reason(error)}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; it may be there. Raises OSError, or CannotWrite: it is a file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise CannotWrite(f"{folder} cannot be written: {error.filename} is a file, not a folder") from error
 
 
 def remove_unfinished(root: Path) -> None:
@@ -77,7 +85,7 @@ def locked_work_folder(root: Path) -> Iterator[None]:
 def locked(root: Path) -> Iterator[None]:
     """Make a folder and hold its lock. Raises CannotWrite: it cannot be made, or another process holds the lock."""
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise CannotWrite(f"{root} cannot be written: {os_reason(error)}") from error

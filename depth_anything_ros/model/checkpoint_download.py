@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from depth_anything_ros.errors import CheckpointNotFound, DownloadError, LicenseNotAccepted
+from depth_anything_ros.errors import CheckpointNotFound, DownloadError, LicenseNotAccepted, os_reason
 from depth_anything_ros.model.checkpoint_reading import file_sha256
 from depth_anything_ros.model.checkpoint_search import cache_folder, checkpoint_name, how_to_get, hub_repository
 from depth_anything_ros.model.registry import dataset_spec, license_of
@@ -52,6 +52,10 @@ def download_checkpoint(
     target = (folder or cache_folder()) / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file, not a folder" if isinstance(error, FileExistsError) else os_reason(error)
+        raise DownloadError(f"{error.filename} cannot be written: {reason}") from error
+    try:
         with TemporaryDirectory(prefix=".download-", dir=target.parent) as partial:
             file = target.name
             announced = get_hf_file_metadata(hf_hub_url(repository, file, endpoint=endpoint)).etag

@@ -91,8 +91,8 @@ def given_checkpoint(checkpoint: str | os.PathLike[str]) -> Path:
     try:
         path.stat()
     except FileNotFoundError as error:
-        what = f"holds no {HF_WEIGHTS_NAME}: give the path of a file" if is_folder else "does not exist"
-        raise CheckpointNotFound(f"checkpoint {name!r} {what}") from error
+        missing = f"is a folder without {HF_WEIGHTS_NAME}: name the file" if is_folder else "does not exist"
+        raise CheckpointNotFound(f"checkpoint {name!r} {missing}") from error
     except (OSError, ValueError) as error:
         raise CheckpointNotFound(f"checkpoint {name!r} cannot be read: {os_reason(error)}") from error
     return path

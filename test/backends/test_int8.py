@@ -29,7 +29,7 @@ SIZE = [f"--height={HEIGHT}", f"--width={WIDTH}"]
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of rendered rooms of another aspect than the network's images, and a file that is none."""
     folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(8):
+    for seed in range(int8.MIN_PICTURES):
         cv2.imwrite(str(folder / f"{seed}.png"), SyntheticCamera(7000 + seed, 200, 120).frame().image_bgr)
     (folder / "notes.txt").write_text("no picture")
     return folder
@@ -46,7 +46,7 @@ def said(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def test_a_file_in_int8_is_small_and_near_to_fp32_on_pictures(said: dict[str, Any]) -> None:
-    assert (said["precision"], said["pictures"], said["weights_look_trained"]) == ("int8", 8, True)
+    assert (said["precision"], said["pictures"], said["weights_look_trained"]) == ("int8", 20, True)
     assert abs(said["rooms_abs_rel_change"]) < 0.02
     assert said["rooms_median_relative"] < 0.02
     exact = DepthEstimator.load("vitt", "synthetic", device="cpu", backend="torch", precision="fp32")
@@ -87,17 +87,19 @@ def test_a_file_in_int8_that_was_changed_is_found_out_where_it_runs(said: dict[s
         (lambda folder: [f"--calibrate={folder}"], "--int8 and --calibrate FOLDER belong together"),
         (lambda folder: ["--int8", f"--calibrate={folder}", "--dynamic-batch"], "leave --dynamic-batch out"),
         (lambda folder: ["--int8", f"--calibrate={folder / 'none'}"], "none cannot be read: "),
-        (lambda folder: ["--int8", f"--calibrate={folder / 'empty'}"], "empty has no pictures (.bmp, "),
+        (lambda folder: ["--int8", f"--calibrate={folder / 'empty'}"], "empty has 0 pictures (.bmp, "),
+        (lambda folder: ["--int8", f"--calibrate={folder / 'few'}"], "--calibrate needs 20 or more"),
         (lambda folder: ["--int8", f"--calibrate={folder / 'broken'}"], "broken/a.png"),
     ],
-    ids=["no pictures", "no int8", "batch", "no folder", "empty folder", "broken picture"],
+    ids=["no pictures", "no int8", "batch", "no folder", "empty folder", "few pictures", "broken picture"],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
     options: Callable[[Path], list[str]], error: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken/a.png").write_bytes(b"no picture")
+    for folder, count in (("empty", 0), ("few", int8.MIN_PICTURES - 1), ("broken", int8.MIN_PICTURES)):
+        (tmp_path / folder).mkdir()
+        for letter in "abcdefghijklmnopqrst"[:count]:
+            (tmp_path / folder / f"{letter}.png").write_bytes(b"no picture")
     assert main(["export", "vitt", "synthetic", f"--out={tmp_path / 'x.onnx'}", *SIZE, *options(tmp_path)]) == 1
     assert error in capsys.readouterr().err
     assert not (tmp_path / "x.onnx").exists()

@@ -321,3 +321,11 @@ def test_ctrl_c_that_a_library_turns_into_another_error_is_ctrl_c_still(
     monkeypatch.setattr(doctor, "run", interrupted)
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("words", "short"), [("render --out x --frame 1", "--frame"), ("doctor --tun", "--tun")])
+def test_options_may_not_be_shortened(words: str, short: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert short in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from depth_anything_ros.errors import CannotWrite
-from depth_anything_ros.io.whole_files import write_file
+from depth_anything_ros.io.whole_files import locked, write_file
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -88,3 +88,12 @@ def test_the_reason_is_said(tmp_path: Path, name: str, error: OSError | None, re
     with pytest.raises(CannotWrite, match=f"cannot be written: {reason}"):
         write_file(tmp_path / name, produce)
     assert files_in(tmp_path) == []
+
+
+def test_a_file_where_the_folder_has_to_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(CannotWrite, match=r"/out is a file, not a folder$"):
+        write_file(tmp_path / "out" / "x.npy", lambda temporary: temporary.write_text("new"))
+    with pytest.raises(CannotWrite, match=r"/out is a file, not a folder$"), locked(tmp_path / "out"):
+        pytest.fail("it was locked")
+    assert (tmp_path / "out").read_text() == "mine"

@@ -68,8 +68,8 @@ def test_explicit_path_that_is_missing_is_named_and_nothing_else_is_tried(tmp_pa
     put(checkpoint_search.cache_folder(), "depth_anything_v2_metric_hypersim_vits.pth")
     with pytest.raises(CheckpointNotFound, match=r"gone\.pth' does not exist"):
         load_model("vits", "hypersim", tmp_path / "gone.pth")
-    with pytest.raises(CheckpointNotFound, match=r"holds no model\.safetensors: give the path of a file"):
-        load_model("vits", "hypersim", tmp_path)  # a folder without model.safetensors
+    with pytest.raises(CheckpointNotFound, match=r"is a folder without model\.safetensors: name the file"):
+        load_model("vits", "hypersim", tmp_path)
 
 
 def test_missing_checkpoint_lists_every_place_and_both_ways_to_get_it(

@@ -197,5 +197,5 @@ def test_encoder_without_official_weights_is_not_asked_for(hub: Hub) -> None:
 
 def test_folder_that_cannot_be_written_is_a_download_error(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DownloadError, match="cannot download"):
+    with pytest.raises(DownloadError, match="file cannot be written: it is a file, not a folder"):
         download_checkpoint("vits", "hypersim", endpoint=hub.endpoint, folder=tmp_path / "file")

@@ -1,5 +1,6 @@
 """The client: against answers made up here, a host on loopback, and a real bridge."""
 
+import asyncio
 import base64
 import json
 import os
@@ -20,7 +21,7 @@ from client_hosts import DEPTH, Answers, Ask, good, host, refusal
 from numpy.typing import NDArray
 from running_bridge import TOY, UNTRAINED, RunningBridge, eventually, start
 
-from bridge.client import BridgeError, DepthClient, RetryPolicy, Undistort
+from bridge.client import AsyncDepthClient, BridgeError, DepthClient, RetryPolicy, Undistort
 from bridge.client.functions import (
     decode_depth_map,
     decode_pointcloud,
@@ -131,7 +132,7 @@ def test_no_answer_is_an_error_without_a_status(ask: Ask, error: httpx.RequestEr
 )
 def test_an_error_that_is_not_from_a_bridge_keeps_its_status(ask: Ask, body: bytes) -> None:
     answers = Answers(httpx.Response(502, content=body))
-    with pytest.raises(BridgeError, match="502") as failure:
+    with pytest.raises(BridgeError, match=r"^502: Bad Gateway, from http://\S+/health$") as failure:
         ask("health", client=answers.client())
     assert failure.value.status == 502
 
@@ -141,6 +142,36 @@ def test_an_answer_that_cannot_be_read_is_an_error(ask: Ask) -> None:
     for answer in (httpx.Response(200, content=b"no array"), httpx.Response(200, content=encode_npy(DEPTH))):
         with pytest.raises(BridgeError, match=r"http://\S+ cannot be read: is it a bridge\?$"):
             ask("metric_depth", image, max_depth=1.0, client=Answers(answer).client())
+
+
+def test_a_call_that_is_cancelled_as_its_answer_comes_is_cancelled() -> None:
+    """In whichever pass of the event loop after the answer: `asyncio.wait_for` returned the answer in some of them."""
+
+    async def cancelled_after(passes: int) -> bool:
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def answer(_: httpx.Request) -> httpx.Response:
+            asked.set()
+            await answered.wait()
+            return httpx.Response(200, json={"status": "ok"})
+
+        async with AsyncDepthClient("http://bridge.test", transport=httpx.MockTransport(answer)) as client:
+            call = asyncio.ensure_future(client.health())
+            await asked.wait()
+            answered.set()
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            if call.done():
+                return False
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            return True
+
+    passes = 0
+    while asyncio.run(cancelled_after(passes)):
+        passes += 1
+    assert passes > 0
 
 
 def test_waits_grow_are_random_and_end() -> None:
