@@ -172,7 +172,7 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         bounds=(0.0, 3600.0),
     ),
     "alignment_window_s": Parameter(
-        "With a metric model fit the range sensor's readings of so many seconds together. A sensor with few needs more.",
+        "With a metric model fit the range sensor's readings of so many seconds together; few readings need more.",
         bounds=(0.0, 3600.0),
     ),
     "range_type": Parameter(
