@@ -82,7 +82,8 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     ),
     "rectified": Parameter("The images are rectified, so P of the CameraInfo describes them. Otherwise K and D do."),
     "camera_info_any_frame": Parameter(
-        "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then."
+        "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then. The same "
+        "for depth images on range."
     ),
     "black_level": Parameter(
         "Counts that are black in 16-bit images. 0: 0, or found with white_level.", bounds=(0, 65535), fixed=True
