@@ -27,6 +27,7 @@ from depth_anything_ros.io.formats import UNITLESS, encode_ply
 from depth_anything_ros.io.media_paths import whole_path
 from depth_anything_ros.io.result_names import ResultNames
 from depth_anything_ros.messages.rectification import Rectification
+from depth_anything_ros.offline.given_camera import FocalSource, PictureCamera
 
 # The server's words for errors that are about one photograph. After any other the next one would fail as well.
 PHOTO_CODES = ("undecodable_image", "image_size", "body_too_large")
@@ -150,15 +151,17 @@ def process(client: DepthClient, photo: Path, target: Path, cameras: Cameras, ma
     height, width = image.shape[:2]
     camera = cameras.of(width, height)  # before the work is asked for
     depth = ask(client, data, cameras.said(camera), max_depth)
+    source: FocalSource = "given" if cameras.is_known else "assumed"
     if depth.camera is not None:
         image, camera = Rectification(camera, depth.camera.fx)(image), depth.camera
     elif depth.focal_px is not None and depth.is_focal_estimated:
-        camera = Said(focal_px=depth.focal_px).of(image.shape[:2])
+        camera, source = Said(focal_px=depth.focal_px).of(image.shape[:2]), "estimate"
     written = write_depth(target, depth.values, depth.kind, depth.max_depth or max_depth)
     if depth.kind != "relative":
-        remarks = () if depth.kind == "metric" else (UNITLESS,)
+        of_focal = [*PictureCamera(camera, source).remarks()]
+        remarks = [*([] if depth.kind == "metric" else [UNITLESS]), *of_focal]
         write(Path(f"{target}.ply"), encode_ply(camera.back_project(depth.values), image, comments=remarks))
-        written += f", .ply ({described(camera)})"
+        written += f", .ply ({'; '.join([described(camera), *of_focal])})"
     nearest, farthest = depth_range(depth.values)
     unit = "m" if depth.kind == "metric" else depth.kind
     used = f", max_depth {depth.max_depth:g} m" if depth.max_depth else ""

@@ -18,6 +18,8 @@ from depth_anything_ros.errors import CameraError, quoted
 if TYPE_CHECKING:
     import torch
 
+LEAST_SLOPE = 1e-3  # of a ray off the axis that can be said to be bent
+
 
 @dataclass(frozen=True)
 class CameraModel:
@@ -149,6 +151,22 @@ class CameraModel:
         a pixel, or none in front of the camera. Computed once for each camera and stride, and read-only.
         """
         return _rays(self, stride)
+
+    def bend_at_edge(self) -> float:
+        """Return how far the lens bends rays at the middles of the picture's sides: the largest, as a share.
+
+        0 without a lens; infinite where a side has no ray.
+        """
+        if not self.distortion_model:
+            return 0.0
+        ray_x, ray_y = self.rays()
+        row, column = (int(np.clip(round(c), 0, n - 1)) for c, n in ((self.cy, self.height), (self.cx, self.width)))
+        bent = np.array([ray_x[row, 0], ray_x[row, -1], ray_y[0, column], ray_y[-1, column]], np.float64)
+        straight = np.array([-self.cx, self.width - 1 - self.cx, -self.cy, self.height - 1 - self.cy])
+        straight /= np.array([self.fx, self.fx, self.fy, self.fy])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            off = np.abs(bent / straight - 1)[np.abs(straight) > LEAST_SLOPE]
+        return float(np.nan_to_num(off, nan=math.inf).max(initial=0.0))
 
     @overload
     def back_project(

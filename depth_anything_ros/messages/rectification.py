@@ -21,6 +21,7 @@ MAX_VIEW_DEG = 150.0  # across the diagonal: beyond it, a pinhole's picture is l
 STEPS = 30  # of the search for the zoom; each halves what is unknown
 EDGE_POINTS, RADIAL_POINTS = 65, 24  # at which a view is checked: along each side, and from the axis to there
 CAMERAS_KEPT = 4
+MAX_BEND = 0.1  # of rays at the picture's sides: beyond it, metres that follow from a focal length are off
 ROUNDING = 1e-6  # of a focal length that was read from an answer and is asked for again
 
 
@@ -52,6 +53,19 @@ class Rectification:
 def rectification_of(camera: CameraModel, focal_px: float | None = None) -> Rectification:
     """Return the `Rectification` of a camera, kept for the next picture."""
     return Rectification(camera, focal_px)
+
+
+@lru_cache(maxsize=CAMERAS_KEPT)
+def why_rectify(camera: CameraModel) -> str:
+    """Say why metres that follow from the focal length are off for this camera's pictures as they come.
+
+    Empty where its lens bends rays by no more than `MAX_BEND`.
+    """
+    bend = camera.bend_at_edge()
+    if bend <= MAX_BEND:
+        return ""
+    much = f"by {bend:.0%}" if math.isfinite(bend) else "out of the picture"
+    return f"metres follow from the focal length of a pinhole, and this lens bends rays {much} at the picture's sides"
 
 
 def pinhole_of(camera: CameraModel, focal_px: float | None = None) -> CameraModel:

@@ -21,7 +21,7 @@ from depth_anything_ros.errors import CameraError
 from depth_anything_ros.estimator import DepthEstimator, DepthTensors
 from depth_anything_ros.filters.temporal import TemporalFilter
 from depth_anything_ros.messages.camera_infos import CameraInfos
-from depth_anything_ros.messages.rectification import rectification_of
+from depth_anything_ros.messages.rectification import rectification_of, why_rectify
 from depth_anything_ros.messages.stamps import moment_s
 from depth_anything_ros.node.conversions import pinhole_info
 from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
@@ -107,6 +107,8 @@ class CameraStage:
             self.scaling.skip(f"{estimator.key} needs a focal length, and no CameraInfo fits the image")
             return replace(said, scale_invariant=depth)
         model, is_estimated = (None, False) if camera is None else (camera.model, camera.is_estimated)
+        if estimator.needs_focal and model is not None and (why := why_rectify(model)):
+            self._health.warn(f"{why}: set undistort")
         self._health.focal_estimate_px = model.fx if model is not None and is_estimated else None
         depth = _times(depth, _unit(estimator, depth, model, settings), is_shared=estimator.kind != "metric")
         version = estimator.key, estimator.sha256

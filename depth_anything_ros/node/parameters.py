@@ -58,7 +58,8 @@ RANGE_TYPES = ("LaserScan", "PointCloud2", "Range", "Image")
 
 CAMERA_PARAMETERS: dict[str, Parameter] = {
     "max_depth": Parameter(
-        "Depth in metres at the network's full output. 0: the dataset's own (hypersim 20, vkitti 80, synthetic 10).",
+        "Depth in metres at the network's full output. 0: the dataset's own (hypersim 20, vkitti 80, synthetic 10). "
+        "Metres of Depth Anything 3 do not depend on it.",
         bounds=(0.0, 1000.0),
         unset=0.0,
     ),
@@ -81,7 +82,8 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
     ),
     "rectified": Parameter("The images are rectified, so P of the CameraInfo describes them. Otherwise K and D do."),
     "camera_info_any_frame": Parameter(
-        "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then."
+        "Use a CameraInfo of another frame_id where none has the image's. Otherwise there is no cloud then. The same "
+        "for depth images on range."
     ),
     "black_level": Parameter(
         "Counts that are black in 16-bit images. 0: 0, or found with white_level.", bounds=(0, 65535), fixed=True
@@ -141,7 +143,9 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         unset="",
     ),
     "color_max_m": Parameter(
-        "Depth at the far end of the colour picture. 0: max_depth.", bounds=(0.0, 1000.0), unset=0.0
+        "Depth at the far end of the colour picture. 0: max_depth, the dataset's own, or 20 where it has none.",
+        bounds=(0.0, 1000.0),
+        unset=0.0,
     ),
     "stale_after_s": Parameter(
         "Seconds without an image or a CameraInfo until /diagnostics warns.", bounds=(0.1, 3600.0)
@@ -161,14 +165,15 @@ CAMERA_PARAMETERS: dict[str, Parameter] = {
         choices=ALIGNMENTS,
     ),
     "alignment_time_constant_s": Parameter(
-        "Time constant of the smoothing of scale and shift. 0: none.", bounds=(0.0, 3600.0)
+        "Time constant of the smoothing of a metric model's scale and shift. 0: none.", bounds=(0.0, 3600.0)
     ),
     "alignment_hold_s": Parameter(
-        "Seconds to keep the last fit without new readings. Then the configured scale and shift apply.",
+        "Seconds to keep a metric model's last fit without new readings. Then the configured scale and shift apply. "
+        "Other models have another scale in every picture, so theirs is never kept.",
         bounds=(0.0, 3600.0),
     ),
     "alignment_window_s": Parameter(
-        "Fit the range sensor's readings of so many seconds together. A sensor with few readings needs more.",
+        "With a metric model fit the range sensor's readings of so many seconds together; few readings need more.",
         bounds=(0.0, 3600.0),
     ),
     "range_type": Parameter(

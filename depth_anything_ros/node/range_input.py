@@ -14,8 +14,8 @@ from std_msgs.msg import Header
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
-from depth_anything_ros.errors import InputError, NoReading, RangeError, describe, readable
-from depth_anything_ros.messages.camera_infos import frame_of
+from depth_anything_ros.errors import InputError, NoReading, RangeError, describe, quoted, readable
+from depth_anything_ros.messages.camera_infos import frame_of, is_same_frame
 from depth_anything_ros.messages.ranges import depth_of
 from depth_anything_ros.messages.stamps import stamp_ns, stamp_s
 from depth_anything_ros.node.qos_overrides import overridable
@@ -115,12 +115,22 @@ class RangeInput:
         """
         try:
             if isinstance(msg, Image):
+                self._check_frame(msg.header, header, settings)
                 return _compare_registered(depth_of(msg), values, kind, camera, raw_camera)
             return compare(msg, values, self._extrinsics(msg.header, header, settings), camera, kind)
         except InputError:
             raise
         except Exception as error:  # a message from outside, whatever is in it, must not cost the picture its depth
             raise RangeError(f"a message on {self.topic} cannot be read: {describe(error)}") from error
+
+    def _check_frame(self, sensor: Header, camera: Header, settings: CameraSettings) -> None:
+        """Raise RangeError for a depth image of another camera's frame: its pixels are not those of the picture."""
+        frames = frame_of(sensor), frame_of(camera)
+        if not is_same_frame(*frames) and not settings.camera_info_any_frame:
+            raise RangeError(
+                f"depth images on {self.topic} are of frame {quoted(frames[0])}, the images of {quoted(frames[1])}: "
+                "give depth that is registered to the image, or set camera_info_any_frame if it is"
+            )
 
     def _extrinsics(self, sensor: Header, camera: Header, settings: CameraSettings) -> Transform:
         if settings.range_extrinsics:

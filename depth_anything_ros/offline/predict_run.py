@@ -19,7 +19,7 @@ from depth_anything_ros.io.pictures import FILE_LIMITS, Image, Picture, read_ima
 from depth_anything_ros.io.videos import read_frames, side_by_side, video_info, write_video
 from depth_anything_ros.io.whole_files import write_file
 from depth_anything_ros.messages.levels import LevelFinder
-from depth_anything_ros.messages.rectification import rectification_of
+from depth_anything_ros.messages.rectification import rectification_of, why_rectify
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.model.registry import dataset_spec, network_spec
 from depth_anything_ros.offline.given_camera import GivenCamera, PictureCamera
@@ -235,6 +235,8 @@ class PredictRun:
             raise CameraError(
                 "metres follow from the focal length, which its EXIF data do not tell: give --fov or --fx"
             )
+        if why := why_rectify(camera.model):
+            self._remark(f"{why}: --undistort takes it out")
         return camera.model.fx, camera.model.fy
 
     def _camera_of(self, seen: Seen, depth: DepthMap | None = None) -> PictureCamera:

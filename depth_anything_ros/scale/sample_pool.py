@@ -38,11 +38,15 @@ class SamplePool:
         self._lock = threading.Lock()
 
     def add(self, stamp_s: float, predicted: ArrayLike, measured: ArrayLike) -> None:
-        """Add pairs (N,). A stamp before the last one, as when a bag starts over, empties the pool first."""
+        """Add pairs (N,).
+
+        A stamp that is not after the last one empties the pool first: a bag starts over, or the driver's stamps stand
+        still, and nothing would ever be too old.
+        """
         pairs = np.stack([np.asarray(predicted, np.float64), np.asarray(measured, np.float64)])
         pairs = thinned(pairs, self._max_samples)
         with self._lock:
-            if self._pairs and stamp_s < self._pairs[-1][0]:
+            if self._pairs and stamp_s <= self._pairs[-1][0]:
                 self._pairs.clear()
             self._pairs.append((stamp_s, pairs))
             while self._is_outdated(stamp_s):

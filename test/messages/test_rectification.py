@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +12,13 @@ from numpy.typing import NDArray
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.errors import CameraError
-from depth_anything_ros.messages.rectification import Rectification, _maps, rectification_of, widest_pinhole
+from depth_anything_ros.messages.rectification import (
+    Rectification,
+    _maps,
+    rectification_of,
+    why_rectify,
+    widest_pinhole,
+)
 from depth_anything_ros.synthetic.camera import SyntheticCamera
 
 BARREL = CameraModel(300.0, 305.0, 322.0, 236.0, 640, 480, "plumb_bob", (-0.28, 0.07, 0.0004, -0.0003, 0.0))
@@ -80,3 +87,15 @@ def test_a_lens_that_cannot_be_rectified_says_so() -> None:
     absurd = CameraModel(300.0, 300.0, 5000.0, 239.5, 640, 480, "plumb_bob", (-0.2, 0.0, 0.0, 0.0, 0.0))
     with pytest.raises(CameraError, match="no view of this lens"):
         Rectification(absurd)
+
+
+def test_a_lens_that_bends_much_is_told_from_one_that_does_not() -> None:
+    """For metres that follow from a focal length."""
+    mild = replace(PINHOLE, distortion_model="plumb_bob", distortion=(-0.05, 0.0, 0.0, 0.0, 0.0))
+    assert (why_rectify(PINHOLE), why_rectify(mild)) == ("", "")
+    at_edge = 320 / 280  # the angle of the ray there, in radians, but for the coefficients
+    assert FISHEYE.bend_at_edge() == pytest.approx(math.tan(at_edge) / at_edge - 1, rel=0.2)
+    for camera in (BARREL, FISHEYE):
+        assert "metres follow from the focal length of a pinhole, and this lens bends rays by" in why_rectify(camera)
+    nowhere = replace(FISHEYE, fx=100.0, fy=100.0)  # its rim looks to the side and back
+    assert "bends rays out of the picture" in why_rectify(nowhere)

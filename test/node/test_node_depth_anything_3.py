@@ -121,6 +121,20 @@ def test_metres_follow_the_focal_length_of_each_image_and_sky_is_infinitely_far(
             assert (found.header.stamp, found.header.frame_id) == (image.header.stamp, image.header.frame_id)
 
 
+def test_metres_of_a_wide_lens_as_it_is_are_warned_of_and_of_a_rectified_one_are_not(host: Host, peer: Peer) -> None:
+    node = hosted(host, Says("depth", "sky"), "metric", "da3metric")
+    wide: dict[str, Any] = {"distortion_model": "equidistant", "d": [0.0] * 4}
+    with listening(node, peer, "depth/image") as (camera, [depth]), node.diagnostics(peer) as report:
+        image = image_message()
+        camera.ask(image, depth, camera_info(header=image.header, **wide))
+        said = eventually(lambda: [text for text in [report()[1]] if "this lens bends rays by" in text], "the warning")
+        assert "set undistort" in said[0]
+        assert node.set(peer, undistort=True)[0].successful
+        image = image_message()
+        camera.ask(image, depth, camera_info(header=image.header, **wide))
+        eventually(lambda: report()[1] == "active", "the end of the warning")
+
+
 def test_sky_is_zero_where_depth_is_in_millimetres(host: Host, peer: Peer) -> None:
     node = hosted(host, Says("depth", "sky"), "metric", "da3metric", depth_encoding="16UC1")
     with listening(node, peer, "depth/image") as (camera, [depth]):

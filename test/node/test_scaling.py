@@ -158,6 +158,24 @@ def test_a_depth_cameras_pixels_are_found_in_the_picture_that_was_rectified(fact
     assert scaling.state.inlier_share == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(
+    ("frame", "any_frame", "is_used"), [("", False, True), ("depth", False, False), ("depth", True, True)]
+)
+def test_a_depth_image_of_another_frame_is_not_taken_for_one_that_is_registered(
+    frame: str, any_frame: bool, is_used: bool
+) -> None:
+    wall = slanted_wall(CAMERA)
+    scaling = Scaling(Sensor(lambda _: depth_to_image(wall, Header(frame_id=frame))))
+    header = frames(2.0)[0].header
+    estimate = Estimate(torch.from_numpy(wall / 2), ("vits_hypersim_518", "0"), "metric", header, CAMERA)
+    settings = CameraSettings(alignment="range", range_type="Image", camera_info_any_frame=any_frame)
+    assert scaling.apply(estimate, settings) is not None
+    assert scaling.state is not None
+    assert (scaling.state.name == "aligned") == is_used
+    if not is_used:
+        assert "depth images on /range are of frame 'depth', the images of 'camera'" in scaling.state.reason
+
+
 def test_a_frame_id_of_a_megabyte_is_shortened_in_the_reason() -> None:
     class Refuses:
         def lookup_transform(self, target: str, source: str, *_: Any) -> Any:

@@ -216,6 +216,8 @@ def test_a_pool_keeps_the_pairs_of_its_window() -> None:
     assert measured.tolist() == [12, 13, 14]
     pool.add(0.0, [9], [9])  # a bag starts over
     assert pool.pairs()[0].tolist() == [9]
+    pool.add(0.0, [8], [8])  # stamps stand still: the pool would grow for ever
+    assert pool.pairs()[0].tolist() == [8]
     pool.clear()
     assert pool.pairs()[0].size == 0
 

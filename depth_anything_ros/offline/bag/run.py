@@ -22,7 +22,7 @@ from depth_anything_ros.messages.camera_infos import RecordedCameraInfos, fields
 from depth_anything_ros.messages.clouds import FIELD_OFFSETS, POINT_STEP_BYTES, cloud_shape, pack_cloud
 from depth_anything_ros.messages.images import BgrImage, compressed_to_bgr, depth_pixels, image_fields, image_to_bgr
 from depth_anything_ros.messages.levels import LevelFinder
-from depth_anything_ros.messages.rectification import rectification_of
+from depth_anything_ros.messages.rectification import rectification_of, why_rectify
 from depth_anything_ros.messages.remarks import SayOnce
 from depth_anything_ros.offline.bag.cameras import Camera
 from depth_anything_ros.offline.bag.files import CAMERA_INFO, COMPRESSED_IMAGE, Bag, BagWriter, files_of
@@ -159,6 +159,8 @@ class BagRun:
             return None
         if camera.model is None:
             raise CameraError(f"metres follow from the focal length, which is not known: {camera.problem}")
+        if why := why_rectify(camera.model):
+            self._remark(f"{why}: --undistort takes it out")
         return camera.model.fx, camera.model.fy
 
     def _image(self, connection: Connection, message: Any) -> BgrImage:

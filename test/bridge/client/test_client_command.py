@@ -150,6 +150,25 @@ def test_a_named_server_has_its_own_model_and_the_scale_is_said(
     assert "fx 55.4" in said  # 60 degrees over 64 pixels
 
 
+@pytest.mark.parametrize(
+    ("options", "remark"),
+    [
+        (["--model", "toy_hypersim_56"], b"focal length 55.4 px is assumed: 60 degrees along the longer side"),
+        (["--model", "toy_da3_56"], b"px is assumed"),  # random weights find no focal length
+        (["--model", "toy_hypersim_56", "--fov", "60"], b""),
+    ],
+)
+def test_a_cloud_says_of_itself_that_its_focal_length_is_a_guess(
+    running_bridge: RunningBridge, photo_file: Path, out: Path, run: Run, options: list[str], remark: bytes
+) -> None:
+    status, said, errors = run(photo_file, "--url", running_bridge.url, *options)
+    assert status == 0, errors
+    header, _ = cloud_of(out / "photo.ply")
+    assert remark in header
+    assert remark.decode() in said
+    assert (b"focal length" in header) == bool(remark)
+
+
 def test_a_model_whose_metres_follow_from_the_camera_hears_the_users_camera_and_no_guess(
     running_bridge: RunningBridge, photo_file: Path, run: Run
 ) -> None:
