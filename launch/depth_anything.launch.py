@@ -24,7 +24,7 @@ CONFIG = Path(get_package_share_directory("depth_anything_ros")) / "config"
 OPTICAL_ROTATION = ("-1.5707963", "0", "-1.5707963")
 PARAMETERS = {
     "encoder": "size of the network: vits, vitb, vitl",
-    "dataset": "what the weights were trained on: hypersim (indoor), vkitti (outdoor), relative",
+    "dataset": "what the weights were trained on: hypersim (indoor), vkitti (outdoor), relative, da3metric, ...",
     "checkpoint": "file with the weights",
     "device": "auto, cpu, cuda or cuda:N",
     "backend": "what runs the network: auto, torch, openvino, onnxruntime",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -47,7 +49,8 @@ def _by_runs(points: NDArray[np.float32], voxel_m: float) -> tuple[NDArray[np.fl
     if not np.abs(cells).max(initial=0) <= MAX_CELL:  # or there is a NaN
         known = (np.abs(cells) <= MAX_CELL).all(axis=0)
         starts, counts, cells, sums = starts[known], counts[known], cells[:, known], sums[:, known]
-    keys = _keys(torch.from_numpy(cells)).numpy()
+    # In NumPy: torch would share so little work between threads, and wait for the slower one.
+    keys = _keys(*(cells.astype(np.int64) + MAX_CELL))
     order = np.argsort(keys)
     is_new = np.diff(keys[order], prepend=-1) != 0
     voxel = np.empty_like(order)
@@ -73,15 +76,15 @@ def _by_scatter(points: Tensor, voxel_m: float) -> tuple[Tensor, Tensor]:
     """Sort and add on the device, all points side by side."""
     cells = (points * (1 / voxel_m)).floor()
     index = torch.nonzero((cells.abs() <= MAX_CELL).all(0))[:, 0]
-    _, voxel, counts = torch.unique(_keys(cells[:, index]), return_inverse=True, return_counts=True)
+    _, voxel, counts = torch.unique(
+        _keys(*(cells[:, index].long() + MAX_CELL)), return_inverse=True, return_counts=True
+    )
     total = points.new_zeros((counts.numel(), 3), dtype=torch.float64)
     total.index_add_(0, voxel, points[:, index].double().T)
     one = torch.full_like(counts, points.shape[1]).scatter_reduce_(0, voxel, index, "amin")
     return (total / counts[:, None]).float(), one
 
 
-def _keys(cells: Tensor) -> Tensor:
-    """Return a number int64 (N,) for each voxel (3, N): 21 bits for each direction."""
-    x, y, z = cells.to(torch.int64) + MAX_CELL
-    keys: Tensor = (x << 42) | (y << 21) | z
-    return keys
+def _keys(x: Any, y: Any, z: Any) -> Any:
+    """Return a number int64 (N,) for each voxel of an array or a tensor, 21 bits for each direction."""
+    return (x << 42) | (y << 21) | z

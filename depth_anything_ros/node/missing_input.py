@@ -17,6 +17,7 @@ from depth_anything_ros.node.distributions import fast_dds_variable, uses_fast_d
 MAX_TOPICS_NAMED = 10
 RAW, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 IMAGE_TYPES = (RAW, COMPRESSED)
+PROFILE = "$(ros2 pkg prefix --share depth_anything_ros)/config/fastdds.xml"
 
 
 def missing_image(node: Node, name: str, topic: str, transport: str) -> str:
@@ -53,7 +54,7 @@ def lost_images(node: Node, topic: str) -> str:
 
     The publisher decides how a message travels, so a profile helps there.
     """
-    ways = [f"start its publisher with {fast_dds_variable(os.environ)} set to this package's config/fastdds.xml"]
+    ways = [f"start its publisher with {fast_dds_variable(os.environ)} set to {PROFILE}"]
     if not uses_fast_dds(os.environ):
         ways = ["give the middleware larger buffers"]
     publishers = node.get_publishers_info_by_topic(topic)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +131,48 @@ def test_parameter_files_name_parameters_there_are() -> None:
         cameras = values.get("cameras", [])
         assert {key for key in values if key not in cameras} <= set(PARAMETERS), name
         assert {key for camera in cameras for key in values.get(camera, {})} <= set(CAMERA_PARAMETERS), name
+
+
+# Flags of tf2_ros's static_transform_publisher. Numbers without flags, the old way, depend on their order.
+PLACE = {"--x", "--y", "--z", "--qx", "--qy", "--qz", "--qw", "--roll", "--pitch", "--yaw"}
+FRAMES = {"--frame-id", "--child-frame-id"}
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Shell commands of all documents, each with its document's name; those over several lines as one."""
+    for document in DOCUMENTS:
+        for block in re.findall(r"```bash\n(.*?)```", document.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                yield document.name, shlex.split(line, comments=True)
+
+
+def test_commands_name_launch_files_arguments_and_installed_files_there_are() -> None:
+    launches = [
+        (name, words[3:]) for name, words in commands() if words[:3] == ["ros2", "launch", "depth_anything_ros"]
+    ]
+    assert {"node.md", "nav2.md", "bags.md", "several_robots.md"} <= {name for name, _ in launches}
+    for name, (file, *arguments) in launches:
+        text = (ROOT / "launch" / file).read_text()
+        for argument in arguments:
+            assert f'"{argument.partition(":=")[0]}"' in text, f"{name}: {file} has no argument {argument}"
+    for name, words in commands():
+        for path in re.findall(r"\$SHARE/([\w./]+)", " ".join(words)):
+            assert (ROOT / path).is_file(), f"{name}: no file {path}"
+
+
+def test_commands_set_parameters_there_are() -> None:
+    starts = [(name, words) for name, words in commands() if {"depth_anything_node", "-p"} <= set(words)]
+    assert starts
+    for name, words in starts:
+        for flag, value in pairwise(words):
+            known = value.partition(":=")[0] in PARAMETERS or value.startswith("qos_overrides.")
+            assert flag != "-p" or known, f"{name}: no parameter {value}"
+
+
+def test_static_transforms_are_given_by_names_and_so_in_any_order() -> None:
+    given = [words[4:] for _, words in commands() if words[2:4] == ["tf2_ros", "static_transform_publisher"]]
+    assert given
+    for words in given:
+        flags, values = words[::2], words[1::2]
+        assert FRAMES <= set(flags) <= FRAMES | PLACE
+        assert all(math.isfinite(float(value)) for flag, value in zip(flags, values, strict=True) if flag in PLACE)
