@@ -13,6 +13,8 @@ from depth_anything_ros.errors import CheckpointNotFound, os_reason
 from depth_anything_ros.model.registry import DATASETS, dataset_spec, encoder_spec, encoders_of
 
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
+# In place of a checkpoint's path: seeded random weights. The depth is noise; the rest is real.
+UNTRAINED = "untrained"
 HUB_OWNER = "depth-anything"
 HF_WEIGHTS_NAME = "model.safetensors"
 BUNDLED_FOLDER = Path(__file__).parents[1] / "bundled"
