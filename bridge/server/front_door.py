@@ -131,7 +131,8 @@ class FrontDoor:
         finally:
             gone.cancel()
             work.cancel()
-            await asyncio.wait({work})
+            # This stops no network that computes: once the time to drain is over, the answer does not wait for it.
+            await asyncio.wait({work}, timeout=POLL_S if self._state.is_over else None)
 
     def _check_time(self, exchange: Exchange) -> None:
         if self._state.is_over:
