@@ -19,6 +19,7 @@ from bridge.server.settings import BridgeSettings
 from bridge.server.settings_sources import load_settings
 from bridge.server.supervisor import Supervisor, open_listener
 from depth_anything_ros.errors import DepthAnythingError, os_reason
+from depth_anything_ros.model.checkpoint_search import UNTRAINED, given_checkpoint
 
 logger = logging.getLogger("bridge")
 
@@ -80,7 +81,9 @@ def serve(settings: BridgeSettings) -> int:
     """Listen, and keep the workers running until a signal comes."""
     configure_logging(settings.log_level)
     KeyRing(settings)  # refuses a bad key file before anything is started,
-    models_to_preload(settings)  # and models that do not exist
+    models_to_preload(settings)  # and models that do not exist,
+    if settings.checkpoint is not None and settings.checkpoint != UNTRAINED:
+        given_checkpoint(settings.checkpoint)  # or a file that does not
     host = settings.listen_host
     if settings.ros and (missing := missing_for_ros()):
         print(f"depth_anything_bridge: --ros needs {missing}: {GET_ROS}", file=sys.stderr)

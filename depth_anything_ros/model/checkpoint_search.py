@@ -15,6 +15,8 @@ from depth_anything_ros.files.bounded_files import read_bounded
 from depth_anything_ros.model.registry import DATASETS, dataset_spec, encoder_spec, encoders_of
 
 CHECKPOINTS_VARIABLE = "DEPTH_ANYTHING_CHECKPOINTS"
+# In place of a checkpoint's path: seeded random weights. The depth is noise; the rest is real.
+UNTRAINED = "untrained"
 HUB_OWNER = "depth-anything"
 HF_WEIGHTS_NAME = "model.safetensors"
 # A Hub cache keeps repository OWNER/NAME in models--OWNER--NAME: snapshots/COMMIT/FILE, and refs/main, the current one.

@@ -20,6 +20,7 @@ from depth_anything_ros.model.build import build_model
 from depth_anything_ros.model.checkpoint_download import download_checkpoint
 from depth_anything_ros.model.checkpoint_identity import check_dataset, check_encoder, check_sha256
 from depth_anything_ros.model.checkpoint_reading import check_values, file_sha256, read_state_dict
+from depth_anything_ros.model.checkpoint_search import UNTRAINED as UNTRAINED
 from depth_anything_ros.model.checkpoint_search import (
     bundled_checkpoint,
     find_checkpoint,
@@ -33,8 +34,6 @@ from depth_anything_ros.model.registry import encoder_for
 
 logger = logging.getLogger(__name__)
 
-# In place of a checkpoint's path: seeded random weights. The depth is noise; the rest is real.
-UNTRAINED = "untrained"
 UNTRAINED_SEED = 0
 CHECK_SIZE = (42, 56)  # of the picture that tells whether weights give depth at all
 LEAST_SPREAD = 1e-6  # of depth over that picture, as a fraction of the largest value

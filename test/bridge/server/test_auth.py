@@ -362,6 +362,7 @@ BAD_SETTINGS: list[tuple[list[str], dict[str, str], str]] = [
     (["--config=none.yaml"], {}, "none.yaml"),
     (["--config=bad.yaml"], {}, "unknown setting prot; did you mean port?"),
     (["--config=broken.yaml"], {}, "broken.yaml"),
+    (["--checkpoint=none.pth"], {}, "checkpoint 'none.pth' does not exist"),
     (["--default-encoder=vitx"], {}, "unknown encoder 'vitx'; known: "),
     (["--preload=vits:nowhere:518"], {}, "unknown dataset 'nowhere'; known: "),
     (["--preload=vits:hypersim"], {}, "preload takes encoder:dataset:input_size"),
