@@ -21,7 +21,7 @@ from depth_anything_ros.node.frame_input import FrameInput
 from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import CameraHealth
 from depth_anything_ros.node.input_topics import InputTopics
-from depth_anything_ros.node.outputs import Outputs
+from depth_anything_ros.node.outputs import Makes, Outputs
 from depth_anything_ros.node.range_input import RangeInput
 from depth_anything_ros.node.scaling import Scaling
 from depth_anything_ros.settings import CameraSettings
@@ -52,7 +52,7 @@ class CameraPipeline:
         name: of the camera; empty for the only one of a node.
         settings: replaced by the node when parameters change.
         queue, place: where frames wait, and which of its places is this camera's.
-        kind: kind of depth that the model makes; None while no model is in use.
+        makes: what the model makes of an image; None while no model is in use.
 
     Attributes:
         image_size: (H, W) of the last image that was estimated; None before the first.
@@ -66,7 +66,7 @@ class CameraPipeline:
         settings: CameraSettings,
         queue: FrameQueue[WaitingFrame],
         place: int,
-        kind: Callable[[], Kind | None],
+        makes: Callable[[], Makes | None],
     ) -> None:
         self.name = name
         self.settings = settings
@@ -75,7 +75,7 @@ class CameraPipeline:
         self._metric_s = -math.inf  # when depth was last published in metres
         self._node = node
         self._prefix = f"{name}/" if name else ""
-        self._kind = kind
+        self._makes = makes
         self._topics = topics = InputTopics.resolve(node, self._prefix)
         self.health = CameraHealth(node, topics)
         self._camera_infos = CameraInfos(topics.camera_info, remark=self.health.remark)
@@ -150,9 +150,9 @@ class CameraPipeline:
         """Start taking images, and say from where, and where what is made of them goes."""
         self.health.activated()
         self.input.start(self.settings)
-        kind = self._kind()
-        if kind is not None and self.outputs is not None:
-            topics = self.outputs.topics(kind, self.settings)
+        makes = self._makes()
+        if makes is not None and self.outputs is not None:
+            topics = self.outputs.topics(makes, self.settings)
             log = self._node.get_logger()
             log.info(f"publishes, each while somebody listens: {', '.join(topics)}")
 
@@ -176,7 +176,7 @@ class CameraPipeline:
 
     def _is_wanted(self) -> bool:
         """Whether anything would be done with a frame."""
-        kind, outputs = self._kind(), self.outputs
-        if kind is None or outputs is None:
+        makes, outputs = self._makes(), self.outputs
+        if makes is None or outputs is None:
             return False
-        return self.scaling.is_calibrating or outputs.someone_listens(kind, self.settings)
+        return self.scaling.is_calibrating or outputs.someone_listens(makes, self.settings)

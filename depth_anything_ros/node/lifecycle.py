@@ -17,7 +17,6 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from depth_anything_ros.depth_map import Kind
 from depth_anything_ros.errors import SettingsError, describe
 from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.node import configuration
@@ -31,6 +30,7 @@ from depth_anything_ros.node.frame_queue import FrameQueue
 from depth_anything_ros.node.health import FrameCounts, Level
 from depth_anything_ros.node.inference_worker import InferenceWorker
 from depth_anything_ros.node.model_control import ModelControl
+from depth_anything_ros.node.outputs import Makes
 from depth_anything_ros.node.parameter_table import warn_of_unknown
 from depth_anything_ros.node.parameters import MODEL_PARAMETERS, PARAMETERS
 from depth_anything_ros.node.process import run_node
@@ -104,7 +104,7 @@ class DepthAnythingNode(LifecycleNode):
 
     def _make_cameras(self, queue: FrameQueue[WaitingFrame]) -> list[CameraPipeline]:
         return [
-            CameraPipeline(self, name, self._configuration.of_camera(name), queue, place, self._kind)
+            CameraPipeline(self, name, self._configuration.of_camera(name), queue, place, self._makes)
             for place, name in enumerate(self._configuration.node.cameras)
         ]
 
@@ -122,10 +122,10 @@ class DepthAnythingNode(LifecycleNode):
         counts = [camera.health.counts for camera in self._cameras]
         return FrameCounts(*(sum(getattr(each, field.name) for each in counts) for field in fields(FrameCounts)))
 
-    def _kind(self) -> Kind | None:
-        """Kind of depth that the model makes; None while none is to be made."""
+    def _makes(self) -> Makes | None:
+        """What the model makes of an image; None while it is to make nothing."""
         held = self._models.held
-        return held.estimator.kind if held is not None and self._enabled else None
+        return Makes.of(held.estimator) if held is not None and self._enabled else None
 
     def _status(self) -> Status:
         """State and problems of the node as a whole, for diagnostics."""

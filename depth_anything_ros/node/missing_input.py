@@ -52,9 +52,9 @@ def missing(node: Node, what: str, name: str, topic: str) -> str:
 def lost_images(node: Node, topic: str) -> str:
     """Say what to do about images of a topic that are lost on their way.
 
-    The publisher decides how a message travels, so a profile helps there.
+    The publisher decides how a message travels, so a profile helps there. Processes of two users share no memory.
     """
-    ways = [f"start its publisher with {fast_dds_variable(os.environ)} set to {PROFILE}"]
+    ways = [f"start its publisher as the same user and with {fast_dds_variable(os.environ)} set to {PROFILE}"]
     if not uses_fast_dds(os.environ):
         ways = ["give the middleware larger buffers"]
     publishers = node.get_publishers_info_by_topic(topic)

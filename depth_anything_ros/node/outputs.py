@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from torch import Tensor
 
 from depth_anything_ros.camera import CameraModel
 from depth_anything_ros.depth_map import Kind
+from depth_anything_ros.estimator import DepthEstimator
 from depth_anything_ros.filters.edges import mark_flying
 from depth_anything_ros.io.formats import colorize
 from depth_anything_ros.io.snapshots import Snapshot
 from depth_anything_ros.messages.images import SerialImage, depth_pixels
 from depth_anything_ros.messages.stamps import stamp_ns
+from depth_anything_ros.model.registry import network_spec
 from depth_anything_ros.node.cloud_output import CloudOutput
 from depth_anything_ros.node.conversions import bgr_to_compressed, camera_info_for, depth_to_compressed
 from depth_anything_ros.node.frame import CameraOfImage, Frame, FrameDepth
@@ -33,6 +36,27 @@ from depth_anything_ros.settings import CameraSettings
 
 OUTPUT_QUEUE = 2
 WITHOUT_TF = "the camera's height is not known: set camera_height_m in place of cloud_height_frame, or install tf2_ros"
+
+
+@dataclass(frozen=True)
+class Makes:
+    """What a model makes of an image.
+
+    Attributes:
+        kind: of its depth.
+        needs_focal: whether metres need a CameraInfo; depth is up to a factor without one.
+        maps: names of its outputs, such as `sky`.
+    """
+
+    kind: Kind
+    needs_focal: bool
+    maps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, estimator: DepthEstimator) -> Makes:
+        """Read it from a model."""
+        _, dataset, _ = estimator.key.split("_")
+        return cls(estimator.kind, estimator.needs_focal, network_spec(dataset).outputs)
 
 
 class Outputs:
@@ -102,22 +126,27 @@ class Outputs:
         for publisher in (*self._metric, *unitless, self._residual):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def someone_listens(self, kind: Kind, settings: CameraSettings) -> bool:
-        """Whether anything that depth of this kind is published on has a subscriber."""
-        return any(_listened_to(publisher) for publisher in self._fed(kind, settings))
+    def someone_listens(self, makes: Makes, settings: CameraSettings) -> bool:
+        """Whether anything that such a model's depth is published on has a subscriber."""
+        return any(_listened_to(publisher) for publisher in self._fed(makes, settings))
 
-    def topics(self, kind: Kind, settings: CameraSettings) -> list[str]:
-        """Return the names of the topics that depth of this kind is published on."""
-        return [str(publisher.topic_name) for publisher in self._fed(kind, settings)]
+    def topics(self, makes: Makes, settings: CameraSettings) -> list[str]:
+        """Return the names of the topics that such a model's depth is published on."""
+        return [str(publisher.topic_name) for publisher in self._fed(makes, settings)]
 
-    def _fed(self, kind: Kind, settings: CameraSettings) -> list[Any]:
-        """The publishers that depth of this kind goes to: the metric ones, too, where something makes metres of it."""
+    def _fed(self, makes: Makes, settings: CameraSettings) -> list[Any]:
+        """The publishers that a model's depth goes to: the metric ones, too, where something makes metres of it."""
         is_aligned = settings.alignment != "none"
-        # A metric model that needs a focal length is scale-invariant without one.
-        unitless = [self._relative if kind == "relative" else self._scale_invariant, self._sky, self._confidence]
-        has_metres = is_aligned or configured_scale(kind, settings) is not None
+        has_metres = is_aligned or configured_scale(makes.kind, settings) is not None
         rectified = [self._camera_info] if settings.undistort else []
-        return [*(self._metric if has_metres else rectified), *unitless, *([self._residual] if is_aligned else [])]
+        by_need = {
+            self._relative: makes.kind == "relative",
+            self._scale_invariant: makes.kind == "scale_invariant" or makes.needs_focal,
+            self._sky: "sky" in makes.maps,
+            self._confidence: "confidence" in makes.maps,
+            self._residual: is_aligned,
+        }
+        return [*(self._metric if has_metres else rectified), *(each for each, is_fed in by_need.items() if is_fed)]
 
     def publish(self, frame: Frame, depth: FrameDepth, settings: CameraSettings) -> None:
         """Publish the results of a frame: depth first, then what is derived from it."""

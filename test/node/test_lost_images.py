@@ -107,7 +107,7 @@ def test_images_that_a_newer_one_replaces_are_not_lost(host: Host, peer: Peer) -
         peer.listen(Image, node.topic("~/depth/image")) as depths,
         node.camera(peer) as camera,
     ):
-        for _ in range(200):
+        for _ in range(50):
             camera.images.publish(image_message())
         camera.ask(image_message(), depths)
         assert report()[2]["images_lost"] == "0"

@@ -115,7 +115,8 @@ def test_the_log_says_which_topics_are_listened_to_and_which_are_published(
     [published] = [line for line in log.splitlines() if "publishes, each while somebody listens: " in line]
     assert f"{namespace}/depth_anything/depth/image, " in published
     assert f"{namespace}/depth_anything/points, " in published
-    assert "relative" not in published  # the model is metric
+    for other in ("relative", "scale_invariant", "sky", "confidence"):
+        assert other not in published  # the model makes metres alone
 
 
 # Nothing comes
