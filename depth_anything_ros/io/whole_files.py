@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -42,11 +43,11 @@ def write_file(path: Path, produce: Callable[[Path], object]) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it; it may be there. Raises OSError, or CannotWrite: it is a file."""
+    """Make a folder and those above it; it may be there. Raises OSError, which names a file that is in the way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise CannotWrite(f"{folder} cannot be written: {error.filename} is a file, not a folder") from error
+        raise FileExistsError(errno.EEXIST, f"{error.filename} is a file, not a folder") from error
 
 
 def remove_unfinished(root: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stand_in_da3 import save_da3, toy_da3_weights
 
 from depth_anything_ros.backends import create_backend, parity
+from depth_anything_ros.backends.int8 import MIN_PICTURES
 from depth_anything_ros.backends.network_source import NetworkSource
 from depth_anything_ros.backends.openvino_conversion import convert, the_core, with_single_ends
 from depth_anything_ros.cli import main
@@ -125,7 +126,8 @@ def test_a_file_in_int8_knows_the_sky(
     pytest.importorskip("nncf", reason="NNCF is not installed: pip install '.[int8]'")
     file, pictures = tmp_path / "toy.onnx", tmp_path / "pictures"
     pictures.mkdir()
-    for index, picture in enumerate((photo, photo[::-1], photo[:, ::-1])):
+    views = (photo, photo[::-1], photo[:, ::-1], photo[::-1, ::-1])
+    for index, picture in enumerate(views * (MIN_PICTURES // len(views))):
         (pictures / f"{index}.png").write_bytes(encode_png(np.ascontiguousarray(picture)))
     options = ["--height=48", "--width=64", "--input-size=56", "--int8", f"--calibrate={pictures}"]
     options += [f"--out={file}", f"--checkpoint={checkpoints['da3metric']}"]

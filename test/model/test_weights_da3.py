@@ -129,7 +129,7 @@ def test_of_a_hub_caches_snapshots_the_current_one_is_taken(tmp_path: Path, monk
     for commit in (OLD_HASH, HASH):
         (repo / "snapshots" / commit).mkdir(parents=True)
         (repo / "snapshots" / commit / "model.safetensors").touch()
-    with pytest.raises(CheckpointNotFound, match=r"holds no model\.safetensors: give the path of a file"):
+    with pytest.raises(CheckpointNotFound, match=r"is a folder without model\.safetensors: name the file"):
         given_checkpoint(repo)  # nothing says which one
     (repo / "refs").mkdir()
     monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path))
