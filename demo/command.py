@@ -144,7 +144,7 @@ def record(args: argparse.Namespace, model: ModelSettings, photographs: list[Pho
     with child("depth node", node_command(model), args.out / "node.log") as node:
         with child("camera", camera_command(args, photographs), args.out / "camera.log") as camera:
             wait(lambda: spin(node, camera), done, TIME_LIMIT_S)
-        recorder.counts = {}  # what was counted before the camera stopped is out of date
+        recorder.camera_ended()
         wait(lambda: spin(node), recorder.settled, SETTLE_TIMEOUT_S)
 
 

@@ -27,6 +27,7 @@ OUTPUTS = {"depth": (Image, "depth_anything/depth/image"), "cloud": (PointCloud2
 CAMERA_QOS = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 # Sets of messages that still lack some; a frame that the depth node dropped never gets all of its own.
 MAX_INCOMPLETE = 50
+LAST_FRAME_NS = 500_000_000  # so late after the camera's end its last frame may be counted
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Recorder(Node):
         self._has_truth = has_truth
         self._interval_s = interval_s
         self._first_s: float | None = None
+        self._counts_from_ns = 0
         self._incomplete: OrderedDict[tuple[str, int], dict[str, Any]] = OrderedDict()
         self._parts = {**INPUTS, **(TRUTH if has_truth else {}), **OUTPUTS}
         for name, (kind, topic) in self._parts.items():
@@ -86,6 +88,11 @@ class Recorder(Node):
     def running_s(self) -> float:
         """Seconds since the depth node finished its first frame, well or not; 0 before that."""
         return time.monotonic() - self._first_s if self._first_s is not None else 0.0
+
+    def camera_ended(self) -> None:
+        """Forget the counts: the camera has ended, and those said before its last frame came are out of date."""
+        self.counts = {}
+        self._counts_from_ns = self.get_clock().now().nanoseconds + LAST_FRAME_NS
 
     def settled(self) -> bool:
         """Whether the depth node is idle."""
@@ -119,6 +126,8 @@ class Recorder(Node):
         self.published += 1
 
     def _on_diagnostics(self, msg: Any) -> None:
+        if stamp_ns(msg.header) < self._counts_from_ns:
+            return
         for status in msg.status:
             if status.name.startswith(f"{NAMESPACE}/depth_anything"):
                 self.error = status.message if status.level == DiagnosticStatus.ERROR else ""
