@@ -118,7 +118,10 @@ def _candidates(encoder: str, dataset: str) -> list[Path]:
 def _candidates_in(folder: Path, names: list[str], encoder: str, dataset: str) -> list[Path]:
     """The paths in a folder, which may be a Hub cache."""
     paths = [folder / name for name in dict.fromkeys(names)]
-    cached = folder / f"models/{hub_repository(encoder, dataset)}".replace("/", HUB_SEPARATOR)
+    repository = hub_repository(encoder, dataset)
+    if repository is None:
+        return paths
+    cached = folder / f"models/{repository}".replace("/", HUB_SEPARATOR)
     if os.path.isdir(cached):  # noqa: PTH112 - Path's may raise for folders that cannot be read
         paths.append(hub_snapshot(cached) / Path(names[0]).name)
     return paths
